@@ -1,0 +1,24 @@
+# One target per chore. `make demo` and `make test` set up their own environment in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+.venv/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## train on the bundled digits, evaluate, write samples
+	$(BIN)/python train.py --flagfile=configs/digits.flags
+
+test: lint  ## lint, then every test
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,264 @@
+"""The layers of NICE as TFP bijectors, `forward` being the paper's direction: data to latent.
+
+All act on the last axis, whatever the batch shape. Coordinates are split by fixed permutations
+(`coupling_splits`, applied with `tfb.Permute`), so that a coupling always cuts one contiguous axis in two.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.errors import UserError
+
+tfb = tfp.bijectors
+
+PARTITIONS = ("interleaved", "halves")
+MIXINGS = ("swap", "reverse", "shuffle")
+
+
+class AdditiveCoupling(tfb.Bijector):
+    """Additive coupling layer (Dinh et al. 2014, section 3.2).
+
+    One part of the coordinates is passed on unchanged, the other part is shifted by a function m of the first:
+
+        forward:           y_passed = x_passed,   y_shifted = x_shifted + m(x_passed)
+        inverse:           x_passed = y_passed,   x_shifted = y_shifted - m(y_passed)
+        forward log-det:   0
+        inverse log-det:   0
+
+    Both directions evaluate the same m on the same bits, so the inverse is exact to the rounding of one addition,
+    whatever m is and however coarsely it is computed.
+    """
+
+    def __init__(
+        self,
+        conditioner: Callable[[tf.Tensor], tf.Tensor],
+        *,
+        num_passthrough: int,
+        passthrough: str = "first",
+        validate_args: bool = False,
+        name: str = "additive_coupling",
+    ):
+        """Makes the layer.
+
+        Args:
+          conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its variables are tracked
+            when it is a `tf.Module`, such as `nice_tf.MLP`.
+          num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D - 1.
+          passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest, `"second"`
+            passes the last `num_passthrough` and shifts those before them.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: a value out of these bounds.
+
+        """
+        parameters = dict(locals())
+        if num_passthrough < 1:
+            raise UserError(f"num_passthrough must be at least 1, got {num_passthrough}")
+        if passthrough not in ("first", "second"):
+            raise UserError(f"passthrough must be 'first' or 'second', got {passthrough!r}")
+        with tf.name_scope(name) as name:
+            self._conditioner = conditioner
+            self._num_passthrough = num_passthrough
+            self._passthrough = passthrough
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=getattr(conditioner, "dtype", None),
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def conditioner(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The function m."""
+        return self._conditioner
+
+    @property
+    def num_passthrough(self) -> int:
+        """How many coordinates are passed on unchanged."""
+        return self._num_passthrough
+
+    @property
+    def passthrough(self) -> str:
+        """Which side is passed on: `"first"` or `"second"`."""
+        return self._passthrough
+
+    def _split(self, h):
+        """`[..., D]` to (passed, shifted)."""
+        size = h.shape[-1]
+        if size is not None and size <= self._num_passthrough:
+            raise UserError(
+                f"a coupling that passes {self._num_passthrough} coordinates needs more than that many, got {size}"
+            )
+        if self._passthrough == "first":
+            return h[..., : self._num_passthrough], h[..., self._num_passthrough :]
+        return h[..., -self._num_passthrough :], h[..., : -self._num_passthrough]
+
+    def _join(self, passed, shifted):
+        return tf.concat([passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1)
+
+    def _shift(self, passed, shifted):
+        shift = self._conditioner(passed)
+        if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
+            raise UserError(
+                f"the conditioner must return {shifted.shape[-1]} values an example, one for each shifted "
+                f"coordinate, got shape {shift.shape}"
+            )
+        return shift
+
+    def _forward(self, x):
+        passed, shifted = self._split(x)
+        return self._join(passed, shifted + self._shift(passed, shifted))
+
+    def _inverse(self, y):
+        passed, shifted = self._split(y)
+        return self._join(passed, shifted - self._shift(passed, shifted))
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros([], x.dtype)
+
+
+class DiagonalScaling(tfb.Bijector):
+    """Diagonal scaling layer (Dinh et al. 2014, section 3.3).
+
+    forward:           y = s * x,   s = exp(log_scale) > 0
+    inverse:           x = y / s
+    forward log-det:   sum_d log_scale_d
+    inverse log-det:   -sum_d log_scale_d
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        log_scale: tf.Tensor | tf.Variable | None = None,
+        max_log_scale: float | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "diagonal_scaling",
+    ):
+        """Makes the layer.
+
+        Args:
+          event_size: D, at least 1.
+          log_scale: log s, `[D]`, kept by reference; a new trainable variable of zeros when not given.
+          max_log_scale: upper bound of log s. On data without noise the likelihood is unbounded and s would
+            grow for ever; the bound keeps it finite. No bound when not given.
+          dtype: of the new variable; ignored when `log_scale` is given.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: `event_size` below 1, or a `log_scale` of another shape.
+
+        """
+        parameters = dict(locals())
+        if event_size < 1:
+            raise UserError(f"event_size must be at least 1, got {event_size}")
+        with tf.name_scope(name) as name:
+            if log_scale is None:
+                log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
+            elif not isinstance(log_scale, tf.Variable):
+                log_scale = tf.convert_to_tensor(log_scale, dtype_hint=dtype)
+            if not log_scale.shape.is_compatible_with([event_size]):
+                raise UserError(f"log_scale must have shape [{event_size}], got {log_scale.shape}")
+            self._unbounded_log_scale = log_scale
+            self._max_log_scale = max_log_scale
+            # A copy of the layer shares the variable, as copies of TFP's own bijectors do.
+            parameters["log_scale"] = log_scale
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=log_scale.dtype,
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def log_scale(self) -> tf.Tensor:
+        """Log s, `[D]`, after the bound."""
+        log_scale = tf.convert_to_tensor(self._unbounded_log_scale)
+        return log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
+
+    def assign_log_scale(self, log_scale: tf.Tensor) -> None:
+        """Sets log s, `[D]`, cut at `max_log_scale`; for initialisation from data."""
+        bound = np.inf if self._max_log_scale is None else self._max_log_scale
+        self._unbounded_log_scale.assign(tf.minimum(log_scale, bound))
+
+    def _forward(self, x):
+        return x * tf.exp(self.log_scale)
+
+    def _inverse(self, y):
+        return y * tf.exp(-self.log_scale)
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.reduce_sum(self.log_scale)
+
+
+def coupling_splits(
+    event_size: int, num_couplings: int, *, partition: str, mixing: str, seed: int = 0
+) -> list[tuple[np.ndarray, str]]:
+    """In which order each coupling reads the coordinates, and which side it passes on.
+
+    `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position second;
+    `halves` leaves them as they stand. Position means the place in data order for the first coupling. Then, from
+    coupling to coupling,
+
+      `swap`     keeps the order, and the two sides change roles;
+      `reverse`  turns the positions round, and always passes the first side;
+      `shuffle`  lets the sides change roles, and draws new positions for every second coupling, so that each pair of
+                 couplings shifts every coordinate once.
+
+    Args:
+      event_size: D.
+      num_couplings: K.
+      partition: one of `PARTITIONS`.
+      mixing: one of `MIXINGS`.
+      seed: of the permutations of `shuffle`.
+
+    Returns:
+      K pairs (order, passthrough): the i-th coordinate coupling k reads is coordinate `order[i]` of x.
+
+    Raises:
+      UserError: an unknown partition or mixing.
+
+    """
+    if partition not in PARTITIONS:
+        raise UserError(f"partition must be one of {', '.join(PARTITIONS)}, got {partition!r}")
+    if mixing not in MIXINGS:
+        raise UserError(f"mixing must be one of {', '.join(MIXINGS)}, got {mixing!r}")
+    positions = np.arange(event_size)
+    split = np.concatenate([positions[::2], positions[1::2]]) if partition == "interleaved" else positions
+    generator = np.random.default_rng(seed)
+    splits = []
+    for k in range(num_couplings):
+        if mixing == "shuffle" and k > 0 and k % 2 == 0:
+            positions = generator.permutation(event_size)
+        passthrough = "first" if mixing == "reverse" or k % 2 == 0 else "second"
+        splits.append((positions[split], passthrough))
+        if mixing == "reverse":
+            positions = positions[::-1]
+    return splits
+
+
+def reorder(current: Sequence[int], wanted: Sequence[int]) -> list[tfb.Bijector]:
+    """The step from one order of coordinates to another: one `tfb.Permute`, or nothing when they agree."""
+    permutation = np.argsort(current)[wanted]
+    if np.array_equal(permutation, np.arange(len(permutation))):
+        return []
+    return [tfb.Permute(permutation.astype(np.int32), axis=-1)]

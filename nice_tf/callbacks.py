@@ -1,0 +1,106 @@
+"""What happens around the steps of `fit`: the guard against NaN, the record of each epoch, sample pictures."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from nice_tf import plots
+from nice_tf.checkpoints import RunState, newest, save_best, save_last
+from nice_tf.config import Config
+from nice_tf.errors import UserError
+from nice_tf.flow import sample
+from nice_tf.preprocessing import to_data_units
+from nice_tf.seeds import stateless_seed
+from nice_tf.workdir import Workdir
+
+
+def _learning_rate(model):
+    return float(model.optimizer.learning_rate)
+
+
+class NaNGuard(tf_keras.callbacks.Callback):
+    """Stops a run whose log-likelihood is no longer finite, before anything of it is saved."""
+
+    def __init__(self, run: Workdir):
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the running mean, which stays non-finite once one step was."""
+        self._check(logs["log_prob"], "log-likelihood")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at validation: the last update of an epoch can spoil weights that no training step has used yet."""
+        self._check(logs["val_log_prob"], "validation log-likelihood")
+
+    def _check(self, value, what):
+        if np.isfinite(value):
+            return
+        good = newest(self._run.last)
+        raise UserError(
+            f"the {what} became {value} at step {int(self.model.optimizer.iterations)}, learning rate "
+            f"{_learning_rate(self.model):.3g}. The last good checkpoint is {good or 'none, it was the first epoch'}. "
+            "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm, in another workdir"
+        )
+
+
+class Recorder(tf_keras.callbacks.Callback):
+    """At the end of each epoch: best and last checkpoint, a row of metrics.csv, early stopping."""
+
+    def __init__(self, run: Workdir, state: RunState, config: Config):
+        super().__init__()
+        self._run = run
+        self._state = state
+        self._config = config
+        self._rows = run.read_metrics(up_to_epoch=int(state.epoch))
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch (Keras counts from 0, all that we write from 1)."""
+        self._state.epoch.assign(epoch + 1)
+        if logs["val_log_prob"] > float(self._state.best_log_prob):
+            self._state.best_log_prob.assign(logs["val_log_prob"])
+            self._state.best_epoch.assign(epoch + 1)
+            save_best(self._run, self.model, epoch + 1)
+        self._rows.append(
+            {
+                "epoch": epoch + 1,
+                "step": int(self.model.optimizer.iterations),
+                **{name: float(value) for name, value in logs.items()},
+                "learning_rate": _learning_rate(self.model),
+                "seconds": round(time.perf_counter() - self._started, 3),
+            }
+        )
+        self._run.write_metrics(self._rows)
+        # Last of all: whatever is cut off before this line is done again.
+        save_last(self._run, self.model, self._state)
+        if self._state.is_finished(self._config):
+            self.model.stop_training = True
+
+
+class SamplePictures(tf_keras.callbacks.Callback):
+    """Every few epochs a grid of samples, as PNG and for TensorBoard; always of the same codes z."""
+
+    def __init__(self, run: Workdir, levels: int | None, config: Config):
+        super().__init__()
+        self._run = run
+        self._levels = levels
+        self._config = config
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws when the epoch is due and the data are pictures."""
+        flow, every = self.model.evaluation_flow, self._config.sample_every_epochs
+        if not every or (epoch + 1) % every or not plots.is_image(flow.event_shape):
+            return
+        seed = stateless_seed(self._config.seed, "samples")
+        x = sample(flow, 100, seed=seed, temperature=self._config.temperature)
+        grid = plots.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels)
+        plots.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
+        with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
+            tf.summary.image("samples", grid[np.newaxis], step=epoch)

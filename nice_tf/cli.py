@@ -1,0 +1,77 @@
+"""What every command shares: grouped help, a quiet start of TensorFlow, one message for a user's mistake."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import app, flags, logging
+
+from nice_tf.errors import UserError
+
+
+def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
+    """Parses the flags and calls `main`, then exits: 0 when it returns, 1 after a `UserError`, 130 after Ctrl-C.
+
+    Args:
+      main: the command, without arguments.
+      usage: what `--help` prints first.
+      groups: names of the flag groups that `--help` lists, in this order.
+
+    """
+    for group in groups:
+        for flag in flags.FLAGS.get_flags_for_module(group):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+    def parse(argv: list[str]) -> list[str]:
+        if any(argument in ("--help", "-help", "-h", "--helpshort", "-helpshort") for argument in argv[1:]):
+            print(usage, *(flags.FLAGS.module_help(group) for group in groups), sep="\n")
+            print("\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more (TensorFlow's own "
+                  "messages), --helpfull (every flag of every library).")  # fmt: skip
+            sys.exit(0)
+        try:
+            rest = flags.FLAGS(argv)
+        except flags.Error as error:
+            sys.exit(f"error: {error}")
+        if len(rest) > 1:
+            sys.exit(f"error: unexpected argument {rest[1]!r}; settings are written --name=value, see --help")
+        return rest
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Holds back what TensorFlow writes to standard error while it is imported, unless --verbosity was given.
+
+    Its C++ libraries write before any logging can be set up, hence by file descriptor. What was held back is
+    written out when the import fails.
+    """
+    if flags.FLAGS["verbosity"].present:
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.set_verbosity(logging.ERROR)
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held_back:
+        original = os.dup(2)
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(original, held_back.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

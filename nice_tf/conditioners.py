@@ -1,0 +1,91 @@
+"""Functions m for the coupling layers: any callable will do; here is the paper's."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from nice_tf.errors import UserError
+from nice_tf.seeds import stateless_seed
+
+ACTIVATIONS = {
+    "relu": tf.nn.relu,
+    "elu": tf.nn.elu,
+    "gelu": tf.nn.gelu,
+    "silu": tf.nn.silu,
+    "softplus": tf.nn.softplus,
+    "tanh": tf.tanh,
+}
+
+
+class MLP(tf.Module):
+    """Multilayer perceptron with a linear output (Dinh et al. 2014, section 5.1).
+
+        h_0 = x,   h_k = activation(h_{k-1} W_k + b_k),   m(x) = h_{K-1} W_K + b_K
+
+    Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015), biases start at zero. With `zero_last_layer` the
+    last kernel is zero too: m starts as 0 and a coupling as the identity, so that an initialisation from data
+    statistics (`nice_tf.initialize_from_data`) is exact at the first step.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        hidden_units: Sequence[int] = (1000,) * 5,
+        activation: str | Callable[[tf.Tensor], tf.Tensor] = "relu",
+        zero_last_layer: bool = True,
+        dtype: tf.DType = tf.float32,
+        compute_dtype: tf.DType | None = None,
+        seed: int = 0,
+        name: str = "mlp",
+    ):
+        """Makes the network and its variables.
+
+        Args:
+          input_size: length of the last axis of the input.
+          output_size: length of the last axis of the output.
+          hidden_units: width of each hidden layer; empty for a linear m.
+          activation: a name in `ACTIVATIONS` or a function of a tensor.
+          zero_last_layer: start with m = 0.
+          dtype: of variables, input and output.
+          compute_dtype: of the matrix products inside, e.g. `tf.bfloat16`; `dtype` when not given.
+          seed: of the kernels.
+          name: of the module.
+
+        Raises:
+          UserError: a size below 1 or an unknown activation.
+
+        """
+        super().__init__(name=name)
+        sizes = (input_size, *hidden_units, output_size)
+        if any(size < 1 for size in sizes):
+            raise UserError(f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)")
+        if isinstance(activation, str) and activation not in ACTIVATIONS:
+            raise UserError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.dtype = tf.as_dtype(dtype)
+        self.compute_dtype = tf.as_dtype(compute_dtype or dtype)
+        self._activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        kernels = []
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            if layer == len(sizes) - 2 and zero_last_layer:
+                kernels.append(tf.zeros([fan_in, fan_out], dtype))
+            else:
+                layer_seed = stateless_seed(seed, "kernel", layer)
+                kernels.append(
+                    tf.random.stateless_normal([fan_in, fan_out], layer_seed, stddev=(2 / fan_in) ** 0.5, dtype=dtype)
+                )
+        with self.name_scope:
+            self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
+            self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., input_size]` to `[..., output_size]`."""
+        h = tf.cast(x, self.compute_dtype)
+        for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
+            if layer > 0:
+                h = self._activation(h)
+            # tensordot keeps any batch shape and is one matrix product for the usual [batch, features].
+            h = tf.tensordot(h, tf.cast(kernel, self.compute_dtype), axes=1) + tf.cast(bias, self.compute_dtype)
+        return tf.cast(h, self.dtype)

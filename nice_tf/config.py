@@ -1,0 +1,222 @@
+"""All settings of a run: one frozen dataclass, from which the command-line flags are made."""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from nice_tf.errors import UserError
+
+
+def _setting(default, group: str, text: str, *, choices: tuple[str, ...] = (), changes_result: bool = True):
+    """A field with what its flag needs; `changes_result=False` lets a run be continued with another value."""
+    metadata = {"group": group, "text": text, "choices": choices, "changes_result": changes_result}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a run; each field is the flag of the same name, `python train.py --help` explains them.
+
+    Raises:
+      UserError: a value out of its bounds, named together with the rule.
+
+    """
+
+    dataset: str = _setting(
+        "digits",
+        "data",
+        "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image set such as mnist, "
+        "fashion_mnist, cifar10 or svhn_cropped, or the path of a .npy or .npz file",
+    )
+    data_dir: str = _setting(
+        "",
+        "data",
+        "where TensorFlow Datasets keeps prepared sets; empty: its own default folder",
+        changes_result=False,
+    )
+    manual_dir: str = _setting(
+        "",
+        "data",
+        "folder with the original files of a TFDS set, to prepare it without a network",
+        changes_result=False,
+    )
+    levels: int = _setting(
+        0, "data", "number of integer levels of the data; 0: 256 for uint8 arrays, none for floating-point arrays"
+    )
+    num_validation: int = _setting(0, "data", "examples split from train for validation; 0: one sixth of train")
+    split_seed: int = _setting(
+        0, "data", "seed of the random split of digits and of arrays, kept apart from --seed so that runs compare"
+    )
+    dequantization: str = _setting(
+        "uniform", "data", "noise on integer data: fresh U[0,1) a value, or none", choices=("uniform", "none")
+    )
+
+    num_couplings: int = _setting(4, "model", "number of additive coupling layers")
+    hidden_units: tuple[int, ...] = _setting((1000,) * 5, "model", "widths of the hidden layers of each m, by commas")
+    activation: str = _setting(
+        "relu",
+        "model",
+        "activation of the hidden layers",
+        choices=("relu", "elu", "gelu", "silu", "softplus", "tanh"),
+    )
+    partition: str = _setting(
+        "interleaved", "model", "which coordinates form the two halves", choices=("interleaved", "halves")
+    )
+    mixing: str = _setting("swap", "model", "what happens between couplings", choices=("swap", "reverse", "shuffle"))
+    prior: str = _setting("logistic", "model", "density of each latent coordinate", choices=("logistic", "gaussian"))
+    scaling: str = _setting(
+        "layer",
+        "model",
+        "diagonal scaling as a layer, as trainable scales of the prior (the same density), or none",
+        choices=("layer", "prior", "none"),
+    )
+    zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
+    data_init: bool = _setting(True, "model", "start the mean and 1/s from the training data's mean and deviation")
+    allow_incomplete_mixing: bool = _setting(
+        False, "model", "build also a flow in which some z cannot depend on some x"
+    )
+    precision: str = _setting(
+        "float32",
+        "model",
+        "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 while training",
+        choices=("float32", "float64", "bfloat16"),
+    )
+
+    epochs: int = _setting(100, "training", "passes over the training examples")
+    batch_size: int = _setting(200, "training", "examples a step")
+    learning_rate: float = _setting(1e-3, "training", "of Adam, after warm-up")
+    schedule: str = _setting(
+        "constant", "training", "learning rate after warm-up, cosine falls to 0", choices=("constant", "cosine")
+    )
+    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises from 0")
+    beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step")
+    beta_2: float = _setting(0.99, "training", "Adam's decay of the mean squared gradient, a step")
+    epsilon: float = _setting(1e-4, "training", "Adam's epsilon")
+    weight_decay: float = _setting(0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step")
+    gradient_clip_norm: float = _setting(0.0, "training", "largest global norm of the gradient; 0: not clipped")
+    ema_decay: float = _setting(
+        0.0, "training", "decay a step of the averaged weights that validation and all results then use; 0: off"
+    )
+    early_stopping_epochs: int = _setting(
+        0, "training", "stop after so many epochs without a better validation log-likelihood; 0: never"
+    )
+    seed: int = _setting(0, "training", "of weights, data order, noise and samples")
+    deterministic: bool = _setting(False, "training", "only deterministic operations: same seed, same bits; slower")
+    jit_compile: bool = _setting(False, "training", "compile the training step with XLA")
+
+    num_draws: int = _setting(
+        10, "results", "noise draws averaged in the test log-likelihood of each example", changes_result=False
+    )
+    sample_every_epochs: int = _setting(
+        5, "results", "epochs between sample pictures; 0: only at the end", changes_result=False
+    )
+    temperature: float = _setting(1.0, "results", "of the samples: factor on the prior's draw", changes_result=False)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and value not in choices:
+                raise UserError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
+        object.__setattr__(self, "hidden_units", tuple(self.hidden_units))
+        at_least = {
+            "num_couplings": 1,
+            "epochs": 1,
+            "batch_size": 1,
+            "num_draws": 1,
+            "levels": 0,
+            "num_validation": 0,
+            "warmup_steps": 0,
+            "weight_decay": 0,
+            "gradient_clip_norm": 0,
+            "early_stopping_epochs": 0,
+            "sample_every_epochs": 0,
+            "split_seed": 0,
+            "seed": 0,
+        }
+        for name, lowest in at_least.items():
+            if not getattr(self, name) >= lowest:
+                raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        for name in ("learning_rate", "epsilon", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
+        for name in ("beta_1", "beta_2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if any(units < 1 for units in self.hidden_units):
+            raise UserError(f"hidden_units must all be at least 1, got {list(self.hidden_units)}")
+        if self.levels == 1:
+            raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return {**dataclasses.asdict(self), "hidden_units": list(self.hidden_units)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """The inverse of `as_dict`.
+
+        Raises:
+          UserError: a field this version does not know.
+
+        """
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise UserError(f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?")
+        return cls(**values)
+
+    def differences(self, other: "Config") -> list[str]:
+        """Lines `name: mine, not theirs` for the settings that change a result and differ."""
+        return [
+            f"{field.name}: {getattr(self, field.name)!r}, not {getattr(other, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.metadata["changes_result"] and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+class _IntegersParser(flags.ArgumentParser):
+    """Integers by commas, `1000,1000`; empty for none."""
+
+    syntactic_help = "integers by commas"
+
+    def parse(self, argument):
+        try:
+            return tuple(int(part) for part in argument.split(",") if part.strip())
+        except ValueError as error:
+            raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
+
+
+class _IntegersSerializer(flags.ArgumentSerializer):
+    def serialize(self, value):
+        return ",".join(str(part) for part in value)
+
+
+def define_flags() -> list[str]:
+    """Defines one flag for each field of `Config`, and returns the groups to show in the help."""
+    groups = []
+    for field in dataclasses.fields(Config):
+        name, text, group = field.name, field.metadata["text"], field.metadata["group"]
+        common = {"module_name": group}
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(name, field.default, list(field.metadata["choices"]), text, **common)
+        elif isinstance(field.default, bool):
+            flags.DEFINE_bool(name, field.default, text, **common)
+        elif isinstance(field.default, int):
+            flags.DEFINE_integer(name, field.default, text, **common)
+        elif isinstance(field.default, float):
+            flags.DEFINE_float(name, field.default, text, **common)
+        elif isinstance(field.default, tuple):
+            flags.DEFINE(
+                _IntegersParser(), name, _IntegersSerializer().serialize(field.default), text, flags.FLAGS,
+                _IntegersSerializer(), **common,
+            )  # fmt: skip
+        else:
+            flags.DEFINE_string(name, field.default, text, **common)
+        if group not in groups:
+            groups.append(group)
+    return groups
+
+
+def from_flags() -> Config:
+    """The configuration that the parsed flags spell."""
+    return Config(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)})

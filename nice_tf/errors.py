@@ -1,0 +1,9 @@
+"""The one exception for what a user can put right."""
+
+
+class UserError(ValueError):
+    """Something that was given breaks a rule; the message names the value received and the rule.
+
+    The commands print the message alone and exit with status 1; any other exception is a defect of ours and
+    keeps its traceback.
+    """

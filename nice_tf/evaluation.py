@@ -1,0 +1,111 @@
+"""The log-likelihood that is reported."""
+
+import json
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.config import Config
+from nice_tf.data import evaluation_batches
+from nice_tf.metrics import bits_per_dim, standard_error
+from nice_tf.preprocessing import to_density_units
+from nice_tf.seeds import stateless_seed
+from nice_tf.workdir import Workdir
+
+tfd = tfp.distributions
+
+
+def log_probs(
+    flow: tfd.TransformedDistribution, values: np.ndarray, *, levels: int | None, config: Config, split: str
+) -> np.ndarray:
+    """Log-likelihood of each example, for independent draws of the noise.
+
+    Args:
+      flow: the density.
+      values: `[N, *event_shape]` in data units.
+      levels: number of integer levels; `None` for continuous data, of which one draw is all there is.
+      config: for `num_draws`, `batch_size`, `dequantization` and `seed`.
+      split: sets the noise of one split apart from that of another.
+
+    Returns:
+      Nats, `[num_draws, N]` in float64.
+
+    """
+    random = levels is not None and config.dequantization != "none"
+
+    @tf.function(reduce_retracing=True)
+    def batch_log_prob(batch, draw, number):
+        seed = stateless_seed(config.seed, f"{split}_noise", draw, number)
+        return flow.log_prob(to_density_units(batch, levels, config.dequantization, seed, dtype=flow.dtype))
+
+    batches = evaluation_batches(values, config.batch_size)
+    draws = [
+        np.concatenate([batch_log_prob(batch, tf.constant(draw), number).numpy() for number, batch in batches])
+        for draw in range(config.num_draws if random else 1)
+    ]
+    return np.asarray(draws, np.float64)
+
+
+def evaluate(
+    flow: tfd.TransformedDistribution,
+    values: np.ndarray,
+    *,
+    levels: int | None,
+    config: Config,
+    split: str,
+    dataset: str,
+    epoch: int,
+) -> dict[str, Any]:
+    """Mean log-likelihood of a split; arguments as for `log_probs`.
+
+    Returns:
+      The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
+      the standard error over examples of their means over draws.
+
+    """
+    draws = log_probs(flow, values, levels=levels, config=config, split=split)
+    per_example = draws.mean(axis=0)
+    event_size = int(np.prod(values.shape[1:]))
+    result = {
+        "dataset": dataset,
+        "split": split,
+        "num_examples": len(values),
+        "num_draws": len(draws),
+        "event_size": event_size,
+        "log_prob": float(per_example.mean()),
+        "log_prob_std_error": standard_error(per_example),
+        "bits_per_dim": None,
+        "epoch": epoch,
+    }
+    if levels is not None:
+        result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, levels)
+    return result
+
+
+def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
+    """The evaluation that the run already has for these weights and so many draws, if any."""
+    if not run.evaluation.exists():
+        return None
+    result = json.loads(run.evaluation.read_text())
+    wanted = num_draws if result["bits_per_dim"] is not None else 1
+    return result if (result["epoch"], result["num_draws"]) == (epoch, wanted) else None
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The table printed at the end, with its unit explained."""
+    where = f"on [0, 1]^{result['event_size']}" if result["bits_per_dim"] is not None else "in the data's own units"
+    lines = [
+        f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, "
+        f"{result['num_draws']} noise draws each, weights of epoch {result['epoch']} (best on validation)",
+        f"  log-likelihood  {result['log_prob']:10.2f} +- {result['log_prob_std_error']:.2f} nats an example, "
+        f"density of x {where}",
+    ]
+    if result["bits_per_dim"] is not None:
+        lines.append(f"  bits/dim        {result['bits_per_dim']:10.3f}")
+    lines.append(
+        "A log-likelihood is the logarithm of a density, not of a probability: where the data crowd into a small part\n"
+        "of the space the density is above 1 and its logarithm positive. More nats, or fewer bits/dim, are better."
+    )
+    return "\n".join(lines)

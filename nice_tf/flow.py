@@ -1,0 +1,200 @@
+"""NICE as one distribution: layers, prior, initialisation from data, sampling."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.bijectors import AdditiveCoupling, DiagonalScaling, coupling_splits, reorder
+from nice_tf.conditioners import MLP
+from nice_tf.errors import UserError
+from nice_tf.preprocessing import Center
+from nice_tf.priors import make_prior
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+SCALINGS = ("layer", "prior", "none")
+
+
+def build_flow(
+    event_shape: Sequence[int],
+    *,
+    num_couplings: int = 4,
+    hidden_units: Sequence[int] = (1000,) * 5,
+    activation: str = "relu",
+    partition: str = "interleaved",
+    mixing: str = "swap",
+    prior: str = "logistic",
+    scaling: str = "layer",
+    min_inverse_scale: float = 0.0,
+    zero_last_layer: bool = True,
+    allow_incomplete_mixing: bool = False,
+    dtype: tf.DType = tf.float32,
+    compute_dtype: tf.DType | None = None,
+    seed: int = 0,
+    name: str = "nice",
+) -> tfd.TransformedDistribution:
+    """Builds the density p(x) of NICE (Dinh et al. 2014, section 3).
+
+        log p(x) = sum_d log p_Z(z_d) + sum_d log s_d,   z = s * h(x)
+
+    The encoder x -> z flattens the event, subtracts a fixed mean (zero until `initialize_from_data`), applies the
+    couplings, restores the order of the coordinates and scales: z_d is the latent partner of the d-th value of x.
+
+    Args:
+      event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2.
+      num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
+      hidden_units: widths of the hidden layers of each m.
+      activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
+      partition: how coordinates are halved, `"interleaved"` or `"halves"`. The first half has one more when D is odd.
+      mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
+        as `bijectors.coupling_splits` says.
+      prior: `"logistic"` or `"gaussian"`.
+      scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
+        `"none"` for a volume-preserving flow.
+      min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
+      zero_last_layer: start every m at 0.
+      allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
+      dtype: of x, z and variables.
+      compute_dtype: of the matrix products of m; `dtype` when not given.
+      seed: of the initial weights and of `"shuffle"`.
+      name: of the distribution.
+
+    Returns:
+      A `tfd.TransformedDistribution` of event shape `event_shape`, in float32 unless `dtype` says otherwise.
+
+    Raises:
+      UserError: a value that breaks one of these rules; the message names both.
+
+    """
+    event_shape = [int(size) for size in event_shape]
+    event_size = int(np.prod(event_shape))
+    if event_size < 2:
+        raise UserError(f"NICE needs at least 2 coordinates to split, event shape {event_shape} has {event_size}")
+    if num_couplings < 1:
+        raise UserError(f"num_couplings must be at least 1, got {num_couplings}")
+    if scaling not in SCALINGS:
+        raise UserError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    splits = coupling_splits(event_size, num_couplings, partition=partition, mixing=mixing, seed=seed)
+    size_first = (event_size + 1) // 2
+    if not allow_incomplete_mixing:
+        _check_mixing(splits, size_first, partition, mixing)
+
+    layers = [tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size])]
+    layers.append(Center(event_size, dtype=dtype))
+    order = np.arange(event_size)
+    for k, (split, passthrough) in enumerate(splits):
+        num_passthrough = size_first if passthrough == "first" else event_size - size_first
+        conditioner = MLP(
+            num_passthrough,
+            event_size - num_passthrough,
+            hidden_units=hidden_units,
+            activation=activation,
+            zero_last_layer=zero_last_layer,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            seed=seed + 1_000_003 * k,
+            name=f"conditioner_{k}",
+        )
+        layers += reorder(order, split)
+        layers.append(AdditiveCoupling(conditioner, num_passthrough=num_passthrough, passthrough=passthrough))
+        order = split
+    layers += reorder(order, np.arange(event_size))
+    if scaling == "layer":
+        max_log_scale = -np.log(min_inverse_scale) if min_inverse_scale else None
+        layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
+
+    # Layers stand in the paper's direction. tfb.Chain applies its last element first, and TransformedDistribution
+    # wants latent -> data: this is the one place where order and direction are turned round.
+    decoder = tfb.Invert(tfb.Chain(tuple(reversed(layers))))
+    latent = make_prior(prior, event_size, trainable_scale=scaling == "prior", min_scale=min_inverse_scale, dtype=dtype)
+    return tfd.TransformedDistribution(latent, decoder, name=name)
+
+
+def _check_mixing(splits, size_first, partition, mixing):
+    """Follows which x each coordinate can depend on, and refuses a flow that leaves a pair cut off."""
+    event_size = len(splits[0][0])
+    depends = np.eye(event_size, dtype=bool)
+    for order, passthrough in splits:
+        first, second = order[:size_first], order[size_first:]
+        passed, shifted = (first, second) if passthrough == "first" else (second, first)
+        depends[shifted] |= depends[passed].any(axis=0)
+    cut_off = int(np.sum(~depends))
+    if cut_off:
+        raise UserError(
+            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
+            f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
+            "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
+        )
+
+
+def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
+    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z `[..., D]`."""
+    return flow.bijector.bijector
+
+
+def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
+    """The layers of a flow of `build_flow`, in the paper's direction, data to latent."""
+    return tuple(reversed(encoder(flow).bijectors))
+
+
+def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor) -> None:
+    """Sets the mean and the scales of a flow of `build_flow` from data, before training.
+
+    Layer by layer, the `Center` gets the mean and the scaling (or the prior's trainable scale) the standard deviation
+    of what reaches it: 1 / s_d = std_d. With `zero_last_layer` every z then starts with mean 0 and variance 1.
+
+    Args:
+      flow: as `build_flow` made it.
+      x: training examples in density units, `[N, *event_shape]`, N at least 2.
+
+    Raises:
+      UserError: a coordinate that does not vary, where neither dequantization nor `min_inverse_scale` bounds s.
+
+    """
+    h = x
+    for layer in layers(flow):
+        if isinstance(layer, Center):
+            layer.loc.assign(tf.reduce_mean(h, axis=0))
+        elif isinstance(layer, DiagonalScaling):
+            layer.assign_log_scale(-tf.math.log(_deviation(h, layer.parameters["max_log_scale"] is not None)))
+        h = layer.forward(h)
+    scale = flow.distribution.distribution.scale
+    if isinstance(scale, tfp.util.TransformedVariable):
+        floor = scale.bijector.forward(tf.constant(np.log(np.finfo(np.float32).tiny), scale.dtype))
+        scale.assign(tf.maximum(_deviation(h, bool(floor > 1e-30)), floor * 1.01))
+
+
+def _deviation(h, bounded):
+    deviation = tf.math.reduce_std(h, axis=0)
+    constant = np.flatnonzero(deviation.numpy() == 0)
+    if constant.size and not bounded:
+        raise UserError(
+            f"{constant.size} of {deviation.shape[0]} coordinates have the same value in every training example "
+            f"(the first is number {constant[0]}): their density would be infinite. Leave them out of the data"
+        )
+    return deviation
+
+
+def sample(
+    flow: tfd.TransformedDistribution, num_samples: int, *, seed: tf.Tensor, temperature: float = 1.0
+) -> tf.Tensor:
+    """Draws x = f^-1(temperature * z), z from the prior.
+
+    Args:
+      flow: as `build_flow` made it.
+      num_samples: how many.
+      seed: stateless seed, int32 `[2]`.
+      temperature: above 0; 1 samples the model itself, less stays nearer to the mode.
+
+    Returns:
+      x, `[num_samples, *event_shape]`, in density units, unclipped.
+
+    Raises:
+      UserError: a temperature of 0 or below.
+
+    """
+    if not temperature > 0:
+        raise UserError(f"temperature must be above 0, got {temperature}")
+    return flow.bijector.forward(temperature * flow.distribution.sample(num_samples, seed=seed))

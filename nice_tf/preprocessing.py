@@ -1,0 +1,134 @@
+"""From data values to the x of the density, and back.
+
+Dequantization is random and stands outside the density; every deterministic step is a bijector inside it, so that its
+log-det is counted and samples come back in data units.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.errors import UserError
+
+tfb = tfp.bijectors
+
+DEQUANTIZATIONS = ("uniform", "none")
+
+
+def dequantize(values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Spreads integers evenly over their bins (Dinh et al. 2014, section 5.1).
+
+        x = (values + u) / levels,   u ~ U[0, 1), one fresh draw for each value
+
+    Args:
+      values: integers 0..levels-1, any shape.
+      levels: number of integer levels.
+      seed: stateless seed, int32 `[2]`.
+      dtype: of the result.
+
+    Returns:
+      x on [0, 1], of the shape of `values`.
+
+    """
+    noise = tf.random.stateless_uniform(tf.shape(values), seed, dtype=dtype)
+    return (tf.cast(values, dtype) + noise) / tf.cast(levels, dtype)
+
+
+def bin_centres(values: tf.Tensor, levels: int, *, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Integers 0..levels-1 to the middle of their bins on [0, 1], without noise: (values + 1/2) / levels."""
+    return (tf.cast(values, dtype) + 0.5) / tf.cast(levels, dtype)
+
+
+def to_density_units(
+    values: tf.Tensor, levels: int | None, dequantization: str, seed: tf.Tensor, *, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Data values to the x whose density is modelled.
+
+    Args:
+      values: a batch of data, any shape.
+      levels: number of integer levels; `None` for continuous data, which is taken as it is.
+      dequantization: one of `DEQUANTIZATIONS`; without effect on continuous data.
+      seed: stateless seed of the noise, int32 `[2]`.
+      dtype: of the result.
+
+    Returns:
+      x, of the shape of `values`.
+
+    Raises:
+      UserError: an unknown dequantization.
+
+    """
+    if dequantization not in DEQUANTIZATIONS:
+        raise UserError(f"dequantization must be one of {', '.join(DEQUANTIZATIONS)}, got {dequantization!r}")
+    if levels is None:
+        return tf.cast(values, dtype)
+    if dequantization == "none":
+        return bin_centres(values, levels, dtype=dtype)
+    return dequantize(values, levels, seed, dtype=dtype)
+
+
+def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:
+    """X back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its integer."""
+    return x if levels is None else x * tf.cast(levels, x.dtype) - 0.5
+
+
+class Center(tfb.Bijector):
+    """Subtracts a fixed mean, set from the data and not trained.
+
+    forward:           y = x - loc
+    inverse:           x = y + loc
+    forward log-det:   0
+    inverse log-det:   0
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        loc: tf.Tensor | tf.Variable | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "center",
+    ):
+        """Makes the layer.
+
+        Args:
+          event_size: D, length of the last axis.
+          loc: the mean, `[D]`, kept by reference; a new untrained variable of zeros when not given.
+          dtype: of the new variable; ignored when `loc` is given.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: a `loc` of another shape.
+
+        """
+        parameters = dict(locals())
+        with tf.name_scope(name) as name:
+            if loc is None:
+                loc = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="loc")
+            elif not isinstance(loc, tf.Variable):
+                loc = tf.convert_to_tensor(loc, dtype_hint=dtype)
+            if not loc.shape.is_compatible_with([event_size]):
+                raise UserError(f"loc must have shape [{event_size}], got {loc.shape}")
+            self.loc = parameters["loc"] = loc
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=loc.dtype,
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def _forward(self, x):
+        return x - self.loc
+
+    def _inverse(self, y):
+        return y + self.loc
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros([], x.dtype)

@@ -1,0 +1,64 @@
+"""Factorised priors of the latent code z (Dinh et al. 2014, section 3.4)."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.errors import UserError
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+PRIORS = ("logistic", "gaussian")
+
+
+def logistic_prior(
+    event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+) -> tfd.Distribution:
+    """Independent logistic coordinates: log p(z) = sum_d -softplus(z_d) - softplus(-z_d).
+
+    Args:
+      event_size: D, at least 1.
+      trainable_scale: give each coordinate a trainable scale, started at 1, in place of the fixed unit scale. Such a
+        prior without a scaling layer is the same density as a unit prior after `DiagonalScaling`, scale_d = 1 / s_d.
+      min_scale: lower bound of a trainable scale.
+      dtype: of z.
+
+    Returns:
+      A distribution of event shape `[D]`.
+
+    Raises:
+      UserError: `event_size` below 1.
+
+    """
+    return _independent(tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior")
+
+
+def gaussian_prior(
+    event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+) -> tfd.Distribution:
+    """Independent standard normal coordinates; arguments, result and errors as for `logistic_prior`."""
+    return _independent(tfd.Normal, event_size, trainable_scale, min_scale, dtype, "gaussian_prior")
+
+
+def make_prior(kind: str, event_size: int, **kwargs) -> tfd.Distribution:
+    """The prior of that name in `PRIORS`; `kwargs` as for `logistic_prior`.
+
+    Raises:
+      UserError: an unknown name.
+
+    """
+    if kind not in PRIORS:
+        raise UserError(f"prior must be one of {', '.join(PRIORS)}, got {kind!r}")
+    return (logistic_prior if kind == "logistic" else gaussian_prior)(event_size, **kwargs)
+
+
+def _independent(family, event_size, trainable_scale, min_scale, dtype, name):
+    if event_size < 1:
+        raise UserError(f"event_size must be at least 1, got {event_size}")
+    scale = tf.ones([event_size], dtype)
+    if trainable_scale:
+        # log(scale - min_scale) is the variable: with min_scale = 0, minus the log s of the scaling layer.
+        positive = tfb.Chain([tfb.Shift(tf.constant(min_scale, dtype)), tfb.Exp()]) if min_scale else tfb.Exp()
+        scale = tfp.util.TransformedVariable(scale, positive, dtype=dtype, name="scale")
+    return tfd.Independent(
+        family(loc=tf.zeros([event_size], dtype), scale=scale), reinterpreted_batch_ndims=1, name=name
+    )

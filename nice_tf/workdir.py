@@ -1,0 +1,116 @@
+"""The folder of a run: what lies in it, and how it is written so that a crash at any moment loses nothing."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+from nice_tf.config import Config
+from nice_tf.errors import UserError
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it: readers see the old or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+class Workdir:
+    """Paths and files of a run.
+
+    config.json        settings and description of the data, enough to rebuild the flow
+    metrics.csv        one row an epoch
+    checkpoints/last   everything needed to continue
+    checkpoints/best   the weights of the best epoch by validation log-likelihood
+    tensorboard/       scalars and sample pictures
+    samples/           sample pictures by epoch, and samples.png, samples_denoised.png at the end
+    evaluation.json    the test log-likelihood
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.csv"
+        self.last = self.path / "checkpoints" / "last"
+        self.best = self.path / "checkpoints" / "best"
+        self.tensorboard = self.path / "tensorboard"
+        self.samples = self.path / "samples"
+        self.evaluation = self.path / "evaluation.json"
+
+    def claim(self, config: Config, data: dict[str, Any]) -> None:
+        """Makes the folder for this run, or checks that it belongs to it.
+
+        Args:
+          config: the run's settings.
+          data: `Data.description()`.
+
+        Raises:
+          UserError: the folder cannot be written, or holds a run of other settings or data.
+
+        """
+        from nice_tf import __version__
+
+        try:
+            self.samples.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"workdir {self.path} cannot be written ({error.strerror}): give another one") from error
+        if self.config.exists():
+            self._check_same_run(config, data)
+        elif any(self.last.glob("*")):
+            raise UserError(f"workdir {self.path} has checkpoints but no config.json: give another one")
+        values = {"nice_tf": __version__, "config": config.as_dict(), "data": data}
+        self.write_json(self.config, values)
+
+    def _check_same_run(self, config, data):
+        theirs, their_data = self.read_config()
+        differing = config.differences(theirs)
+        differing += [
+            f"data {key}: {data[key]}, not {their_data.get(key)}" for key in data if data[key] != their_data.get(key)
+        ]
+        if differing:
+            raise UserError(
+                f"workdir {self.path} belongs to a run with other settings ({'; '.join(differing)}): give the same "
+                "settings to continue it, or another workdir"
+            )
+
+    def read_config(self) -> tuple[Config, dict[str, Any]]:
+        """The settings and the description of the data of the run.
+
+        Raises:
+          UserError: no run here, or a damaged `config.json`.
+
+        """
+        try:
+            content = json.loads(self.config.read_text())
+            return Config.from_dict(content["config"]), content["data"]
+        except OSError as error:
+            raise UserError(
+                f"workdir {self.path} holds no run: config.json cannot be read ({error.strerror})"
+            ) from error
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(f"{self.config} is damaged ({error!r}): restore it or start in another workdir") from error
+
+    def write_json(self, path: pathlib.Path, values: dict[str, Any]) -> None:
+        """Writes a JSON file of this folder, atomically."""
+        write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+    def read_metrics(self, up_to_epoch: int) -> list[dict[str, Any]]:
+        """The rows of `metrics.csv` of the first epochs; later ones are of a run that was cut off before saving."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if int(row["epoch"]) <= up_to_epoch]
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `metrics.csv`, atomically."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.metrics, text.getvalue().encode())
