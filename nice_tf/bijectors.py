@@ -54,7 +54,6 @@ class AdditiveCoupling(tfb.Bijector):
 
         Raises:
           UserError: a value out of these bounds.
-
         """
         parameters = dict(locals())
         if num_passthrough < 1:
@@ -160,7 +159,6 @@ class DiagonalScaling(tfb.Bijector):
 
         Raises:
           UserError: `event_size` below 1, or a `log_scale` of another shape.
-
         """
         parameters = dict(locals())
         if event_size < 1:
@@ -236,7 +234,6 @@ def coupling_splits(
 
     Raises:
       UserError: an unknown partition or mixing.
-
     """
     if partition not in PARTITIONS:
         raise UserError(f"partition must be one of {', '.join(PARTITIONS)}, got {partition!r}")

@@ -43,11 +43,11 @@ def restore_last(run: Workdir, model, state: RunState) -> None:
 
     Raises:
       UserError: a damaged checkpoint.
-
     """
     path = newest(run.last)
     if path is not None:
-        _restore(_last(model, state), path)
+        remedy = f"Delete {path}.* to go on from the checkpoint before it, if there is one"
+        _restore(_last(model, state), path, remedy)
 
 
 def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.TransformedDistribution, int]:
@@ -58,13 +58,12 @@ def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.T
 
     Raises:
       UserError: no checkpoint, or a damaged one.
-
     """
     path = newest(run.best)
     if path is None:
         raise UserError(f"workdir {run.path} has no checkpoint in {run.best}: train first")
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-    _restore(_best(flow, epoch), path)
+    _restore(_best(flow, epoch), path, "Train again, in another workdir")
     return flow, int(epoch)
 
 
@@ -96,12 +95,9 @@ def _save(checkpoint, directory, epoch, *, keep):
             shard.unlink()
 
 
-def _restore(checkpoint, path):
+def _restore(checkpoint, path, remedy):
     try:
         checkpoint.read(path).assert_existing_objects_matched()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError(
-            f"checkpoint {path} is damaged or of another model ({cause}). Delete {path}.* to go on from the checkpoint "
-            "before it, if there is one, else start in another workdir"
-        ) from error
+        raise UserError(f"checkpoint {path} is damaged or of another model ({cause}). {remedy}") from error

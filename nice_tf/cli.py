@@ -18,7 +18,6 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
       main: the command, without arguments.
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
-
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):

@@ -56,7 +56,6 @@ class MLP(tf.Module):
 
         Raises:
           UserError: a size below 1 or an unknown activation.
-
         """
         super().__init__(name=name)
         sizes = (input_size, *hidden_units, output_size)
@@ -72,10 +71,10 @@ class MLP(tf.Module):
             if layer == len(sizes) - 2 and zero_last_layer:
                 kernels.append(tf.zeros([fan_in, fan_out], dtype))
             else:
+                # Drawn in float32 whatever the dtype, so that a float64 run starts from the same weights.
                 layer_seed = stateless_seed(seed, "kernel", layer)
-                kernels.append(
-                    tf.random.stateless_normal([fan_in, fan_out], layer_seed, stddev=(2 / fan_in) ** 0.5, dtype=dtype)
-                )
+                kernel = tf.random.stateless_normal([fan_in, fan_out], layer_seed, stddev=(2 / fan_in) ** 0.5)
+                kernels.append(tf.cast(kernel, dtype))
         with self.name_scope:
             self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
             self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))

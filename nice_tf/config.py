@@ -20,7 +20,6 @@ class Config:
 
     Raises:
       UserError: a value out of its bounds, named together with the rule.
-
     """
 
     dataset: str = _setting(
@@ -158,7 +157,6 @@ class Config:
 
         Raises:
           UserError: a field this version does not know.
-
         """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
@@ -191,12 +189,12 @@ class _IntegersSerializer(flags.ArgumentSerializer):
         return ",".join(str(part) for part in value)
 
 
-def define_flags() -> list[str]:
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Defines one flag for each field of `Config`, and returns the groups to show in the help."""
     groups = []
     for field in dataclasses.fields(Config):
         name, text, group = field.name, field.metadata["text"], field.metadata["group"]
-        common = {"module_name": group}
+        common = {"module_name": group, "flag_values": flag_values}
         if field.metadata["choices"]:
             flags.DEFINE_enum(name, field.default, list(field.metadata["choices"]), text, **common)
         elif isinstance(field.default, bool):
@@ -206,10 +204,9 @@ def define_flags() -> list[str]:
         elif isinstance(field.default, float):
             flags.DEFINE_float(name, field.default, text, **common)
         elif isinstance(field.default, tuple):
-            flags.DEFINE(
-                _IntegersParser(), name, _IntegersSerializer().serialize(field.default), text, flags.FLAGS,
-                _IntegersSerializer(), **common,
-            )  # fmt: skip
+            serializer = _IntegersSerializer()
+            default = serializer.serialize(field.default)
+            flags.DEFINE(_IntegersParser(), name, default, text, serializer=serializer, **common)
         else:
             flags.DEFINE_string(name, field.default, text, **common)
         if group not in groups:
@@ -217,6 +214,6 @@ def define_flags() -> list[str]:
     return groups
 
 
-def from_flags() -> Config:
+def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that the parsed flags spell."""
-    return Config(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)})
+    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})

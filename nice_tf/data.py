@@ -24,7 +24,6 @@ class Data:
       validation: as `train`.
       test: as `train`.
       levels: number of integer levels; `None` for continuous data.
-
     """
 
     name: str
@@ -64,7 +63,6 @@ def load(config: Config) -> Data:
 
     Raises:
       UserError: no such data, or data that breaks a rule; the message says which and what would help.
-
     """
     name = config.dataset
     if name == "digits":
@@ -151,7 +149,8 @@ def _from_tfds(name, data_dir, manual_dir):
             f"dataset {name!r} is not known: it must be 'digits', the path of a .npy or .npz file, or an image set of "
             "TensorFlow Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
         ) from error
-    image = builder.info.features.get("image") if hasattr(builder.info.features, "get") else None
+    features = builder.info.features
+    image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
     if not isinstance(image, tfds.features.Image) or None in image.shape:
         raise UserError(f"dataset {name!r} of TensorFlow Datasets has no 'image' of one fixed shape")
     if not builder.is_prepared():
@@ -263,7 +262,6 @@ def training_batches(train: np.ndarray, batch_size: int, *, seed: int, first_ste
 
     Returns:
       A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`.
-
     """
     steps_per_epoch = len(train) // batch_size
     with tf.device("CPU"):

@@ -31,7 +31,6 @@ def log_probs(
 
     Returns:
       Nats, `[num_draws, N]` in float64.
-
     """
     random = levels is not None and config.dequantization != "none"
 
@@ -63,7 +62,6 @@ def evaluate(
     Returns:
       The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
       the standard error over examples of their means over draws.
-
     """
     draws = log_probs(flow, values, levels=levels, config=config, split=split)
     per_example = draws.mean(axis=0)

@@ -66,7 +66,6 @@ def build_flow(
 
     Raises:
       UserError: a value that breaks one of these rules; the message names both.
-
     """
     event_shape = [int(size) for size in event_shape]
     event_size = int(np.prod(event_shape))
@@ -142,39 +141,40 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
 def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor) -> None:
     """Sets the mean and the scales of a flow of `build_flow` from data, before training.
 
-    Layer by layer, the `Center` gets the mean and the scaling (or the prior's trainable scale) the standard deviation
-    of what reaches it: 1 / s_d = std_d. With `zero_last_layer` every z then starts with mean 0 and variance 1.
+    Layer by layer, the `Center` gets the mean of what reaches it, and the scaling (or the prior's trainable scale)
+    1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts with the prior's mean and variance.
 
     Args:
       flow: as `build_flow` made it.
       x: training examples in density units, `[N, *event_shape]`, N at least 2.
 
     Raises:
-      UserError: a coordinate that does not vary, where neither dequantization nor `min_inverse_scale` bounds s.
-
+      UserError: a coordinate that does not vary, where no `min_inverse_scale` keeps its density finite.
     """
+    prior = flow.distribution.distribution
+    unit_deviation = prior.stddev() / prior.scale
     h = x
     for layer in layers(flow):
         if isinstance(layer, Center):
             layer.loc.assign(tf.reduce_mean(h, axis=0))
         elif isinstance(layer, DiagonalScaling):
-            layer.assign_log_scale(-tf.math.log(_deviation(h, layer.parameters["max_log_scale"] is not None)))
+            layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
+            _check_scale(layer.log_scale)
         h = layer.forward(h)
-    scale = flow.distribution.distribution.scale
-    if isinstance(scale, tfp.util.TransformedVariable):
-        floor = scale.bijector.forward(tf.constant(np.log(np.finfo(np.float32).tiny), scale.dtype))
-        scale.assign(tf.maximum(_deviation(h, bool(floor > 1e-30)), floor * 1.01))
+    if isinstance(prior.scale, tfp.util.DeferredTensor):
+        prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
+        bounded = tf.math.log(prior.scale)
+        _check_scale(bounded)
+        prior.scale.pretransformed_input.assign(bounded)
 
 
-def _deviation(h, bounded):
-    deviation = tf.math.reduce_std(h, axis=0)
-    constant = np.flatnonzero(deviation.numpy() == 0)
-    if constant.size and not bounded:
+def _check_scale(log_scale):
+    constant = np.flatnonzero(~np.isfinite(log_scale.numpy()))
+    if constant.size:
         raise UserError(
-            f"{constant.size} of {deviation.shape[0]} coordinates have the same value in every training example "
+            f"{constant.size} of {log_scale.shape[0]} coordinates have the same value in every training example "
             f"(the first is number {constant[0]}): their density would be infinite. Leave them out of the data"
         )
-    return deviation
 
 
 def sample(
@@ -193,7 +193,6 @@ def sample(
 
     Raises:
       UserError: a temperature of 0 or below.
-
     """
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")

@@ -20,7 +20,6 @@ def bits_per_dim(log_prob, event_size: int, levels: int):
 
     Returns:
       Bits per dimension, of `log_prob`'s shape.
-
     """
     return (log_prob / -event_size + math.log(levels)) / math.log(2.0)
 

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import write_atomically
 
 
 def is_image(event_shape: list[int]) -> bool:
@@ -14,22 +14,18 @@ def is_image(event_shape: list[int]) -> bool:
     return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[-1] in (1, 3))
 
 
-def image_grid(images: np.ndarray, *, levels: int | None, denoise: bool = False) -> np.ndarray:
+def image_grid(images: np.ndarray, *, levels: int | None) -> np.ndarray:
     """Lays pictures out in a grid as near to square as can be.
 
     Args:
       images: `[N, height, width]` or `[N, height, width, 1 or 3]`, in data units: integers v stand for 0..levels-1.
       levels: number of integer levels; `None` takes black and white from the smallest and largest value.
-      denoise: round each value to its integer, which takes the dequantization noise out.
 
     Returns:
       `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between pictures.
-
     """
     images = np.asarray(images, np.float64)
     images = images[..., np.newaxis] if images.ndim == 3 else images
-    if denoise and levels is not None:
-        images = np.rint(images)
     low, high = (images.min(), images.max()) if levels is None else (0, levels - 1)
     grey = np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     grey = np.broadcast_to(grey, (*grey.shape[:3], 3))
@@ -51,17 +47,3 @@ def write_png(path: pathlib.Path, grid: np.ndarray, *, min_width: int = 640) -> 
     content = io.BytesIO()
     image.imsave(content, np.kron(grid, np.ones((zoom, zoom, 1), np.uint8)), format="png")
     write_atomically(path, content.getvalue())
-
-
-def write_samples(run: Workdir, x: np.ndarray, levels: int | None) -> list[pathlib.Path]:
-    """Writes samples `[N, *event_shape]` in data units: pictures as `samples.png` and `samples_denoised.png`, other
-    data as `samples.npy`. Returns the paths."""  # noqa: D209
-    if not is_image(list(x.shape[1:])):
-        path, content = run.path / "samples.npy", io.BytesIO()
-        np.save(content, x)
-        write_atomically(path, content.getvalue())
-        return [path]
-    paths = {"samples.png": False, "samples_denoised.png": True}
-    for name, denoise in paths.items():
-        write_png(run.path / name, image_grid(x, levels=levels, denoise=denoise))
-    return [run.path / name for name in paths]

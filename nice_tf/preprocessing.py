@@ -27,7 +27,6 @@ def dequantize(values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DTy
 
     Returns:
       x on [0, 1], of the shape of `values`.
-
     """
     noise = tf.random.stateless_uniform(tf.shape(values), seed, dtype=dtype)
     return (tf.cast(values, dtype) + noise) / tf.cast(levels, dtype)
@@ -55,7 +54,6 @@ def to_density_units(
 
     Raises:
       UserError: an unknown dequantization.
-
     """
     if dequantization not in DEQUANTIZATIONS:
         raise UserError(f"dequantization must be one of {', '.join(DEQUANTIZATIONS)}, got {dequantization!r}")
@@ -100,7 +98,6 @@ class Center(tfb.Bijector):
 
         Raises:
           UserError: a `loc` of another shape.
-
         """
         parameters = dict(locals())
         with tf.name_scope(name) as name:

@@ -5,7 +5,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.errors import UserError
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfd = tfp.distributions
 
 PRIORS = ("logistic", "gaussian")
 
@@ -27,7 +27,6 @@ def logistic_prior(
 
     Raises:
       UserError: `event_size` below 1.
-
     """
     return _independent(tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior")
 
@@ -44,7 +43,6 @@ def make_prior(kind: str, event_size: int, **kwargs) -> tfd.Distribution:
 
     Raises:
       UserError: an unknown name.
-
     """
     if kind not in PRIORS:
         raise UserError(f"prior must be one of {', '.join(PRIORS)}, got {kind!r}")
@@ -56,9 +54,9 @@ def _independent(family, event_size, trainable_scale, min_scale, dtype, name):
         raise UserError(f"event_size must be at least 1, got {event_size}")
     scale = tf.ones([event_size], dtype)
     if trainable_scale:
-        # log(scale - min_scale) is the variable: with min_scale = 0, minus the log s of the scaling layer.
-        positive = tfb.Chain([tfb.Shift(tf.constant(min_scale, dtype)), tfb.Exp()]) if min_scale else tfb.Exp()
-        scale = tfp.util.TransformedVariable(scale, positive, dtype=dtype, name="scale")
+        log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
+        lowest = tf.math.log(tf.constant(min_scale, dtype))
+        scale = tfp.util.DeferredTensor(log_scale, lambda value: tf.exp(tf.maximum(value, lowest)), name="scale")
     return tfd.Independent(
         family(loc=tf.zeros([event_size], dtype), scale=scale), reinterpreted_batch_ndims=1, name=name
     )

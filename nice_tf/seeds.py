@@ -14,7 +14,6 @@ def stateless_seed(seed: int, purpose: str, *counters) -> tf.Tensor:
 
     Returns:
       An int32 tensor of shape `[2]` for the `tf.random.stateless_*` functions.
-
     """
     result = tfp.random.sanitize_seed([0, seed], salt=f"nice_tf.{purpose}")
     for counter in counters:

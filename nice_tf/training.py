@@ -1,6 +1,8 @@
 """Training: the Keras model around a flow, the optimizer, and the run from settings to results."""
 
+import io
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import tf_keras
 
 from nice_tf import data as data_lib
 from nice_tf import evaluation, plots
+from nice_tf.analysis import denoise
 from nice_tf.callbacks import NaNGuard, Recorder, SamplePictures
 from nice_tf.checkpoints import RunState, restore_best, restore_last
 from nice_tf.config import Config
@@ -17,7 +20,7 @@ from nice_tf.flow import build_flow, initialize_from_data, sample
 from nice_tf.metrics import bits_per_dim
 from nice_tf.preprocessing import to_data_units, to_density_units
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir
+from nice_tf.workdir import Workdir, write_atomically
 
 tfd = tfp.distributions
 
@@ -52,7 +55,6 @@ class FlowModel(tf_keras.Model):
           dequantization: as `Config.dequantization`.
           ema_decay: as `Config.ema_decay`.
           seed: of the noise.
-
         """
         super().__init__()
         self.flow = flow
@@ -202,7 +204,6 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
-
     """
     if config.deterministic:
         tf_keras.utils.set_random_seed(config.seed)
@@ -235,6 +236,7 @@ def fit(model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, sta
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=data_lib.evaluation_batches(data.validation, config.batch_size),
+        verbose=1 if sys.stdout.isatty() else 2,  # a moving bar on a terminal, one line an epoch in a file
         callbacks=[
             NaNGuard(run),
             Recorder(run, state, config),
@@ -253,13 +255,26 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
             flow, data.test, levels=data.levels, config=config, split="test", dataset=data.name, epoch=epoch
         )
         run.write_json(run.evaluation, result)
-    seed = stateless_seed(config.seed, "samples")
-    x = to_data_units(sample(flow, 100, seed=seed, temperature=config.temperature), data.levels).numpy()
-    written = plots.write_samples(run, x, data.levels)
+    written = _write_samples(flow, data, config, run)
     print(f"\n{evaluation.as_text(result)}\n\nwritten to {run.path}:")
     for path in (run.evaluation, run.metrics, *written, run.best, run.tensorboard):
         print(f"  {path.relative_to(run.path)}")
     return result
+
+
+def _write_samples(flow, data, config, run):
+    """Pictures as `samples.png` and `samples_denoised.png`, other data as `samples.npy`; returns the paths."""
+    x = sample(flow, 100, seed=stateless_seed(config.seed, "samples"), temperature=config.temperature)
+    if not plots.is_image(data.event_shape):
+        path, content = run.path / "samples.npy", io.BytesIO()
+        np.save(content, to_data_units(x, data.levels).numpy())
+        write_atomically(path, content.getvalue())
+        return [path]
+    written = []
+    for name, shown in (("samples.png", x), ("samples_denoised.png", denoise(flow, x))):
+        written.append(run.path / name)
+        plots.write_png(written[-1], plots.image_grid(to_data_units(shown, data.levels).numpy(), levels=data.levels))
+    return written
 
 
 def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
@@ -275,7 +290,6 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
 
     Raises:
       UserError: no run there, or a damaged one.
-
     """
     run = Workdir(workdir)
     config, data = run.read_config()

@@ -49,7 +49,6 @@ class Workdir:
 
         Raises:
           UserError: the folder cannot be written, or holds a run of other settings or data.
-
         """
         from nice_tf import __version__
 
@@ -84,7 +83,6 @@ class Workdir:
 
         Raises:
           UserError: no run here, or a damaged `config.json`.
-
         """
         try:
             content = json.loads(self.config.read_text())

@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from bijector_laws import check_laws, fresh, jacobian
+from flows import random_points, randomize
+
+import nice_tf
+from nice_tf.bijectors import coupling_splits, reorder
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def coupling(event_size, num_passthrough, passthrough="first", dtype=tf.float64, **kwargs):
+    mlp = nice_tf.MLP(num_passthrough, event_size - num_passthrough, hidden_units=(8, 8), dtype=dtype, **kwargs)
+    return nice_tf.AdditiveCoupling(randomize(mlp), num_passthrough=num_passthrough, passthrough=passthrough)
+
+
+CONSTRUCTORS = {
+    "coupling first": lambda dtype: coupling(5, 3, "first", dtype),
+    "coupling second": lambda dtype: coupling(5, 2, "second", dtype),
+    "coupling of one": lambda dtype: coupling(5, 1, "first", dtype),
+    "coupling bfloat16": lambda dtype: coupling(5, 3, "first", dtype, compute_dtype=tf.bfloat16),
+    "scaling": lambda dtype: randomize(nice_tf.DiagonalScaling(5, dtype=dtype)),
+    "scaling bounded": lambda dtype: randomize(nice_tf.DiagonalScaling(5, max_log_scale=0.1, dtype=dtype)),
+    "center": lambda dtype: randomize(nice_tf.Center(5, dtype=dtype)),
+    "chain with TFP's own": lambda dtype: tfb.Chain(
+        [coupling(5, 3, "first", dtype), tfb.Permute([4, 2, 0, 1, 3]), tfb.Shift(tf.ones(5, dtype)),
+         coupling(5, 3, "second", dtype)]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_laws(name):
+    bijector = CONSTRUCTORS[name](tf.float64)
+    if "bfloat16" in name:  # differences of a rounded m are no derivatives: only the round trip is a law here
+        x = random_points(6, 5)
+        np.testing.assert_allclose(bijector.inverse(fresh(bijector.forward(x))), x, atol=1e-12)
+        return
+    check_laws(bijector, random_points(6, 5), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_round_trip_in_graph_float32(name, jit_compile):
+    bijector = CONSTRUCTORS[name](tf.float32)
+    x = random_points(4, 3, 5, dtype=np.float32)
+    forward = tf.function(bijector.forward, jit_compile=jit_compile)
+    inverse = tf.function(bijector.inverse, jit_compile=jit_compile)
+    np.testing.assert_allclose(forward(x), bijector.forward(fresh(x)), atol=0.06 if "bfloat16" in name else 1e-5)
+    np.testing.assert_allclose(inverse(forward(x)), x, atol=1e-5)
+
+
+def test_forward_is_the_papers_equation():
+    layer = nice_tf.AdditiveCoupling(lambda h: 10 * h[..., :2], num_passthrough=3)
+    x = tf.constant([[1.0, 2.0, 3.0, 4.0, 5.0]])
+    np.testing.assert_array_equal(layer.forward(x), [[1, 2, 3, 4 + 10, 5 + 20]])
+    np.testing.assert_array_equal(layer.inverse(fresh(x)), [[1, 2, 3, 4 - 10, 5 - 20]])
+    second = nice_tf.AdditiveCoupling(lambda h: 10 * h[..., :2], num_passthrough=3, passthrough="second")
+    np.testing.assert_array_equal(second.forward(tf.constant([[1.0, 2, 3, 4, 5]])), [[1 + 30, 2 + 40, 3, 4, 5]])
+
+
+@pytest.mark.parametrize("passthrough", ["first", "second"])
+def test_jacobian_blocks(passthrough):
+    """Identity on both diagonal blocks, zero above, and full below: dy_shifted / dx_passed."""
+    found = jacobian(coupling(7, 4, passthrough).forward, random_points(7))
+    order = np.r_[0:4, 4:7] if passthrough == "first" else np.r_[3:7, 0:3]
+    found = found[order][:, order]
+    np.testing.assert_array_equal(found[:4, :4], np.eye(4))
+    np.testing.assert_array_equal(found[4:, 4:], np.eye(3))
+    np.testing.assert_array_equal(found[:4, 4:], 0)
+    assert np.all(found[4:, :4] != 0)
+
+
+def test_agrees_with_real_nvp_that_only_shifts():
+    mlp = randomize(nice_tf.MLP(3, 4, hidden_units=(8,), dtype=tf.float64))
+    ours = nice_tf.AdditiveCoupling(mlp, num_passthrough=3)
+    theirs = tfb.RealNVP(num_masked=3, shift_and_log_scale_fn=lambda h, output_units: (mlp(h), None))
+    x = random_points(5, 7)
+    np.testing.assert_allclose(ours.forward(x), theirs.forward(fresh(x)), rtol=0, atol=0)
+    np.testing.assert_allclose(ours.inverse(fresh(x)), theirs.inverse(fresh(x)), rtol=0, atol=0)
+    np.testing.assert_allclose(
+        ours.forward_log_det_jacobian(x, 1) + tf.zeros(5, tf.float64), theirs.forward_log_det_jacobian(x, 1)
+    )
+
+
+def test_coarse_conditioner_is_inverted_to_float32_rounding():
+    layer = coupling(64, 32, dtype=tf.float32, compute_dtype=tf.bfloat16)
+    exact = nice_tf.AdditiveCoupling(randomize(nice_tf.MLP(32, 32, hidden_units=(8, 8))), num_passthrough=32)
+    x = random_points(100, 64, dtype=np.float32)
+    y = layer.forward(x)
+    assert np.max(np.abs(y - exact.forward(fresh(x)))) > 1e-3, "the conditioner did not run in bfloat16"
+    np.testing.assert_allclose(layer.inverse(fresh(y)), x, atol=2e-6)
+
+
+def test_scaling_values():
+    layer = nice_tf.DiagonalScaling(3, log_scale=tf.math.log([1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(layer.forward(tf.constant([1.0, 1.0, 1.0])), [1, 2, 4], rtol=1e-6)
+    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.zeros(3), 1), np.log(8), rtol=1e-6)
+
+
+def test_scaling_bound_and_copy():
+    layer = nice_tf.DiagonalScaling(2, max_log_scale=1.0)
+    layer.assign_log_scale(tf.constant([5.0, -5.0]))
+    np.testing.assert_allclose(layer.log_scale, [1.0, -5.0])
+    copy = layer.copy()
+    layer.assign_log_scale(tf.constant([0.5, 0.25]))
+    np.testing.assert_allclose(copy.log_scale, [0.5, 0.25])
+    assert copy.trainable_variables[0] is layer.trainable_variables[0]
+
+
+def test_usable_alone_in_tfp_models():
+    prior = nice_tf.logistic_prior(4)
+    layer = coupling(4, 2, dtype=tf.float32)
+    density = tfd.TransformedDistribution(prior, tfb.Invert(layer))
+    assert len(density.trainable_variables) == 6
+    x = density.sample(7, seed=[0, 1])
+    np.testing.assert_allclose(density.log_prob(fresh(x)), prior.log_prob(layer.forward(fresh(x))), rtol=1e-5)
+
+    joint = tfd.JointDistributionNamed(
+        {"loc": tfd.MultivariateNormalDiag(tf.zeros(4)), "x": lambda loc: tfb.Shift(loc)(density)}
+    )
+    draw = joint.sample(3, seed=[2, 3])
+    assert draw["x"].shape == [3, 4]
+    expected = density.log_prob(fresh(draw["x"] - draw["loc"])) + joint.model["loc"].log_prob(draw["loc"])
+    np.testing.assert_allclose(joint.log_prob(draw), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("partition", "mixing", "orders", "sides"),
+    [
+        ("interleaved", "swap", [[0, 2, 4, 1, 3]] * 3, ["first", "second", "first"]),
+        ("halves", "swap", [[0, 1, 2, 3, 4]] * 3, ["first", "second", "first"]),
+        ("interleaved", "reverse", [[0, 2, 4, 1, 3], [4, 2, 0, 3, 1], [0, 2, 4, 1, 3]], ["first"] * 3),
+        ("halves", "reverse", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]], ["first"] * 3),
+    ],
+)
+def test_splits(partition, mixing, orders, sides):
+    splits = coupling_splits(5, 3, partition=partition, mixing=mixing)
+    np.testing.assert_array_equal([order for order, _ in splits], orders)
+    assert [side for _, side in splits] == sides
+
+
+def test_shuffle_is_a_fixed_permutation_of_its_seed():
+    splits = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=1)
+    assert all(sorted(order) == list(range(30)) for order, _ in splits)
+    assert [side for _, side in splits] == ["first", "second", "first", "second", "first"]
+    np.testing.assert_array_equal(splits[2][0], splits[3][0])
+    assert not np.array_equal(splits[1][0], splits[2][0]) and not np.array_equal(splits[3][0], splits[4][0])
+    again = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=1)
+    np.testing.assert_array_equal([order for order, _ in splits], [order for order, _ in again])
+    other = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=2)
+    assert not np.array_equal(splits[2][0], other[2][0])
+
+
+def test_reorder():
+    (permute,) = reorder([2, 0, 1], [1, 2, 0])
+    data = np.array([10.0, 20.0, 30.0])
+    np.testing.assert_array_equal(permute.forward(data[[2, 0, 1]]), data[[1, 2, 0]])
+    assert reorder([2, 0, 1], [2, 0, 1]) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nice_tf.AdditiveCoupling(tf.identity, num_passthrough=0), "num_passthrough .* at least 1, got 0"),
+        (
+            lambda: nice_tf.AdditiveCoupling(tf.identity, num_passthrough=2, passthrough="left"),
+            "'first' or 'second', got 'left'",
+        ),
+        (
+            lambda: nice_tf.AdditiveCoupling(tf.identity, num_passthrough=2).forward(tf.zeros([3, 2])),
+            "passes 2 coordinates needs more than that many, got 2",
+        ),
+        (
+            lambda: nice_tf.AdditiveCoupling(lambda h: h[..., :1], num_passthrough=2).forward(tf.zeros([3, 4])),
+            r"must return 2 values .* got shape \(3, 1\)",
+        ),
+        (lambda: nice_tf.DiagonalScaling(0), "at least 1, got 0"),
+        (lambda: nice_tf.DiagonalScaling(3, log_scale=tf.zeros(2)), r"shape \[3\], got \(2,\)"),
+        (lambda: nice_tf.Center(3, loc=tf.zeros(2)), r"shape \[3\], got \(2,\)"),
+        (lambda: nice_tf.MLP(3, 2, hidden_units=(4, 0)), r"at least 1 unit, got sizes \(3, 4, 0, 2\)"),
+        (lambda: nice_tf.MLP(3, 2, activation="rely"), "activation must be one of relu, .* got 'rely'"),
+        (lambda: nice_tf.logistic_prior(0), "at least 1, got 0"),
+        (lambda: coupling_splits(4, 3, partition="thirds", mixing="swap"), "one of interleaved, halves, got 'thirds'"),
+        (lambda: coupling_splits(4, 3, partition="halves", mixing="mix"), "swap, reverse, shuffle, got 'mix'"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        make()

@@ -1,0 +1,171 @@
+"""The commands as a user types them: in a process of their own."""
+
+import pathlib
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nice_tf
+from nice_tf import checkpoints
+from nice_tf.workdir import Workdir
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMOKE = ("train.py", "--flagfile=configs/smoke.flags")
+
+
+def checkpoint_values(directory):
+    """Name -> array of everything in the newest checkpoint of a directory."""
+    reader = tf.train.load_checkpoint(checkpoints.newest(directory))
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_CHECKPOINTABLE")]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_smoke_run_says_what_a_newcomer_needs(run_command, tmp_path):
+    finished = run_command(*SMOKE, f"--workdir={tmp_path}/run")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == "", "TensorFlow's start-up noise is silenced"
+    first, last = finished.stdout.split("Epoch 1/2")
+    for expected in (
+        "digits: 1247 train, 250 validation, 300 test examples of shape [8, 8, 1], 17 levels",
+        "parameters",
+        "CPU",
+        "float32",
+        f"{tmp_path}/run",
+    ):
+        assert expected in first
+    assert re.search(
+        r"log_prob: \d+\.\d+ - bits_per_dim: \d\.\d+ - val_log_prob: \d+\.\d+ - val_bits_per_dim: \d", last
+    )
+    assert re.search(r"log-likelihood +\d+\.\d\d \+- \d\.\d\d nats", last) and "logarithm positive" in last
+    for name in ("evaluation.json", "metrics.csv", "samples.png", "samples_denoised.png"):
+        assert name in last and (tmp_path / "run" / name).exists()
+
+
+def test_help_lists_every_setting_by_group(run_command):
+    finished = run_command("train.py", "--help")
+    assert finished.returncode == 0 and finished.stderr == ""
+    groups = ["\nrun:", "\ndata:", "\nmodel:", "\ntraining:", "\nresults:"]
+    positions = [finished.stdout.index(group) for group in groups]
+    assert positions == sorted(positions)
+    for field in [*nice_tf.Config.__dataclass_fields__, "workdir"]:
+        assert re.search(rf"--(\[no\])?{field}: ", finished.stdout), field
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--flagfile=configs/nowhere.flags"], "configs/nowhere.flags"),
+        (["--prior=cauchy"], "--prior=cauchy: value should be one of <logistic|gaussian>"),
+        (["--mixing=stir"], "--mixing=stir"),
+        (["--partition=thirds"], "--partition=thirds"),
+        (["--hidden_units=10,x"], "got '10,x'"),
+        (["--hidden_units=10,0"], "hidden_units must all be at least 1, got [10, 0]"),
+        (["--num_couplings=0"], "num_couplings must be at least 1, got 0"),
+        (["--num_couplings=2"], "2 couplings with mixing 'swap', partition 'interleaved' and D = 64 leave"),
+        (["--batch_size=5000"], "batch_size 5000 is more than the 1247 training examples"),
+        (["--prio=gaussian"], "Unknown command line flag 'prio'"),
+        (["gaussian"], "unexpected argument 'gaussian'"),
+        (["--dataset=nowhere.npy"], "nowhere.npy: there is no such file"),
+        (["--workdir=/proc/nice_tf"], "workdir /proc/nice_tf cannot be written"),
+        (["--learning_rate=1e30", "--workdir={tmp}/run"], "learning rate 1e+30"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_message_and_no_traceback(run_command, tmp_path, arguments, message):
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    if not any(argument.startswith("--workdir") for argument in arguments):
+        arguments.append(f"--workdir={tmp_path}/run")
+    finished = run_command(*SMOKE, *arguments)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1, finished.stderr
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stdout + finished.stderr
+    if "1e30" not in arguments[0]:
+        assert not (tmp_path / "run").exists(), "nothing half-written stays"
+
+
+def test_workdir_of_another_config(run_command, tmp_path):
+    assert run_command(*SMOKE, f"--workdir={tmp_path}").returncode == 0
+    finished = run_command(*SMOKE, f"--workdir={tmp_path}", "--seed=1")
+    assert finished.returncode == 1 and "other settings (seed: 1, not 0)" in finished.stderr
+
+
+def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
+    """kill -9 at random moments, many times; the end is that of a run which nothing interrupted."""
+    arguments = [
+        *SMOKE, "--epochs=30", "--deterministic", "--ema_decay=0.9", "--schedule=cosine", "--warmup_steps=20",
+        "--hidden_units=64,64", "--num_couplings=4",
+    ]  # fmt: skip
+    whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr
+
+    run, generator = Workdir(tmp_path / "killed"), random.Random()
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-u", *arguments, f"--workdir={run.path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        epochs = (line for line in process.stdout if line.startswith("Epoch "))
+        for _ in range(generator.randint(2, 8)):
+            next(epochs)
+        time.sleep(generator.uniform(0.0, 0.1))  # within an epoch, a validation or a checkpoint
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    finished = run_command(*arguments, f"--workdir={run.path}")
+    assert finished.returncode == 0, finished.stderr
+    assert "continued after epoch" in finished.stdout
+
+    reference = Workdir(tmp_path / "whole")
+    for directory in ("last", "best"):
+        expected, found = (checkpoint_values(getattr(which, directory)) for which in (reference, run))
+        assert expected.keys() == found.keys() and len(expected) > 25
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert run.evaluation.read_bytes() == reference.evaluation.read_bytes()
+    rows = [[{**row, "seconds": ""} for row in which.read_metrics(up_to_epoch=99)] for which in (reference, run)]
+    assert rows[0] == rows[1] and len(rows[0]) == 30
+    assert not list(run.path.rglob("*.tmp"))
+
+
+def readme_commands():
+    """Every shell line and every Python block of the README."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.split("  #")[0].strip() for kind, block in blocks if kind == "sh" for line in block.splitlines()]
+    return [line for line in lines if line], [block for kind, block in blocks if kind == "python"]
+
+
+def test_readme_names_the_two_commands_and_what_is_behind_them():
+    commands, _ = readme_commands()
+    assert {"make demo", "make test", "pip install -e .", "python train.py --flagfile=configs/digits.flags"} <= set(
+        commands
+    )
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands:
+        if command.startswith("make "):
+            assert f"\n{command.split()[1]}:" in makefile
+
+
+@pytest.mark.parametrize("command", [line for line in readme_commands()[0] if line.startswith("python ")])
+def test_readme_command_runs(run_command, tmp_path, mnist_files, command):
+    """As written, but for a folder of its own and two short epochs."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "train.py":
+        arguments = [a for a in arguments if not a.startswith(("--workdir", "--manual_dir", "--epochs"))]
+        arguments += [f"--workdir={tmp_path}/run", "--epochs=1", "--num_draws=1"]
+        if "mnist" in command:
+            arguments += [f"--manual_dir={mnist_files}", f"--data_dir={tmp_path}/tfds", "--hidden_units=8"]
+    finished = run_command(*arguments)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("block", readme_commands()[1])
+def test_readme_python_runs(run_command, tmp_path, block):
+    assert run_command("-c", block, cwd=tmp_path).returncode == 0

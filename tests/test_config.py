@@ -1,0 +1,78 @@
+import pathlib
+
+import pytest
+from absl import flags
+
+import nice_tf
+from nice_tf import training
+from nice_tf.config import define_flags, from_flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLAG_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*.flags"))
+
+
+def flag_file_config(name):
+    """The configuration a flag file spells, read by absl as the command does."""
+    values = flags.FlagValues()
+    define_flags(values)
+    flags.DEFINE_string("workdir", "", "", flag_values=values)
+    values(["train.py", f"--flagfile={ROOT / name}"])
+    return from_flags(values)
+
+
+@pytest.mark.parametrize("name", FLAG_FILES)
+def test_every_flag_file_builds(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = flag_file_config(name)
+    header = (ROOT / name).read_text()
+    assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
+    event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1]}[config.dataset]
+    flow = training.make_flow(config, event_shape)
+    parameters = sum(variable.shape.num_elements() for variable in flow.trainable_variables)
+    if config.dataset == "mnist":
+        assert parameters == 19_158_352 and f"{parameters:,} parameters" in header
+
+
+def test_flag_files_say_what_they_are_for(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert flag_file_config("configs/mnist.flags").prior == "logistic"
+    assert flag_file_config("configs/mnist_gaussian.flags").prior == "gaussian"
+    assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
+
+
+def test_json_round_trip():
+    config = nice_tf.Config(hidden_units=[3, 4], epochs=7)
+    assert nice_tf.Config.from_dict(config.as_dict()) == config
+    with pytest.raises(nice_tf.UserError, match="unknown settings colour"):
+        nice_tf.Config.from_dict({**config.as_dict(), "colour": 1})
+
+
+def test_differences_leave_out_what_changes_no_result():
+    config = nice_tf.Config()
+    assert config.differences(nice_tf.Config(data_dir="/elsewhere", num_draws=3)) == []
+    assert config.differences(nice_tf.Config(seed=1, prior="gaussian")) == [
+        "prior: 'logistic', not 'gaussian'",
+        "seed: 0, not 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
+        ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
+        ({"partition": "thirds"}, "partition must be one of interleaved, halves, got 'thirds'"),
+        ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
+        ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
+        ({"temperature": -1.0}, "temperature must be a finite number above 0, got -1.0"),
+        ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
+        ({"levels": 1}, "levels must be at least 2"),
+    ],
+)
+def test_bad_settings(setting, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.Config(**setting)

@@ -1,0 +1,254 @@
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from bijector_laws import check_laws, fresh, jacobian
+from flows import random_flow, random_points, randomize
+
+import nice_tf
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def num_parameters(module):
+    return sum(int(np.prod(variable.shape)) for variable in module.trainable_variables)
+
+
+@pytest.mark.parametrize("partition", ["interleaved", "halves"])
+@pytest.mark.parametrize("mixing", ["swap", "shuffle", "reverse"])
+@pytest.mark.parametrize("event_size", [2, 5, 6])
+def test_encoder_laws(partition, mixing, event_size):
+    flow = random_flow([event_size], partition=partition, mixing=mixing, allow_incomplete_mixing=True)
+    check_laws(nice_tf.encoder(flow), random_points(4, event_size), atol=1e-11)
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    event_size=st.integers(2, 12),
+    partition=st.sampled_from(["interleaved", "halves"]),
+    mixing=st.sampled_from(["swap", "reverse", "shuffle"]),
+    num_couplings=st.integers(1, 6),
+    scaling=st.sampled_from(["layer", "prior", "none"]),
+    seed=st.integers(0, 1000),
+)
+def test_log_prob_is_change_of_variables(event_size, partition, mixing, num_couplings, scaling, seed):
+    """log p(x) = log p_Z(z) + log |det dz/dx|, with the Jacobian from automatic differentiation."""
+    flow = random_flow(
+        [event_size], seed, partition=partition, mixing=mixing, num_couplings=num_couplings, scaling=scaling,
+        allow_incomplete_mixing=True,
+    )  # fmt: skip
+    x = random_points(event_size, seed=seed)
+    encoder = nice_tf.encoder(flow)
+    expected = (
+        flow.distribution.log_prob(encoder.forward(fresh(x))) + np.linalg.slogdet(jacobian(encoder.forward, x))[1]
+    )
+    np.testing.assert_allclose(flow.log_prob(fresh(x)), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(flow.bijector.forward(fresh(encoder.forward(fresh(x)))), x, atol=1e-8)
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+    event_size=st.integers(2, 9),
+    partition=st.sampled_from(["interleaved", "halves"]),
+    mixing=st.sampled_from(["swap", "reverse", "shuffle"]),
+    num_couplings=st.integers(1, 5),
+)
+def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(event_size, partition, mixing, num_couplings):
+    """The mask of `build_flow` against the Jacobian of a flow with dense random weights."""
+    kwargs = {"partition": partition, "mixing": mixing, "num_couplings": num_couplings}
+    flow = random_flow([event_size], hidden_units=(5,), allow_incomplete_mixing=True, **kwargs)
+    # Exactly zero at every point only where no path leads; at two points to be sure that no accident hides one.
+    encoder = nice_tf.encoder(flow)
+    reached = sum(np.abs(jacobian(encoder.forward, random_points(event_size, seed=s))) for s in (1, 2)) != 0
+    if reached.all():
+        nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
+    else:
+        with pytest.raises(nice_tf.UserError, match=f"leave {np.sum(~reached)} of {event_size**2} pairs"):
+            nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
+
+
+def test_known_incomplete_mixings():
+    with pytest.raises(nice_tf.UserError, match=r"mixing 'reverse', partition 'interleaved' and D = 5 leave .* pairs"):
+        nice_tf.build_flow([5], mixing="reverse", num_couplings=8)
+    with pytest.raises(nice_tf.UserError, match="2 couplings with mixing 'swap'"):
+        nice_tf.build_flow([6], num_couplings=2)
+    nice_tf.build_flow([2], num_couplings=2)
+
+
+@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
+def test_density_integrates_to_one(prior):
+    flow = random_flow([2], num_couplings=3, prior=prior)
+    # Twice as many points as needed: the sum over a grid of a smooth density converges very fast.
+    axis = np.linspace(-60, 60, 1601)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    log_prob = tf.function(flow.log_prob)
+    total = sum(np.exp(log_prob(tf.constant(part)).numpy()).sum() for part in np.array_split(grid, 8))
+    np.testing.assert_allclose(total * (axis[1] - axis[0]) ** 2, 1.0, atol=1e-4)
+
+
+def test_parameter_count_of_the_papers_mnist_model():
+    flow = nice_tf.build_flow([28, 28, 1])
+    assert num_parameters(flow) == 19_158_352
+    assert len({id(variable) for variable in flow.trainable_variables}) == 4 * 2 * 6 + 1
+
+
+@pytest.mark.parametrize("scaling", ["layer", "prior"])
+def test_every_trainable_variable_gets_a_gradient(scaling):
+    flow = random_flow([7], scaling=scaling)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(flow.log_prob(random_points(5, 7)))
+    gradients = tape.gradient(loss, flow.trainable_variables)
+    assert len(gradients) == 4 * 6 + 1
+    for variable, gradient in zip(flow.trainable_variables, gradients, strict=True):
+        assert gradient is not None and np.any(gradient != 0), variable.name
+
+
+@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
+def test_scaling_layer_equals_trainable_scale_of_the_prior(prior):
+    """The same density and the same gradients, 1 / s = scale (DESIGN: equivalence)."""
+    layered = random_flow([5], scaling="layer", prior=prior)
+    scaled = random_flow([5], scaling="prior", prior=prior)
+    log_scale = nice_tf.layers(layered)[-1].trainable_variables[0]
+    prior_log_scale = scaled.distribution.distribution.scale.pretransformed_input
+    conditioners = [[v for v in flow.trainable_variables if "log_scale" not in v.name] for flow in (layered, scaled)]
+    for mine, theirs in zip(*conditioners, strict=True):
+        theirs.assign(mine)
+    nice_tf.layers(scaled)[1].loc.assign(nice_tf.layers(layered)[1].loc)
+    prior_log_scale.assign(-log_scale)
+
+    x = random_points(6, 5)
+    results = []
+    for flow, scale, kernels in ((layered, log_scale, conditioners[0]), (scaled, prior_log_scale, conditioners[1])):
+        with tf.GradientTape() as tape:
+            log_prob = flow.log_prob(fresh(x))
+        results.append((log_prob, tape.gradient(log_prob, [scale, *kernels])))
+    (log_prob, (gradient, *rest)), (other_log_prob, (other_gradient, *other_rest)) = results
+    np.testing.assert_allclose(log_prob, other_log_prob, rtol=1e-12)
+    np.testing.assert_allclose(gradient, -other_gradient, rtol=1e-9)
+    for mine, theirs in zip(rest, other_rest, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("event_shape", [[6], [2, 3], [2, 2, 2], [1, 2, 1, 2]])
+def test_event_shapes_of_any_rank(event_shape):
+    flow = random_flow(event_shape)
+    flat = random_flow([int(np.prod(event_shape))])
+    x = random_points(3, 4, *event_shape)
+    assert flow.event_shape == event_shape
+    np.testing.assert_allclose(flow.log_prob(x), flat.log_prob(tf.reshape(x, [3, 4, -1])), rtol=1e-12)
+    assert flow.sample([3, 2], seed=[0, 1]).shape == [3, 2, *event_shape]
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_in_graphs_and_dtypes(dtype, jit_compile):
+    flow = random_flow([5], dtype=dtype)
+    x = tf.cast(random_points(4, 5), dtype)
+    compiled = tf.function(flow.log_prob, jit_compile=jit_compile)(x)
+    assert compiled.dtype == dtype and flow.sample(2, seed=[1, 2]).dtype == dtype
+    np.testing.assert_allclose(compiled, flow.log_prob(fresh(x)), rtol=1e-4 if dtype == tf.float32 else 1e-12)
+    drawn = tf.function(lambda: flow.sample(3, seed=[1, 2]), jit_compile=jit_compile)()
+    if not jit_compile:  # XLA draws from another generator
+        np.testing.assert_allclose(drawn, flow.sample(3, seed=[1, 2]), rtol=1e-4, atol=1e-4)
+    encoded = nice_tf.encoder(flow).forward(fresh(drawn))
+    np.testing.assert_allclose(flow.bijector.forward(fresh(encoded)), drawn, rtol=1e-3, atol=1e-3)
+
+
+def test_latents_keep_the_order_of_the_data():
+    """With m = 0, z is (x - mean) * s coordinate by coordinate, however the halves are drawn and mixed."""
+    for mixing in ("swap", "reverse", "shuffle"):
+        flow = nice_tf.build_flow([6], mixing=mixing, hidden_units=(4,))
+        *_, scaling = nice_tf.layers(flow)
+        scaling.assign_log_scale(tf.math.log(tf.range(1.0, 7.0)))
+        np.testing.assert_allclose(nice_tf.encoder(flow).forward(tf.ones(6)), np.arange(1, 7), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["layer", "prior"])
+@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
+def test_initialization_from_data(scaling, prior):
+    flow = nice_tf.build_flow([3, 2], scaling=scaling, prior=prior, hidden_units=(4,))
+    data = tf.constant(np.random.default_rng(0).normal(5.0, 3.0, [500, 3, 2]) * [[1, 10]], tf.float32)
+    before = tf.reduce_mean(flow.log_prob(data))
+    nice_tf.initialize_from_data(flow, data)
+    z = nice_tf.encoder(flow).forward(fresh(data)) / flow.distribution.distribution.scale
+    expected = np.pi / np.sqrt(3) if prior == "logistic" else 1.0
+    np.testing.assert_allclose(tf.math.reduce_std(z, axis=0), np.full(6, expected), rtol=1e-4)
+    np.testing.assert_allclose(tf.reduce_mean(z, axis=0), np.zeros(6), atol=1e-4)
+    assert tf.reduce_mean(flow.log_prob(fresh(data))) > before + 10
+
+
+@pytest.mark.parametrize("scaling", ["layer", "prior"])
+def test_initialization_with_a_constant_coordinate(scaling):
+    data = tf.constant(np.random.default_rng(0).normal(size=[50, 4]) * [1, 0, 1, 1], tf.float32)
+    flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,))
+    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates .* first is number 1"):
+        nice_tf.initialize_from_data(flow, data)
+    flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,), min_inverse_scale=1e-3)
+    nice_tf.initialize_from_data(flow, data)
+    assert np.all(np.isfinite([variable.numpy().sum() for variable in flow.variables]))
+    # The bound holds: a constant coordinate gains log(1000) + log p_Z(0) nats and no more.
+    assert np.all(np.isfinite(flow.log_prob(fresh(data))))
+    np.testing.assert_allclose(
+        nice_tf.layers(flow)[-1].log_scale[1]
+        if scaling == "layer"
+        else -np.log(flow.distribution.distribution.scale[1]),
+        np.log(1000),
+        rtol=1e-5,
+    )
+
+
+def test_sample_is_a_function_of_seed_and_temperature():
+    flow = random_flow([4])
+    seed = tf.constant([3, 4])
+    first = nice_tf.sample(flow, 5, seed=seed)
+    np.testing.assert_array_equal(first, nice_tf.sample(flow, 5, seed=seed))
+    assert not np.allclose(first, nice_tf.sample(flow, 5, seed=tf.constant([3, 5])))
+    encoder = nice_tf.encoder(flow)
+    cooler = nice_tf.sample(flow, 5, seed=seed, temperature=0.5)
+    np.testing.assert_allclose(encoder.forward(cooler), 0.5 * encoder.forward(fresh(first)), atol=1e-9)
+
+
+def test_samples_follow_the_density():
+    """E over samples of a bounded function, against the same integral over a grid."""
+    flow = random_flow([2], num_couplings=3)
+    x = nice_tf.sample(flow, 200_000, seed=tf.constant([0, 1])).numpy()
+    axis = np.linspace(-60, 60, 1201)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    density = np.exp(flow.log_prob(tf.constant(grid)).numpy()) * (axis[1] - axis[0]) ** 2
+    for function in (lambda x: np.tanh(x[:, 0]), lambda x: np.tanh(x[:, 1]), lambda x: np.tanh(x[:, 0] * x[:, 1])):
+        np.testing.assert_allclose(function(x).mean(), np.sum(density * function(grid)), atol=0.01)
+
+
+def test_checkpoint_restores_everything(tmp_path):
+    first, second = random_flow([5], seed=1), random_flow([5], seed=2)
+    x = random_points(3, 5)
+    assert not np.allclose(first.log_prob(x), second.log_prob(fresh(x)))
+    path = tf.train.Checkpoint(flow=first).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(flow=second).restore(path).assert_consumed()
+    np.testing.assert_array_equal(first.log_prob(fresh(x)), second.log_prob(fresh(x)))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"event_shape": [1]}, r"at least 2 coordinates .* \[1\] has 1"),
+        ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
+        ({"hidden_units": (-1,)}, "at least 1 unit"),
+        ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
+        ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
+        ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
+        ({"partition": "checkerboard"}, "partition must be one of interleaved, halves, got 'checkerboard'"),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.build_flow(**{"event_shape": [4], **kwargs})
+
+
+def test_bad_temperature():
+    with pytest.raises(nice_tf.UserError, match="temperature must be above 0, got 0"):
+        nice_tf.sample(
+            randomize(nice_tf.build_flow([4], hidden_units=(4,))), 1, seed=tf.constant([0, 0]), temperature=0
+        )

@@ -1,0 +1,294 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from bijector_laws import fresh
+from flows import randomize
+
+import nice_tf
+from nice_tf import checkpoints, evaluation, metrics, training
+from nice_tf import data as data_lib
+from nice_tf.workdir import Workdir
+
+SMALL = {
+    "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 100, "num_draws": 2,
+    "epsilon": 1e-8,
+}  # fmt: skip
+
+
+def small(**settings):
+    return nice_tf.Config(**{**SMALL, **settings})
+
+
+def weights(flow):
+    return np.concatenate([variable.numpy().ravel() for variable in flow.variables])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished small run: its config, workdir and result."""
+    config, path = small(sample_every_epochs=2), tmp_path_factory.mktemp("run")
+    return config, Workdir(path), nice_tf.train_and_evaluate(config, path)
+
+
+def test_run_leaves_what_it_says(finished):
+    config, run, result = finished
+    assert json.loads(run.evaluation.read_text()) == result
+    assert result["split"] == "test" and result["num_examples"] == 300 and result["num_draws"] == 2
+    expected = metrics.bits_per_dim(result["log_prob"], 64, 17)
+    np.testing.assert_allclose(result["bits_per_dim"], expected, rtol=1e-12)
+    with run.metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"] and rows[-1]["step"] == "36"
+    best = max(rows, key=lambda row: float(row["val_log_prob"]))
+    assert result["epoch"] == int(best["epoch"])
+    assert float(rows[-1]["log_prob"]) > float(rows[0]["log_prob"]) + 0.5, "it learns"
+    assert sorted(path.name for path in run.samples.iterdir()) == ["epoch-0002.png"]
+    for path in (run.path / "samples.png", run.path / "samples_denoised.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    stored, described = run.read_config()
+    assert stored == config and described["event_shape"] == [8, 8, 1] and described["levels"] == 17
+    logs = [path.parent.name for path in run.tensorboard.glob("*/events*")]
+    assert {"train", "validation", "samples"} <= set(logs)
+    assert not list(run.path.rglob("*.tmp"))
+
+
+def test_tensorboard_holds_scalars_and_pictures(finished):
+    _, run, _ = finished
+    found = {}
+    for path in run.tensorboard.glob("*/events*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                found.setdefault((path.parent.name, value.tag), []).append(value)
+    assert len(found["train", "epoch_log_prob"]) == 3 and len(found["validation", "epoch_bits_per_dim"]) == 3
+    (picture,) = found["samples", "samples"]
+    assert picture.tensor.string_val[2].startswith(b"\x89PNG")
+
+
+def test_load_flow_gives_the_density_that_was_reported(finished):
+    config, run, result = finished
+    flow = nice_tf.load_flow(run.path)
+    data = data_lib.load(config)
+    per_draw = evaluation.log_probs(flow, data.test, levels=17, config=config, split="test")
+    assert per_draw.shape == (2, 300)
+    np.testing.assert_allclose(per_draw.mean(), result["log_prob"], rtol=1e-6)
+    np.testing.assert_allclose(metrics.standard_error(per_draw.mean(axis=0)), result["log_prob_std_error"], rtol=1e-4)
+    # The same mean with noise that this test draws itself, to within six standard errors of the noise.
+    own = [flow.log_prob(nice_tf.dequantize(data.test, 17, tf.constant([9, i]))).numpy().mean() for i in range(20)]
+    spread = np.std(own, ddof=1)
+    assert spread > 0
+    np.testing.assert_allclose(np.mean(own), result["log_prob"], atol=6 * spread)
+
+
+def test_finished_run_is_not_evaluated_again(finished, capsys):
+    config, run, result = finished
+    before = run.evaluation.stat().st_mtime_ns
+    assert nice_tf.train_and_evaluate(config, run.path) == result
+    assert run.evaluation.stat().st_mtime_ns == before
+    assert "continued after epoch 3" in capsys.readouterr().out
+
+
+def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
+    config, run, _ = finished
+    flow = nice_tf.load_flow(run.path)
+    same = np.repeat(data_lib.load(config).test[:1], 250, axis=0)  # one image 250 times, over three batches
+    draws = evaluation.log_probs(flow, same, levels=17, config=config, split="test")
+    assert len(np.unique(draws)) == draws.size
+    other = evaluation.log_probs(flow, same, levels=17, config=config, split="validation")
+    assert not np.any(draws == other)
+
+
+def test_noise_differs_at_each_step_and_in_validation():
+    model = training.make_model(small(), data_lib.load(small()))
+    values = np.zeros([4, 8, 8, 1], np.uint8)
+    draws = [model.density_units(values, "train_noise", step).numpy() for step in (0, 1)]
+    draws.append(model.density_units(values, "validation_noise", 0, 0).numpy())
+    draws.append(model.density_units(values, "validation_noise", 0, 1).numpy())
+    draws.append(model.density_units(values, "validation_noise", 1, 0).numpy())
+    for i, first in enumerate(draws):
+        np.testing.assert_array_equal(len(np.unique(first.reshape(4, -1), axis=0)), 4)
+        for second in draws[:i]:
+            assert not np.any(first == second)
+
+
+def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
+    config = small(data_init=False, zero_last_layer=False, learning_rate=0.01, epsilon=1e-4)
+    data = data_lib.load(config)
+    model = training.make_model(config, data)
+    before = [variable.numpy() for variable in model.flow.trainable_variables]
+    values = data.train[:100]
+    with tf.GradientTape() as tape:
+        log_prob = model.flow.log_prob(model.density_units(values, "train_noise", 0))
+        loss = -tf.reduce_mean(log_prob)
+    gradients = tape.gradient(loss, model.flow.trainable_variables)
+    results = model.train_step(tf.constant(values))
+    np.testing.assert_allclose(results["log_prob"], -loss, rtol=1e-6)
+    for variable, old, gradient in zip(model.flow.trainable_variables, before, gradients, strict=True):
+        # Adam's first step: both moments corrected for their start; tf_keras puts epsilon after the root, uncorrected.
+        uncorrected = 1e-4 / np.sqrt(1 - config.beta_2)
+        expected = old - 0.01 * gradient / (np.abs(gradient) + uncorrected)
+        np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
+    config = small(ema_decay=0.9, epochs=2)
+    data = data_lib.load(config)
+    model = training.make_model(config, data)
+    averages = [variable.numpy() for variable in model.flow.trainable_variables]
+    for _ in range(3):
+        model.train_step(tf.constant(data.train[:100]))
+        averages = [
+            0.9 * average + 0.1 * variable.numpy()
+            for average, variable in zip(averages, model.flow.trainable_variables, strict=True)
+        ]
+    for average, found in zip(averages, model.evaluation_flow.trainable_variables, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(weights(model.evaluation_flow), weights(model.flow))
+    averaged = weights(model.evaluation_flow)
+    x = model.density_units(data.validation, "validation_noise", model.optimizer.iterations, 0)
+    expected = tf.reduce_mean(model.evaluation_flow.log_prob(x))
+    found = model.evaluate(data_lib.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(weights(model.evaluation_flow), averaged)
+
+    nice_tf.train_and_evaluate(config, tmp_path)
+    state, trained = checkpoints.RunState(), training.make_model(config, data)
+    checkpoints.restore_last(Workdir(tmp_path), trained, state)
+    assert int(state.best_epoch) == int(state.epoch) == 2
+    np.testing.assert_array_equal(weights(nice_tf.load_flow(tmp_path)), weights(trained.evaluation_flow))
+    assert not np.allclose(weights(trained.flow), weights(trained.evaluation_flow))
+
+
+def test_without_averaging_validation_sees_the_newest_weights():
+    data = data_lib.load(small())
+    model = training.make_model(small(), data)
+    model.train_step(tf.constant(data.train[:100]))
+    assert not np.allclose(weights(model.evaluation_flow), weights(model.flow))
+    model.evaluate(data_lib.evaluation_batches(data.validation, 250), verbose=0)
+    np.testing.assert_array_equal(weights(model.evaluation_flow), weights(model.flow))
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_precisions(precision, tmp_path):
+    config = small(precision=precision, epochs=1, zero_last_layer=False)
+    data = data_lib.load(config)
+    model = training.make_model(config, data)
+    assert {v.dtype for v in model.flow.variables} == {tf.float64 if precision == "float64" else tf.float32}
+    x = model.density_units(data.test[:9], "train_noise", 0)
+    difference = np.max(np.abs(model.flow.log_prob(x) - model.evaluation_flow.log_prob(fresh(x))))
+    assert difference == 0 if precision == "float64" else difference > 1e-3, "reports come from a float32 conditioner"
+    reference = nice_tf.train_and_evaluate(small(epochs=1, zero_last_layer=False), tmp_path / "float32")
+    result = nice_tf.train_and_evaluate(config, tmp_path / precision)
+    np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.5)
+
+
+def test_schedules():
+    warm = training.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
+    np.testing.assert_allclose([warm(step) for step in (0, 9, 50, 100)], [0.01, 0.1, 0.1, 0.1], rtol=1e-5)
+    cosine = training.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
+    np.testing.assert_allclose([cosine(step) for step in (20, 60, 100)], [0.1, 0.05, 0.0], atol=1e-6)
+    plain = training.make_schedule(small(learning_rate=0.1), 100)
+    np.testing.assert_allclose([plain(step) for step in (0, 100)], [0.1, 0.1], rtol=1e-6)
+
+
+def test_weight_decay_shrinks_kernels_only():
+    config = small(weight_decay=10.0, learning_rate=0.01)
+    model = training.make_model(config, data_lib.load(config))
+    randomize(model.flow)
+    before = [variable.numpy() for variable in model.flow.trainable_variables]
+    variables = model.flow.trainable_variables
+    model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
+    for variable, old in zip(variables, before, strict=True):
+        np.testing.assert_allclose(variable, old * (0.9 if variable.shape.rank == 2 else 1.0), rtol=1e-5)
+
+
+def test_gradient_clipping():
+    config = small(gradient_clip_norm=1.0)
+    optimizer = training.make_optimizer(config, nice_tf.build_flow([4], hidden_units=(4,)), 10)
+    assert optimizer.global_clipnorm == 1.0 and optimizer.beta_2 == 0.99
+
+
+def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
+    config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
+    result = nice_tf.train_and_evaluate(config, tmp_path)
+    rows = Workdir(tmp_path).read_metrics(up_to_epoch=1000)
+    values = [float(row["val_log_prob"]) for row in rows]
+    assert len(rows) < 50 and len(rows) == result["epoch"] + 2 and values[result["epoch"] - 1] == max(values)
+    again = nice_tf.train_and_evaluate(config, tmp_path)
+    assert again == result and Workdir(tmp_path).read_metrics(up_to_epoch=1000) == rows
+
+
+def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
+    _, run, _ = finished
+    before = run.config.read_bytes()
+    with pytest.raises(
+        nice_tf.UserError, match=r"other settings \(prior: 'gaussian', not 'logistic'; seed: 3, not 0\)"
+    ):
+        nice_tf.train_and_evaluate(small(seed=3, prior="gaussian"), run.path)
+    assert run.config.read_bytes() == before
+    config_with_other_reports = small(num_draws=3)
+    assert nice_tf.train_and_evaluate(config_with_other_reports, run.path)["num_draws"] == 3
+
+
+@pytest.mark.parametrize("what", ["last", "best"])
+def test_truncated_checkpoint(tmp_path, what):
+    config = small(epochs=2)
+    nice_tf.train_and_evaluate(config, tmp_path)
+    run = Workdir(tmp_path)
+    newest = checkpoints.newest(getattr(run, what))
+    remedy = rf"Delete {newest}\.\*" if what == "last" else "Train again"
+    (shard,) = getattr(run, what).glob(f"{newest.rsplit('/')[-1]}.data-*")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*{remedy}"):
+        nice_tf.train_and_evaluate(config, tmp_path)
+    if what == "last":  # what the message says, helps
+        for path in run.last.glob("epoch-2.*"):
+            path.unlink()
+        nice_tf.train_and_evaluate(config, tmp_path)
+        assert len(run.read_metrics(up_to_epoch=9)) == 2
+
+
+def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkeypatch):
+    """Weights spoilt at the start of epoch 2 stop it at its first step; the checkpoint of epoch 1 stays good."""
+
+    class Spoil(training.SamplePictures):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.flow.trainable_variables[0].assign_add([np.inf] * 64)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SamplePictures", Spoil)
+        with pytest.raises(
+            nice_tf.UserError, match=r"nan at step 13, learning rate 0\.001\. The last good .*epoch-1\."
+        ):
+            nice_tf.train_and_evaluate(small(), tmp_path)
+    assert np.all(np.isfinite(weights(nice_tf.load_flow(tmp_path))))
+    nice_tf.train_and_evaluate(small(), tmp_path)
+    assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
+
+
+def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
+    result = nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
+    assert "the likelihood is unbounded" in capsys.readouterr().out
+    assert np.isfinite(result["log_prob"]) and result["num_draws"] == 1
+
+
+def test_continuous_table(tmp_path):
+    table = np.random.default_rng(0).normal(3.0, 2.0, [300, 5]).astype(np.float32)
+    np.save(tmp_path / "table.npy", table)
+    config = small(dataset=str(tmp_path / "table.npy"), batch_size=50, epochs=5)
+    result = nice_tf.train_and_evaluate(config, tmp_path / "run")
+    assert result["bits_per_dim"] is None and result["num_draws"] == 1
+    # Five independent normal coordinates: no density does better than minus their entropy, on average.
+    best = -5 * 0.5 * np.log(2 * np.pi * np.e * 4)
+    assert best - 2 < result["log_prob"] < best + 3 * result["log_prob_std_error"]
+    samples = np.load(tmp_path / "run" / "samples.npy")
+    assert samples.shape == (100, 5)
+    np.testing.assert_allclose(samples.mean(), 3.0, atol=0.5)
+
+
+def test_load_flow_of_nothing(tmp_path):
+    with pytest.raises(nice_tf.UserError, match="holds no run"):
+        nice_tf.load_flow(tmp_path / "nowhere")
