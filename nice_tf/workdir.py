@@ -59,10 +59,9 @@ class Workdir:
             probe.unlink()
         except OSError as error:
             raise UserError(f"workdir {self.path} cannot be written ({error.strerror}): give another one") from error
-        if self.config.exists():
+        # Without a checkpoint there is nothing to continue and nothing to lose, whatever was tried here before.
+        if any(self.last.glob("*.index")):
             self._check_same_run(config, data)
-        elif any(self.last.glob("*")):
-            raise UserError(f"workdir {self.path} has checkpoints but no config.json: give another one")
         values = {"nice_tf": __version__, "config": config.as_dict(), "data": data}
         self.write_json(self.config, values)
 

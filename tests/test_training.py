@@ -232,6 +232,19 @@ def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
     assert nice_tf.train_and_evaluate(config_with_other_reports, run.path)["num_draws"] == 3
 
 
+def test_a_workdir_without_a_checkpoint_can_be_used_again(tmp_path):
+    with pytest.raises(nice_tf.UserError, match=r"step 2, .*none, it was the first epoch"):
+        nice_tf.train_and_evaluate(small(learning_rate=1e30, data_init=False, zero_last_layer=False), tmp_path)
+    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path)["epoch"] == 1
+
+
+def test_damaged_config_is_named(tmp_path):
+    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    (tmp_path / "config.json").write_text('{"config": ')
+    with pytest.raises(nice_tf.UserError, match=r"config\.json is damaged"):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+
+
 @pytest.mark.parametrize("what", ["last", "best"])
 def test_truncated_checkpoint(tmp_path, what):
     config = small(epochs=2)
