@@ -1,6 +1,6 @@
 """The log-likelihood that is reported."""
 
-import json
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -82,11 +82,30 @@ def evaluate(
     return result
 
 
+def calibration(
+    flow: tfd.TransformedDistribution, values: np.ndarray, *, levels: int | None, config: Config
+) -> np.ndarray:
+    """What log-likelihoods are usual: those of validation examples, as the exported model will give them.
+
+    Args:
+      flow: the density.
+      values: `[N, *event_shape]` in data units; integers are taken at the centre of their bins, without noise.
+      levels: number of integer levels; `None` for continuous data.
+      config: for `batch_size` and `seed`.
+
+    Returns:
+      Nats, ascending, `[N]`, or 10,000 quantiles of them if N is more.
+    """
+    without_noise = dataclasses.replace(config, dequantization="none")
+    (found,) = log_probs(flow, values, levels=levels, config=without_noise, split="validation")
+    return np.sort(found) if len(found) <= 10_000 else np.quantile(found, np.linspace(0, 1, 10_000))
+
+
 def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
     """The evaluation that the run already has for these weights and so many draws, if any."""
-    if not run.evaluation.exists():
+    if not (run.evaluation.exists() and run.calibration.exists()):
         return None
-    result = json.loads(run.evaluation.read_text())
+    result = run.read_evaluation()
     wanted = num_draws if result["bits_per_dim"] is not None else 1
     return result if (result["epoch"], result["num_draws"]) == (epoch, wanted) else None
 

@@ -1,6 +1,5 @@
 """Training: the Keras model around a flow, the optimizer, and the run from settings to results."""
 
-import io
 import os
 import sys
 from typing import Any
@@ -20,7 +19,7 @@ from nice_tf.flow import build_flow, initialize_from_data, sample
 from nice_tf.metrics import bits_per_dim
 from nice_tf.preprocessing import to_data_units, to_density_units
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
 
@@ -254,6 +253,8 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
         result = evaluation.evaluate(
             flow, data.test, levels=data.levels, config=config, split="test", dataset=data.name, epoch=epoch
         )
+        usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config)
+        run.write_array(run.calibration, usual)
         run.write_json(run.evaluation, result)
     written = _write_samples(flow, data, config, run)
     print(f"\n{evaluation.as_text(result)}\n\nwritten to {run.path}:")
@@ -266,9 +267,8 @@ def _write_samples(flow, data, config, run):
     """Pictures as `samples.png` and `samples_denoised.png`, other data as `samples.npy`; returns the paths."""
     x = sample(flow, 100, seed=stateless_seed(config.seed, "samples"), temperature=config.temperature)
     if not plots.is_image(data.event_shape):
-        path, content = run.path / "samples.npy", io.BytesIO()
-        np.save(content, to_data_units(x, data.levels).numpy())
-        write_atomically(path, content.getvalue())
+        path = run.path / "samples.npy"
+        run.write_array(path, to_data_units(x, data.levels).numpy())
         return [path]
     written = []
     for name, shown in (("samples.png", x), ("samples_denoised.png", denoise(flow, x))):

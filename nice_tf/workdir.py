@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 
@@ -39,6 +41,7 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.evaluation = self.path / "evaluation.json"
+        self.calibration = self.path / "calibration.npy"
 
     def claim(self, config: Config, data: dict[str, Any]) -> None:
         """Makes the folder for this run, or checks that it belongs to it.
@@ -93,9 +96,19 @@ class Workdir:
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(f"{self.config} is damaged ({error!r}): restore it or start in another workdir") from error
 
+    def read_evaluation(self) -> dict[str, Any]:
+        """The content of `evaluation.json`."""
+        return json.loads(self.evaluation.read_text())
+
     def write_json(self, path: pathlib.Path, values: dict[str, Any]) -> None:
         """Writes a JSON file of this folder, atomically."""
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+    def write_array(self, path: pathlib.Path, values: np.ndarray) -> None:
+        """Writes a `.npy` file of this folder, atomically."""
+        content = io.BytesIO()
+        np.save(content, values)
+        write_atomically(path, content.getvalue())
 
     def read_metrics(self, up_to_epoch: int) -> list[dict[str, Any]]:
         """The rows of `metrics.csv` of the first epochs; later ones are of a run that was cut off before saving."""

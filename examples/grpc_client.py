@@ -1,0 +1,49 @@
+"""Samples and scores through TensorFlow Serving's gRPC interface; needs grpcio, numpy and tensorflow-serving-api.
+
+python examples/grpc_client.py --server=localhost:8500
+python examples/grpc_client.py --server=localhost:8500 --input=rows.npy    # [batch, ...], in data units
+"""
+
+import argparse
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+
+def call(stub, model: str, signature: str, inputs: dict) -> dict:
+    """One request; dtypes must be exactly those of the signature: float32 and int32."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    try:
+        outputs = stub.Predict(request, timeout=60).outputs
+    except grpc.RpcError as error:
+        raise SystemExit(f"{signature}: {error.code().name}: {error.details()}") from error
+    return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+
+
+def main() -> None:
+    """Draws a batch, then scores it or the rows of a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", default="localhost:8500", help="host:port of the gRPC interface")
+    parser.add_argument("--model", default="nice")
+    parser.add_argument("--input", help=".npy file with a batch to score in place of the samples")
+    parser.add_argument("--num_samples", type=int, default=4)
+    arguments = parser.parse_args()
+
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(arguments.server, options) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
+        drawn = call(stub, arguments.model, "sample_n", {"num_samples": np.int32(arguments.num_samples)})
+        print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
+        x = np.load(arguments.input).astype(np.float32) if arguments.input else drawn["x"]
+        for name, values in sorted(call(stub, arguments.model, "log_prob", {"x": x}).items()):
+            print(name, values)
+
+
+if __name__ == "__main__":
+    main()

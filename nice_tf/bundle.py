@@ -1,0 +1,257 @@
+"""A finished run to a folder that TensorFlow Serving picks up as it is."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from nice_tf.checkpoints import restore_best
+from nice_tf.errors import UserError
+from nice_tf.evaluation import as_text
+from nice_tf.serving import MAX_NUM_SAMPLES, FlowServer
+from nice_tf.training import make_flow
+from nice_tf.workdir import Workdir, write_atomically
+
+MODEL_NAME = "nice"
+WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
+
+BATCHING = """\
+# Used only with --enable_batching. Requests are merged until a batch is full or the time is up.
+max_batch_size { value: 256 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 1000 }
+num_batch_threads { value: 2 }
+"""
+
+MONITORING = """\
+prometheus_config {
+  enable: true
+  path: "/monitoring/prometheus/metrics"
+}
+"""
+
+COMPOSE = f"""\
+# docker compose up: gRPC on 8500, REST on 8501.
+services:
+  serving:
+    image: tensorflow/serving:2.20.0
+    ports: ["8500:8500", "8501:8501"]
+    volumes: [".:/models/{MODEL_NAME}:ro"]
+    command:
+      - --model_config_file=/models/{MODEL_NAME}/models.config
+      - --model_config_file_poll_wait_seconds=60
+      - --monitoring_config_file=/models/{MODEL_NAME}/monitoring.config
+      # The default, four a core, lets a few waiting clients block all others on a small machine.
+      - --grpc_max_threads=128
+      # For many small requests; the scalar signature sample_n is then out of reach.
+      # - --enable_batching
+      # - --batching_parameters_file=/models/{MODEL_NAME}/batching_parameters.txt
+"""
+
+
+def export_saved_model(
+    workdir: str | os.PathLike, export_dir: str | os.PathLike, *, inpaint_steps: int = 100, inpaint_noise: float = 0.0
+) -> pathlib.Path:
+    """Writes the next version of a run's model, and the server's configuration beside it.
+
+    The version is written under a temporary name, loaded again, tried with every warm-up request, and only then
+    renamed to the next free integer: a server that watches the folder sees nothing or all of it.
+
+    Args:
+      workdir: a finished run of `train_and_evaluate`.
+      export_dir: folder of the model; its versions are its integer subfolders.
+      inpaint_steps: steps of the `inpaint` signature, at least 1.
+      inpaint_noise: deviation of its noise, at least 0.
+
+    Returns:
+      The folder of the version.
+
+    Raises:
+      UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of bounds.
+    """
+    if inpaint_steps < 1:
+        raise UserError(f"inpaint_steps must be at least 1, got {inpaint_steps}")
+    if not 0 <= inpaint_noise < float("inf"):
+        raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
+    server, card = _load(workdir, inpaint_steps, inpaint_noise)
+    export_dir = pathlib.Path(export_dir)
+    temporary = None
+    try:
+        export_dir.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that renaming is one step; not an integer, so that no server looks at it.
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished-", dir=export_dir))
+        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
+        tf.saved_model.save(server, str(temporary), signatures=server.signatures())
+        (temporary / "MODEL_CARD.md").write_text(card)
+        _write_warmup(temporary, server)
+        replay_warmup(temporary)
+        for name, content in _server_files().items():
+            write_atomically(export_dir / name, content.encode())
+        return _publish(temporary, export_dir)
+    except (OSError, tf.errors.OpError) as error:
+        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"export_dir {export_dir} cannot be written ({cause}): nothing was exported") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _load(workdir, inpaint_steps, inpaint_noise):
+    """The server and the model card of a finished run."""
+    run = Workdir(workdir)
+    config, data = run.read_config()
+    flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
+    if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
+        raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
+    if not (run.evaluation.exists() and run.calibration.exists()):
+        raise UserError(
+            f"workdir {run.path} is not finished, it has no evaluation: run the training command again to its end"
+        )
+    server = FlowServer(
+        flow,
+        levels=data["levels"],
+        validation_log_probs=np.load(run.calibration),
+        inpaint_steps=inpaint_steps,
+        inpaint_noise=inpaint_noise,
+    )
+    return server, _model_card(config.as_dict(), data, run.read_evaluation(), inpaint_steps, inpaint_noise)
+
+
+def _publish(temporary, export_dir):
+    """Renames to the next free integer; another export may take it first, then the next but one."""
+    taken = [int(path.name) for path in export_dir.iterdir() if path.name.isdigit()]
+    version = max(taken, default=0) + 1
+    while True:
+        try:
+            target = export_dir / str(version)
+            temporary.rename(target)
+            return target
+        except OSError:
+            if not target.exists():
+                raise
+            version += 1
+
+
+def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.PredictRequest]:
+    """One small request to every signature, made of the model's own samples."""
+    seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
+    ones = np.ones(num_rows, np.float32)
+    x = server.sample(tf.constant(seeds), tf.constant(ones))["x"].numpy()
+    mask = np.ones_like(x)
+    mask.reshape(num_rows, -1)[:, ::2] = 0
+    inputs = {
+        "serving_default": {"x": x},
+        "log_prob": {"x": x},
+        "encode": {"x": x},
+        "decode": {"z": server.encode(tf.constant(x))["z"].numpy()},
+        "sample": {"seed": seeds, "temperature": ones},
+        "sample_n": {"num_samples": np.int32(num_rows), "seed": seeds[0], "temperature": np.float32(1)},
+        "inpaint": {"x": x, "mask": mask, "seed": seeds},
+    }
+    requests = []
+    for signature, values in inputs.items():
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+        for name, value in values.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        requests.append(request)
+    return requests
+
+
+def _write_warmup(directory, server):
+    path = directory / WARMUP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in warmup_requests(server):
+            log = prediction_log_pb2.PredictLog(request=request)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
+    """Loads a version and runs each warm-up request, as the server will when it starts.
+
+    Returns:
+      Signature name to its outputs.
+
+    Raises:
+      UserError: an answer that is not finite.
+    """
+    signatures = tf.saved_model.load(str(directory)).signatures
+    answers = {}
+    for record in tf.data.TFRecordDataset(str(pathlib.Path(directory) / WARMUP)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        name = request.model_spec.signature_name
+        answers[name] = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+        if not all(np.all(np.isfinite(value)) for value in answers[name].values()):
+            raise UserError(f"signature {name} gives values that are not finite: the model cannot be served")
+    return answers
+
+
+def _server_files() -> dict[str, str]:
+    models = model_server_config_pb2.ModelServerConfig()
+    models.model_config_list.config.add(name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow")
+    return {
+        "models.config": text_format.MessageToString(models),
+        "batching_parameters.txt": BATCHING,
+        "monitoring.config": MONITORING,
+        "docker-compose.yml": COMPOSE,
+    }
+
+
+def _model_card(
+    config: dict[str, Any], data: dict[str, Any], evaluation: dict[str, Any], inpaint_steps: int, inpaint_noise: float
+) -> str:
+    unit = "floating-point numbers as they are; the density is in their own units"
+    if data["levels"]:
+        unit = (
+            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / {data['levels']}; the "
+            "density is that of the result on [0, 1]^D"
+        )
+    settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
+    return f"""\
+# Model card: NICE on {data["name"]}
+
+An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) with {config["num_couplings"]} coupling
+layers and a {config["prior"]} prior, exported by nice_tf.
+
+## Data
+
+{data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {data["num_test"]} test examples
+of shape {data["event_shape"]}. Values: {unit}.
+
+## Likelihood
+
+```
+{as_text(evaluation)}
+```
+
+The test figure averages over dequantization noise. The `log_prob` signature adds none: of the same image it is a little
+higher. To reproduce the figure, add u - 1/2 to integer values, u from U[0, 1).
+
+## Signatures
+
+Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
+`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
+request.
+
+## Known limits
+
+- A low likelihood is not the same as an anomaly: for images, pictures of another kind can score higher than the data.
+- `log_prob` is a density, comparable between models of the same data and unit only.
+- Values far outside the data's range give very low but finite likelihoods.
+- Samples are not clipped to the range of the data.
+
+## Settings
+
+| setting | value |
+|---|---|
+{settings}
+"""

@@ -1,0 +1,213 @@
+"""The serving contract: a flow as SavedModel signatures that take data units and refuse what they cannot answer.
+
+A `FlowServer` holds tensors and variables only, so that its SavedModel loads where neither this package nor TensorFlow
+Probability is installed. TensorFlow Serving does not compare what it is fed with the signature: every check is made
+in the graph, and an input that breaks a rule fails with InvalidArgument and the rule by name.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.analysis import inpaint
+from nice_tf.flow import encoder
+from nice_tf.metrics import bits_per_dim
+from nice_tf.preprocessing import bin_centres, to_data_units
+
+tfd = tfp.distributions
+
+MAX_NUM_SAMPLES = 10_000
+
+
+class FlowServer(tf.Module):
+    """The signatures of a trained flow.
+
+    `B` is the batch, at least 1; `x` is in data units: 0..levels-1 for integer data, whose value v is taken at the
+    centre of its bin, (v + 1/2) / levels, without noise.
+
+        log_prob  x                              -> log_prob, bits_per_dim (integer data), tail_probability  [B]
+        encode    x                              -> z [B, D], log_prob [B]
+        decode    z [B, D]                       -> x
+        sample    seed [B, 2], temperature [B]   -> x, log_prob [B]; a row depends on its own seed alone
+        sample_n  num_samples, seed [2], temperature (scalars) -> x, log_prob [num_samples]
+        inpaint   x, mask (1: observed), seed [B, 2] -> x, log_prob [B]
+
+    `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of validation examples
+    of lower log-likelihood: near 0 means unusual.
+    """
+
+    def __init__(
+        self,
+        flow: tfd.TransformedDistribution,
+        *,
+        levels: int | None,
+        validation_log_probs: np.ndarray,
+        inpaint_steps: int = 100,
+        inpaint_noise: float = 0.0,
+    ):
+        """Makes the signatures.
+
+        Args:
+          flow: a trained flow, with its conditioner in full precision.
+          levels: number of integer levels of the data; `None` for continuous data.
+          validation_log_probs: log-likelihoods of validation examples as this server gives them, `[N]`, ascending.
+          inpaint_steps: steps of `inpaint`.
+          inpaint_noise: deviation of the noise of `inpaint`; 0 for none.
+        """
+        super().__init__()
+        self._flow = flow
+        self._levels = levels
+        self._inpaint_steps = inpaint_steps
+        self._inpaint_noise = inpaint_noise
+        self._validation_log_probs = tf.Variable(validation_log_probs, trainable=False, dtype=flow.dtype)
+        batch = [None, *flow.event_shape]
+        x = tf.TensorSpec(batch, tf.float32, "x")
+        z = tf.TensorSpec([None, flow.event_shape.num_elements()], tf.float32, "z")
+        seeds = tf.TensorSpec([None, 2], tf.int32, "seed")
+        temperatures = tf.TensorSpec([None], tf.float32, "temperature")
+        self.log_prob = tf.function(self._serve_log_prob, input_signature=[x])
+        self.encode = tf.function(self._serve_encode, input_signature=[x])
+        self.decode = tf.function(self._serve_decode, input_signature=[z])
+        self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures])
+        self.sample_n = self._make_sample_n()
+        self.inpaint = tf.function(
+            self._serve_inpaint, input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds]
+        )
+
+    def signatures(self) -> dict[str, Callable]:
+        """Signature name to function, for `tf.saved_model.save`."""
+        names = ("log_prob", "encode", "decode", "sample", "sample_n", "inpaint")
+        return {"serving_default": self.log_prob, **{name: getattr(self, name) for name in names}}
+
+    def _serve_log_prob(self, x):
+        return self._scores(self._flow.log_prob(self._density_units(_checked(x, self._batch_shape(), "x"))))
+
+    def _serve_encode(self, x):
+        x = self._density_units(_checked(x, self._batch_shape(), "x"))
+        return {"z": _finite(encoder(self._flow).forward(x)), "log_prob": _finite(self._flow.log_prob(x))}
+
+    def _serve_decode(self, z):
+        z = _checked(z, [None, self._flow.event_shape.num_elements()], "z")
+        return {"x": self._data_units(self._flow.bijector.forward(tf.cast(z, self._flow.dtype)))}
+
+    def _serve_sample(self, seed, temperature):
+        seed = _checked(seed, [None, 2], "seed")
+        temperature = _checked_temperature(_checked(temperature, [None], "temperature"))
+        same_rows = tf.equal(tf.shape(seed)[0], tf.shape(temperature)[0])
+        return self._samples(
+            _require(seed, same_rows, "seed and temperature must have the same number of rows"), temperature
+        )
+
+    def _make_sample_n(self):
+        # SignatureDef defaults are taken from the Python defaults, where these are tensors.
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([], tf.int32, "num_samples"),
+                tf.TensorSpec([2], tf.int32, "seed"),
+                tf.TensorSpec([], tf.float32, "temperature"),
+            ]
+        )
+        def sample_n(num_samples, seed=tf.constant([0, 0], tf.int32), temperature=tf.constant(1.0)):  # noqa: B008
+            num_samples = tf.ensure_shape(num_samples, [])
+            num_samples = _require(num_samples, num_samples >= 0, "num_samples must be at least 0")
+            num_samples = _require(
+                num_samples, num_samples <= MAX_NUM_SAMPLES, f"num_samples must be at most {MAX_NUM_SAMPLES} a request"
+            )
+            seed = tf.ensure_shape(seed, [2])
+            temperature = _checked_temperature(tf.ensure_shape(temperature, []))
+            fold_in = tf.random.experimental.stateless_fold_in
+            seeds = tf.map_fn(lambda row: fold_in(seed, row), tf.range(num_samples))
+            return self._samples(tf.reshape(seeds, [-1, 2]), tf.fill([num_samples], temperature))
+
+        return sample_n
+
+    def _serve_inpaint(self, x, mask, seed):
+        x = _checked(x, self._batch_shape(), "x")
+        mask = _checked(mask, self._batch_shape(), "mask")
+        seed = _checked(seed, [None, 2], "seed")
+        num_rows = tf.shape(x)[0]
+        mask = _require(mask, tf.equal(tf.shape(mask)[0], num_rows), "mask must have the shape of x")
+        seed = _require(seed, tf.equal(tf.shape(seed)[0], num_rows), "seed must have as many rows as x")
+        is_binary = tf.reduce_all(tf.equal(mask, 0.0) | tf.equal(mask, 1.0))
+        observed = tf.equal(_require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)"), 1.0)
+        filled, log_prob = inpaint(
+            self._flow,
+            self._density_units(x),
+            observed,
+            seed=seed,
+            num_steps=self._inpaint_steps,
+            noise=self._inpaint_noise,
+            bounds=None if self._levels is None else (0.0, 1.0),
+        )
+        return {"x": tf.where(observed, x, self._data_units(filled)), "log_prob": _finite(log_prob)}
+
+    def _batch_shape(self):
+        return [None, *self._flow.event_shape]
+
+    def _density_units(self, x):
+        return (
+            tf.cast(x, self._flow.dtype)
+            if self._levels is None
+            else bin_centres(x, self._levels, dtype=self._flow.dtype)
+        )
+
+    def _data_units(self, x):
+        return _finite(to_data_units(x, self._levels))
+
+    def _scores(self, log_prob):
+        log_prob = _finite(log_prob)
+        lower = tf.searchsorted(self._validation_log_probs, tf.cast(log_prob, self._validation_log_probs.dtype))
+        scores = {
+            "log_prob": log_prob,
+            "tail_probability": tf.cast(lower, tf.float32) / self._validation_log_probs.shape[0],
+        }
+        if self._levels is not None:
+            event_size = self._flow.event_shape.num_elements()
+            scores["bits_per_dim"] = bits_per_dim(log_prob, event_size, self._levels)
+        return scores
+
+    def _samples(self, seeds, temperatures):
+        """One sample a row, each drawn from its own seed, so that no row knows of its neighbours."""
+        event_size = self._flow.event_shape.num_elements()
+
+        def uniform(seed):
+            # A named algorithm: the automatic one differs between devices. Never 0, whose quantile is -infinity.
+            tiny = np.finfo(np.float32).tiny
+            return tf.random.stateless_uniform([event_size], seed, minval=tiny, alg="philox")
+
+        u = tf.map_fn(uniform, seeds, fn_output_signature=tf.TensorSpec([event_size], tf.float32))
+        prior = self._flow.distribution.distribution
+        z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(tf.cast(u, self._flow.dtype))
+        x = self._flow.bijector.forward(z)
+        # TFP remembers z as the inverse of this very x: the log-density costs no second pass.
+        return {"x": self._data_units(x), "log_prob": _finite(self._flow.log_prob(x))}
+
+
+def _require(value, condition, message):
+    """`value`, once `condition` was seen to hold: what is computed from it waits for the check, or fails with it."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
+        return tf.identity(value)
+
+
+def _checked(value, shape, name):
+    """A batch of this shape, not empty and finite, or an InvalidArgument error."""
+    value = tf.ensure_shape(value, shape, name=name)
+    value = _require(value, tf.shape(value)[0] > 0, f"{name} must hold at least one example: the batch is empty")
+    if not value.dtype.is_floating:
+        return value
+    is_finite = tf.reduce_all(tf.math.is_finite(value))
+    return _require(value, is_finite, f"{name} must be finite: it holds NaN or infinity")
+
+
+def _checked_temperature(temperature):
+    valid = tf.reduce_all((temperature > 0) & tf.math.is_finite(temperature))
+    return _require(temperature, valid, "temperature must be finite and above 0")
+
+
+def _finite(value):
+    """float32 for strict JSON readers: what overflowed becomes the largest number, what is undefined the lowest."""
+    value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
+    limit = np.finfo(np.float32)
+    return tf.cast(tf.clip_by_value(value, limit.min, limit.max), tf.float32)
