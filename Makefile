@@ -11,8 +11,9 @@ BIN := .venv/bin
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: .venv/installed  ## train on the bundled digits, evaluate, write samples
+demo: .venv/installed  ## train on the bundled digits, evaluate, write samples, export
 	$(BIN)/python train.py --flagfile=configs/digits.flags
+	$(BIN)/python export.py --workdir=runs/digits --export_dir=runs/digits/export
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal

@@ -8,6 +8,7 @@ change of the machine's speed meets both; read the ratios. Needs the extra `benc
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -47,7 +48,7 @@ def pytorch(connection, event_size, hidden_units, num_couplings):
 
     def network():
         layers = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
         return torch.nn.Sequential(*layers[:-1])
 

@@ -81,10 +81,11 @@ class MLP(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`."""
-        h = tf.cast(x, self.compute_dtype)
+        # One matrix product of rank 2 and one bias_add a layer: TensorFlow fuses these two with the activation.
+        h = tf.cast(x if x.shape.rank == 2 else tf.reshape(x, [-1, self._kernels[0].shape[0]]), self.compute_dtype)
         for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
             if layer > 0:
                 h = self._activation(h)
-            # tensordot keeps any batch shape and is one matrix product for the usual [batch, features].
-            h = tf.tensordot(h, tf.cast(kernel, self.compute_dtype), axes=1) + tf.cast(bias, self.compute_dtype)
-        return tf.cast(h, self.dtype)
+            h = tf.nn.bias_add(tf.matmul(h, tf.cast(kernel, self.compute_dtype)), tf.cast(bias, self.compute_dtype))
+        h = tf.cast(h, self.dtype)
+        return h if x.shape.rank == 2 else tf.reshape(h, tf.concat([tf.shape(x)[:-1], [self._kernels[-1].shape[1]]], 0))

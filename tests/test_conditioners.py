@@ -17,6 +17,7 @@ def test_against_numpy(hidden_units):
     assert (h < 0).any(), "a ReLU on the output would go unseen"
     np.testing.assert_allclose(mlp(tf.constant(x)), h, rtol=1e-12)
     np.testing.assert_allclose(mlp(tf.constant(x[:, np.newaxis])), h[:, np.newaxis], rtol=1e-12)
+    np.testing.assert_allclose(mlp(tf.constant(x[0])), h[0], rtol=1e-12)
 
 
 def test_initial_weights():

@@ -113,6 +113,25 @@ def test_noise_differs_at_each_step_and_in_validation():
             assert not np.any(first == second)
 
 
+def test_each_step_and_each_validation_draws_its_own_noise():
+    """The same batch again, with weights that hardly move: only the noise can change its likelihood."""
+    config = small(learning_rate=1e-30)
+    data = data_lib.load(config)
+    model = training.make_model(config, data)
+    values = tf.constant(data.train[:100])
+
+    def of_step(step):
+        model.reset_metrics()
+        return float(step()["log_prob"])
+
+    trained = [of_step(lambda: model.train_step(values)) for _ in range(3)]
+    validated = [of_step(lambda n=n: model.test_step((tf.constant(n), values))) for n in range(3)]
+    model.train_step(values)
+    validated += [of_step(lambda n=n: model.test_step((tf.constant(n), values))) for n in range(3)]
+    assert len(set(trained + validated)) == 9
+    assert np.ptp(trained + validated) < 2
+
+
 def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
     config = small(data_init=False, zero_last_layer=False, learning_rate=0.01, epsilon=1e-4)
     data = data_lib.load(config)
