@@ -15,8 +15,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from nice_tf.checkpoints import restore_best
 from nice_tf.errors import UserError
 from nice_tf.evaluation import as_text
+from nice_tf.models import make_flow
 from nice_tf.serving import MAX_NUM_SAMPLES, FlowServer
-from nice_tf.training import make_flow
 from nice_tf.workdir import Workdir, write_atomically
 
 MODEL_NAME = "nice"

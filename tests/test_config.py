@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 import nice_tf
-from nice_tf import training
+from nice_tf import models
 from nice_tf.config import define_flags, from_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def test_every_flag_file_builds(name, monkeypatch):
     header = (ROOT / name).read_text()
     assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
     event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1]}[config.dataset]
-    flow = training.make_flow(config, event_shape)
+    flow = models.make_flow(config, event_shape)
     parameters = sum(variable.shape.num_elements() for variable in flow.trainable_variables)
     if config.dataset == "mnist":
         assert parameters == 19_158_352 and f"{parameters:,} parameters" in header

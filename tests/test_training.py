@@ -8,7 +8,7 @@ from bijector_laws import fresh
 from flows import randomize
 
 import nice_tf
-from nice_tf import checkpoints, evaluation, metrics, training
+from nice_tf import checkpoints, evaluation, metrics, models, training
 from nice_tf import data as data_lib
 from nice_tf.workdir import Workdir
 
@@ -101,7 +101,7 @@ def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
 
 
 def test_noise_differs_at_each_step_and_in_validation():
-    model = training.make_model(small(), data_lib.load(small()))
+    model = models.make_model(small(), data_lib.load(small()))
     values = np.zeros([4, 8, 8, 1], np.uint8)
     draws = [model.density_units(values, "train_noise", step).numpy() for step in (0, 1)]
     draws.append(model.density_units(values, "validation_noise", 0, 0).numpy())
@@ -117,7 +117,7 @@ def test_each_step_and_each_validation_draws_its_own_noise():
     """The same batch again, with weights that hardly move: only the noise can change its likelihood."""
     config = small(learning_rate=1e-30)
     data = data_lib.load(config)
-    model = training.make_model(config, data)
+    model = models.make_model(config, data)
     values = tf.constant(data.train[:100])
 
     def of_step(step):
@@ -135,7 +135,7 @@ def test_each_step_and_each_validation_draws_its_own_noise():
 def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
     config = small(data_init=False, zero_last_layer=False, learning_rate=0.01, epsilon=1e-4)
     data = data_lib.load(config)
-    model = training.make_model(config, data)
+    model = models.make_model(config, data)
     before = [variable.numpy() for variable in model.flow.trainable_variables]
     values = data.train[:100]
     with tf.GradientTape() as tape:
@@ -154,7 +154,7 @@ def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
 def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     config = small(ema_decay=0.9, epochs=2)
     data = data_lib.load(config)
-    model = training.make_model(config, data)
+    model = models.make_model(config, data)
     averages = [variable.numpy() for variable in model.flow.trainable_variables]
     for _ in range(3):
         model.train_step(tf.constant(data.train[:100]))
@@ -173,7 +173,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     np.testing.assert_array_equal(weights(model.evaluation_flow), averaged)
 
     nice_tf.train_and_evaluate(config, tmp_path)
-    state, trained = checkpoints.RunState(), training.make_model(config, data)
+    state, trained = checkpoints.RunState(), models.make_model(config, data)
     checkpoints.restore_last(Workdir(tmp_path), trained, state)
     assert int(state.best_epoch) == int(state.epoch) == 2
     np.testing.assert_array_equal(weights(nice_tf.load_flow(tmp_path)), weights(trained.evaluation_flow))
@@ -182,7 +182,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
 
 def test_without_averaging_validation_sees_the_newest_weights():
     data = data_lib.load(small())
-    model = training.make_model(small(), data)
+    model = models.make_model(small(), data)
     model.train_step(tf.constant(data.train[:100]))
     assert not np.allclose(weights(model.evaluation_flow), weights(model.flow))
     model.evaluate(data_lib.evaluation_batches(data.validation, 250), verbose=0)
@@ -193,7 +193,7 @@ def test_without_averaging_validation_sees_the_newest_weights():
 def test_precisions(precision, tmp_path):
     config = small(precision=precision, epochs=1, zero_last_layer=False)
     data = data_lib.load(config)
-    model = training.make_model(config, data)
+    model = models.make_model(config, data)
     assert {v.dtype for v in model.flow.variables} == {tf.float64 if precision == "float64" else tf.float32}
     x = model.density_units(data.test[:9], "train_noise", 0)
     difference = np.max(np.abs(model.flow.log_prob(x) - model.evaluation_flow.log_prob(fresh(x))))
@@ -204,17 +204,17 @@ def test_precisions(precision, tmp_path):
 
 
 def test_schedules():
-    warm = training.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
+    warm = models.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
     np.testing.assert_allclose([warm(step) for step in (0, 9, 50, 100)], [0.01, 0.1, 0.1, 0.1], rtol=1e-5)
-    cosine = training.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
+    cosine = models.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
     np.testing.assert_allclose([cosine(step) for step in (20, 60, 100)], [0.1, 0.05, 0.0], atol=1e-6)
-    plain = training.make_schedule(small(learning_rate=0.1), 100)
+    plain = models.make_schedule(small(learning_rate=0.1), 100)
     np.testing.assert_allclose([plain(step) for step in (0, 100)], [0.1, 0.1], rtol=1e-6)
 
 
 def test_weight_decay_shrinks_kernels_only():
     config = small(weight_decay=10.0, learning_rate=0.01)
-    model = training.make_model(config, data_lib.load(config))
+    model = models.make_model(config, data_lib.load(config))
     randomize(model.flow)
     before = [variable.numpy() for variable in model.flow.trainable_variables]
     variables = model.flow.trainable_variables
@@ -225,7 +225,7 @@ def test_weight_decay_shrinks_kernels_only():
 
 def test_gradient_clipping():
     config = small(gradient_clip_norm=1.0)
-    optimizer = training.make_optimizer(config, nice_tf.build_flow([4], hidden_units=(4,)), 10)
+    optimizer = models.make_optimizer(config, nice_tf.build_flow([4], hidden_units=(4,)), 10)
     assert optimizer.global_clipnorm == 1.0 and optimizer.beta_2 == 0.99
 
 
