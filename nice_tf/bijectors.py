@@ -166,7 +166,7 @@ class DiagonalScaling(tfb.Bijector):
         with tf.name_scope(name) as name:
             if log_scale is None:
                 log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
-            elif not isinstance(log_scale, tf.Variable):
+            elif not isinstance(log_scale, tf.Variable | tfp.util.DeferredTensor):
                 log_scale = tf.convert_to_tensor(log_scale, dtype_hint=dtype)
             if not log_scale.shape.is_compatible_with([event_size]):
                 raise UserError(f"log_scale must have shape [{event_size}], got {log_scale.shape}")
@@ -199,13 +199,25 @@ class DiagonalScaling(tfb.Bijector):
         self._unbounded_log_scale.assign(tf.minimum(log_scale, bound))
 
     def _forward(self, x):
+        check_last_axis(x, self._unbounded_log_scale.shape[0])
         return x * tf.exp(self.log_scale)
 
     def _inverse(self, y):
+        check_last_axis(y, self._unbounded_log_scale.shape[0])
         return y * tf.exp(-self.log_scale)
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(self.log_scale)
+
+
+def check_last_axis(x: tf.Tensor, event_size: int) -> None:
+    """Refuses an event of another size, which would be broadcast in silence.
+
+    Raises:
+      UserError: the last axis of x is known and not `event_size` long.
+    """
+    if x.shape.rank is not None and not x.shape[-1:].is_compatible_with([event_size]):
+        raise UserError(f"the last axis must have {event_size} values, got shape {x.shape}")
 
 
 def coupling_splits(

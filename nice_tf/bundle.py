@@ -110,7 +110,8 @@ def _load(workdir, inpaint_steps, inpaint_noise):
     flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
     if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
         raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
-    if not (run.evaluation.exists() and run.calibration.exists()):
+    evaluation = run.read_evaluation()
+    if evaluation is None:
         raise UserError(
             f"workdir {run.path} is not finished, it has no evaluation: run the training command again to its end"
         )
@@ -121,7 +122,7 @@ def _load(workdir, inpaint_steps, inpaint_noise):
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
     )
-    return server, _model_card(config.as_dict(), data, run.read_evaluation(), inpaint_steps, inpaint_noise)
+    return server, _model_card(config.as_dict(), data, evaluation, inpaint_steps, inpaint_noise)
 
 
 def _publish(temporary, export_dir):

@@ -38,10 +38,11 @@ class NaNGuard(tf_keras.callbacks.Callback):
     def _check(self, value, what):
         if np.isfinite(value):
             return
-        good = newest(self._run.last)
+        path = newest(self._run.last)
+        good = f"The last good checkpoint is {path}" if path else "There is no checkpoint yet, it is the first epoch"
         raise UserError(
             f"the {what} became {value} at step {int(self.model.optimizer.iterations)}, learning rate "
-            f"{_learning_rate(self.model):.3g}. The last good checkpoint is {good or 'none, it was the first epoch'}. "
+            f"{_learning_rate(self.model):.3g}. {good}. "
             "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm, in another workdir"
         )
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -35,7 +36,8 @@ def save_last(run: Workdir, model, state: RunState) -> None:
 
 def save_best(run: Workdir, model, epoch: int) -> None:
     """Saves the weights that are reported."""
-    _save(_best(model.evaluation_flow, tf.constant(epoch, tf.int64)), run.best, epoch, keep=1)
+    saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=tf.Variable(epoch, dtype=tf.int64, trainable=False))
+    _save(saved, run.best, epoch, keep=1)
 
 
 def restore_last(run: Workdir, model, state: RunState) -> None:
@@ -63,7 +65,7 @@ def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.T
     if path is None:
         raise UserError(f"workdir {run.path} has no checkpoint in {run.best}: train first")
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-    _restore(_best(flow, epoch), path, "Train again, in another workdir")
+    _restore(tf.train.Checkpoint(flow=flow, epoch=epoch), path, "Train again, in another workdir")
     return flow, int(epoch)
 
 
@@ -83,12 +85,15 @@ def _last(model, state):
     )
 
 
-def _best(flow, epoch):
-    return tf.train.Checkpoint(flow=flow, epoch=epoch if isinstance(epoch, tf.Variable) else tf.Variable(epoch))
-
-
 def _save(checkpoint, directory, epoch, *, keep):
-    checkpoint.write(str(directory / f"epoch-{epoch}"))
+    path = directory / f"epoch-{epoch}"
+    try:
+        checkpoint.write(str(path))
+    except tf.errors.OpError as error:
+        for part in directory.glob(f"{path.name}*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        cause = str(error).splitlines()[0]
+        raise UserError(f"checkpoint {path} cannot be written ({cause}); what was saved before stays") from error
     for old in sorted(directory.glob("epoch-*.index"), key=lambda path: _epoch(path.with_suffix("")))[:-keep]:
         old.unlink()  # first the index: what has none is no checkpoint
         for shard in directory.glob(f"{old.stem}.data-*"):

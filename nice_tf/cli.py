@@ -32,7 +32,7 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
         try:
             rest = flags.FLAGS(argv)
         except flags.Error as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {str(error).removeprefix('ERROR:: ')}")
         if len(rest) > 1:
             sys.exit(f"error: unexpected argument {rest[1]!r}; settings are written --name=value, see --help")
         return rest
@@ -43,7 +43,9 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
         except UserError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
-            print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+            print(
+                "\ninterrupted; the same command continues from the last checkpoint, if there is one", file=sys.stderr
+            )
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)

@@ -51,7 +51,7 @@ class MLP(tf.Module):
           zero_last_layer: start with m = 0.
           dtype: of variables, input and output.
           compute_dtype: of the matrix products inside, e.g. `tf.bfloat16`; `dtype` when not given.
-          seed: of the kernels.
+          seed: of the kernels; networks of the same sizes and seed start the same.
           name: of the module.
 
         Raises:

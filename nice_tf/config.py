@@ -88,7 +88,7 @@ class Config:
     schedule: str = _setting(
         "constant", "training", "learning rate after warm-up, cosine falls to 0", choices=("constant", "cosine")
     )
-    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises from 0")
+    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts")
     beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step")
     beta_2: float = _setting(0.99, "training", "Adam's decay of the mean squared gradient, a step")
     epsilon: float = _setting(1e-4, "training", "Adam's epsilon")
@@ -144,6 +144,8 @@ class Config:
                 raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if any(units < 1 for units in self.hidden_units):
             raise UserError(f"hidden_units must all be at least 1, got {list(self.hidden_units)}")
+        if max(self.seed, self.split_seed) >= 2**31:
+            raise UserError(f"seed and split_seed must be below {2**31}, got {self.seed} and {self.split_seed}")
         if self.levels == 1:
             raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
 

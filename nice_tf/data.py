@@ -1,10 +1,13 @@
 """The only reader of data: a source's name to arrays with a stated split, and arrays to batches."""
 
 import dataclasses
+import hashlib
 import logging
 import os
 import socket
 import urllib.request
+import zipfile
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +45,12 @@ class Data:
         """D, the number of values of one example."""
         return int(np.prod(self.event_shape))
 
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for values in (self.train, self.validation, self.test):
+            digest.update(np.ascontiguousarray(values))
+        return digest.hexdigest()
+
     def description(self) -> dict:
         """What `config.json` keeps of the data."""
         return {
@@ -51,6 +60,7 @@ class Data:
             "num_train": len(self.train),
             "num_validation": len(self.validation),
             "num_test": len(self.test),
+            "sha256": self._fingerprint(),
         }
 
 
@@ -72,7 +82,6 @@ def load(config: Config) -> Data:
     else:
         arrays, levels = _from_tfds(name, config.data_dir, config.manual_dir), config.levels
     for split, values in arrays.items():
-        _check_values(values, f"{split} of {name}")
         if values.shape[1:] != arrays["train"].shape[1:]:
             raise UserError(
                 f"{split} of {name} has examples of shape {list(values.shape[1:])}, train of shape "
@@ -82,8 +91,6 @@ def load(config: Config) -> Data:
     if "validation" not in arrays:
         arrays["train"], arrays["validation"] = _split_validation(arrays["train"], config.num_validation, name)
     data = Data(name=name, levels=levels, **arrays)
-    if data.event_size < 2:
-        raise UserError(f"NICE needs examples of at least 2 values, those of {name} have {data.event_size}")
     if len(data.train) < config.batch_size:
         raise UserError(
             f"batch_size {config.batch_size} is more than the {len(data.train)} training examples of {name}: "
@@ -119,14 +126,17 @@ def _from_file(path, split_seed):
     if not os.path.isfile(path):
         raise UserError(f"dataset {path}: there is no such file")
     try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {key: content[key] for key in content.files} if path.endswith(".npz") else {"all": content}
-    except (ValueError, OSError, EOFError, KeyError) as error:
+        with open(path, "rb") as file:
+            content = np.load(file, allow_pickle=False)
+            arrays = {key: content[key] for key in content.files} if path.endswith(".npz") else {"the array": content}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"dataset {path} cannot be read as a NumPy file of numbers: {error}") from error
+    for key, values in arrays.items():
+        _check_values(values, f"{key} of {path}")
     if len(arrays) == 1:
         (values,) = arrays.values()
-        if values.ndim < 1 or len(values) < 6:
-            raise UserError(f"dataset {path} has shape {list(values.shape)}: at least 6 examples are needed to split")
+        if len(values) < 6:
+            raise UserError(f"dataset {path} has {len(values)} examples: at least 6 are needed to split")
         return _split_test(values, round(len(values) / 6), split_seed)
     if not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
         raise UserError(
@@ -164,6 +174,10 @@ def _from_tfds(name, data_dir, manual_dir):
 _ORIGINAL_FILES = {
     name: [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     for name in ("mnist", "fashion_mnist", "kmnist")
+} | {
+    "cifar10": ["cifar-10-binary.tar.gz"],
+    "cifar100": ["cifar-100-binary.tar.gz"],
+    "svhn_cropped": [f"{part}_32x32.mat" for part in ("train", "test", "extra")],
 }
 
 
@@ -208,17 +222,19 @@ def _images(builder, split):
 
 
 def _check_values(values, what):
-    if values.dtype.kind not in "uif":
+    if values.dtype.kind not in "uif" or values.dtype.itemsize > 8:
         raise UserError(f"{what} has type {values.dtype}: integers or floating-point numbers are needed")
     if values.ndim < 2:
         raise UserError(f"{what} has shape {list(values.shape)}: [examples, values...] is needed")
     if len(values) < 2:
         raise UserError(f"{what} has {len(values)} examples: at least 2 are needed")
+    if values[0].size < 2:
+        raise UserError(f"NICE needs examples of at least 2 values, those of {what} have {values[0].size}")
     if values.dtype.kind == "f":
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             raise UserError(
-                f"{what} has {len(bad)} values that are not finite, the first in example {bad[0][0]}: "
+                f"{what} has {len(bad)} values that are not finite, the first in example {bad[0][0]} (counted from 0): "
                 f"{values[tuple(bad[0])]}"
             )
 

@@ -32,7 +32,6 @@ def log_probs(
     Returns:
       Nats, `[num_draws, N]` in float64.
     """
-    random = levels is not None and config.dequantization != "none"
 
     @tf.function(reduce_retracing=True)
     def batch_log_prob(batch, draw, number):
@@ -42,9 +41,13 @@ def log_probs(
     batches = evaluation_batches(values, config.batch_size)
     draws = [
         np.concatenate([batch_log_prob(batch, tf.constant(draw), number).numpy() for number, batch in batches])
-        for draw in range(config.num_draws if random else 1)
+        for draw in range(config.num_draws if _is_noisy(levels, config) else 1)
     ]
     return np.asarray(draws, np.float64)
+
+
+def _is_noisy(levels, config):
+    return levels is not None and config.dequantization == "uniform"
 
 
 def evaluate(
@@ -61,7 +64,7 @@ def evaluate(
 
     Returns:
       The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
-      the standard error over examples of their means over draws.
+      the standard error over examples of their means over draws. `bits_per_dim` is None where no noise is added.
     """
     draws = log_probs(flow, values, levels=levels, config=config, split=split)
     per_example = draws.mean(axis=0)
@@ -72,12 +75,13 @@ def evaluate(
         "num_examples": len(values),
         "num_draws": len(draws),
         "event_size": event_size,
+        "levels": levels,
         "log_prob": float(per_example.mean()),
         "log_prob_std_error": standard_error(per_example),
         "bits_per_dim": None,
         "epoch": epoch,
     }
-    if levels is not None:
+    if _is_noisy(levels, config):  # bits/dim are a bound only for dequantized integers
         result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, levels)
     return result
 
@@ -103,23 +107,25 @@ def calibration(
 
 def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
     """The evaluation that the run already has for these weights and so many draws, if any."""
-    if not (run.evaluation.exists() and run.calibration.exists()):
-        return None
     result = run.read_evaluation()
+    if result is None:
+        return None
     wanted = num_draws if result["bits_per_dim"] is not None else 1
     return result if (result["epoch"], result["num_draws"]) == (epoch, wanted) else None
 
 
 def as_text(result: dict[str, Any]) -> str:
     """The table printed at the end, with its unit explained."""
-    where = f"on [0, 1]^{result['event_size']}" if result["bits_per_dim"] is not None else "in the data's own units"
+    noisy = result["bits_per_dim"] is not None
+    where = f"on [0, 1]^{result['event_size']}" if result["levels"] else "in the data's own units"
+    noise = f"{result['num_draws']} noise draws each" if noisy else "without noise"
     lines = [
-        f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, "
-        f"{result['num_draws']} noise draws each, weights of epoch {result['epoch']} (best on validation)",
+        f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, {noise}, "
+        f"weights of epoch {result['epoch']} (best on validation)",
         f"  log-likelihood  {result['log_prob']:10.2f} +- {result['log_prob_std_error']:.2f} nats an example, "
         f"density of x {where}",
     ]
-    if result["bits_per_dim"] is not None:
+    if noisy:
         lines.append(f"  bits/dim        {result['bits_per_dim']:10.3f}")
     lines.append(
         "A log-likelihood is the logarithm of a density, not of a probability: where the data crowd into a small part\n"

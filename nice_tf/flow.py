@@ -93,7 +93,7 @@ def build_flow(
             zero_last_layer=zero_last_layer,
             dtype=dtype,
             compute_dtype=compute_dtype,
-            seed=seed + 1_000_003 * k,
+            seed=(seed + 1_000_003 * k) % 2**31,
             name=f"conditioner_{k}",
         )
         layers += reorder(order, split)
@@ -114,12 +114,16 @@ def build_flow(
 def _check_mixing(splits, size_first, partition, mixing):
     """Follows which x each coordinate can depend on, and refuses a flow that leaves a pair cut off."""
     event_size = len(splits[0][0])
-    depends = np.eye(event_size, dtype=bool)
-    for order, passthrough in splits:
-        first, second = order[:size_first], order[size_first:]
-        passed, shifted = (first, second) if passthrough == "first" else (second, first)
-        depends[shifted] |= depends[passed].any(axis=0)
-    cut_off = int(np.sum(~depends))
+    passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
+    for k, (order, passthrough) in enumerate(splits):
+        passed[k, order[:size_first] if passthrough == "first" else order[size_first:]] = True
+    # Coordinates that are always passed and shifted together depend on the same others: followed as one class.
+    classes, sizes = np.unique(passed, axis=1, return_counts=True)
+    depends = np.zeros([len(sizes)] * 2, bool)  # a coordinate of the row's class on every other of the column's
+    for is_passed in classes:
+        depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
+    cut_off = int(np.sum(pairs[~depends]))
     if cut_off:
         raise UserError(
             f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
@@ -152,28 +156,36 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor) -> Non
       UserError: a coordinate that does not vary, where no `min_inverse_scale` keeps its density finite.
     """
     prior = flow.distribution.distribution
-    unit_deviation = prior.stddev() / prior.scale
-    h = x
+    one = tf.ones([], flow.dtype)
+    unit_deviation = type(prior)(loc=0 * one, scale=one).stddev()
+    h = tf.cast(x, flow.dtype)
     for layer in layers(flow):
         if isinstance(layer, Center):
             layer.loc.assign(tf.reduce_mean(h, axis=0))
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
-            _check_scale(layer.log_scale)
+            _check_scale(-layer.log_scale, len(x))
         h = layer.forward(h)
     if isinstance(prior.scale, tfp.util.DeferredTensor):
         prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
         bounded = tf.math.log(prior.scale)
-        _check_scale(bounded)
+        _check_scale(bounded, len(x))
         prior.scale.pretransformed_input.assign(bounded)
 
 
-def _check_scale(log_scale):
-    constant = np.flatnonzero(~np.isfinite(log_scale.numpy()))
+def _check_scale(log_inverse_scale, num_examples):
+    constant = np.flatnonzero(np.isneginf(log_inverse_scale))
     if constant.size:
         raise UserError(
-            f"{constant.size} of {log_scale.shape[0]} coordinates have the same value in every training example "
-            f"(the first is number {constant[0]}): their density would be infinite. Leave them out of the data"
+            f"{constant.size} of {log_inverse_scale.shape[0]} coordinates have the same value in all {num_examples} "
+            f"training examples looked at (the first, counted from 0, is {constant[0]}): their density would be "
+            "infinite. Leave them out of the data"
+        )
+    wide = np.flatnonzero(~np.isfinite(log_inverse_scale))
+    if wide.size:
+        raise UserError(
+            f"{wide.size} of {log_inverse_scale.shape[0]} coordinates spread too far for "
+            f"{log_inverse_scale.dtype.name} (the first, counted from 0, is {wide[0]}): give the data in larger units"
         )
 
 

@@ -22,8 +22,8 @@ NUM_INITIALIZATION_EXAMPLES = 10_000
 class FlowModel(tf_keras.Model):
     """A flow with what Keras needs to fit it.
 
-    Training writes `flow`; everything that is reported reads `evaluation_flow`, which has a full-precision conditioner
-    and the averaged weights when averaging is on.
+    Training writes `flow`, and its own running figures are of `flow`; validation, pictures and evaluation read
+    `evaluation_flow`, which has a full-precision conditioner and the averaged weights when averaging is on.
     """
 
     def __init__(
@@ -143,7 +143,8 @@ def make_model(config: Config, data: Data) -> FlowModel:
         seed=config.seed,
     )
     if config.data_init:
-        model.initialize_from_data(data.train[:NUM_INITIALIZATION_EXAMPLES])
+        # Every n-th example, because a user's own file may be sorted.
+        model.initialize_from_data(data.train[:: -(-len(data.train) // NUM_INITIALIZATION_EXAMPLES)])
     steps = len(data.train) // config.batch_size * config.epochs
     model.compile(make_optimizer(config, model.flow, steps), jit_compile=config.jit_compile)
     return model

@@ -7,6 +7,7 @@ log-det is counted and samples come back in data units.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nice_tf.bijectors import check_last_axis
 from nice_tf.errors import UserError
 
 tfb = tfp.bijectors
@@ -103,7 +104,7 @@ class Center(tfb.Bijector):
         with tf.name_scope(name) as name:
             if loc is None:
                 loc = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="loc")
-            elif not isinstance(loc, tf.Variable):
+            elif not isinstance(loc, tf.Variable | tfp.util.DeferredTensor):
                 loc = tf.convert_to_tensor(loc, dtype_hint=dtype)
             if not loc.shape.is_compatible_with([event_size]):
                 raise UserError(f"loc must have shape [{event_size}], got {loc.shape}")
@@ -122,9 +123,11 @@ class Center(tfb.Bijector):
         return {}
 
     def _forward(self, x):
+        check_last_axis(x, self.loc.shape[0])
         return x - self.loc
 
     def _inverse(self, y):
+        check_last_axis(y, self.loc.shape[0])
         return y + self.loc
 
     def _forward_log_det_jacobian(self, x):

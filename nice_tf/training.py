@@ -76,9 +76,9 @@ def fit(model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, sta
         verbose=1 if sys.stdout.isatty() else 2,  # a moving bar on a terminal, one line an epoch in a file
         callbacks=[
             NaNGuard(run),
-            Recorder(run, state, config),
             tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
             SamplePictures(run, data.levels, config),
+            Recorder(run, state, config),  # last: an epoch that it has saved has left everything else, too
         ],
     )
 
@@ -96,8 +96,10 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
         run.write_json(run.evaluation, result)
     written = _write_samples(flow, data, config, run)
     print(f"\n{evaluation.as_text(result)}\n\nwritten to {run.path}:")
-    for path in (run.evaluation, run.metrics, *written, run.best, run.tensorboard):
+    for path in (run.config, run.metrics, run.evaluation, run.calibration, *written):
         print(f"  {path.relative_to(run.path)}")
+    for path in (run.samples, run.last, run.best, run.tensorboard):
+        print(f"  {path.relative_to(run.path)}/")
     return result
 
 

@@ -14,10 +14,18 @@ from nice_tf.errors import UserError
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it: readers see the old or the new one, never half of it."""
+    """Writes a file under a temporary name and renames it: readers see the old or the new one, never half of it.
+
+    Raises:
+      UserError: the disk is full, or the folder cannot be written; the old file stays.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror})") from error
 
 
 class Workdir:
@@ -62,14 +70,17 @@ class Workdir:
             probe.unlink()
         except OSError as error:
             raise UserError(f"workdir {self.path} cannot be written ({error.strerror}): give another one") from error
-        # Without a checkpoint there is nothing to continue and nothing to lose, whatever was tried here before.
+        theirs = self.read_config() if self.config.exists() else None  # also refuses a config.json that is not ours
         if any(self.last.glob("*.index")):
-            self._check_same_run(config, data)
+            self._check_same_run(config, data, *(theirs or self.read_config()))
+        else:
+            # Nothing to continue: what an earlier run left must not be taken for results of this one.
+            for leftover in (self.evaluation, self.calibration, self.metrics, *self.best.glob("*")):
+                leftover.unlink(missing_ok=True)
         values = {"nice_tf": __version__, "config": config.as_dict(), "data": data}
         self.write_json(self.config, values)
 
-    def _check_same_run(self, config, data):
-        theirs, their_data = self.read_config()
+    def _check_same_run(self, config, data, theirs, their_data):
         differing = config.differences(theirs)
         differing += [
             f"data {key}: {data[key]}, not {their_data.get(key)}" for key in data if data[key] != their_data.get(key)
@@ -93,12 +104,17 @@ class Workdir:
             raise UserError(
                 f"workdir {self.path} holds no run: config.json cannot be read ({error.strerror})"
             ) from error
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"{self.config} is damaged ({error!r}): restore it or start in another workdir") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.config} is damaged or not of nice_tf ({error!r}): restore it or give another workdir"
+            ) from error
 
-    def read_evaluation(self) -> dict[str, Any]:
-        """The content of `evaluation.json`."""
-        return json.loads(self.evaluation.read_text())
+    def read_evaluation(self) -> dict[str, Any] | None:
+        """The content of `evaluation.json`, if it is there with its calibration and whole."""
+        try:
+            return json.loads(self.evaluation.read_text()) if self.calibration.exists() else None
+        except (OSError, ValueError):
+            return None
 
     def write_json(self, path: pathlib.Path, values: dict[str, Any]) -> None:
         """Writes a JSON file of this folder, atomically."""

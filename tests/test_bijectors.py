@@ -110,6 +110,17 @@ def test_scaling_bound_and_copy():
     assert copy.trainable_variables[0] is layer.trainable_variables[0]
 
 
+def test_given_scale_and_mean_are_kept_by_reference():
+    log_scale = tfp.util.TransformedVariable([0.1, 0.2], tfb.Exp())
+    loc = tf.Variable([1.0, 2.0])
+    scaling, center = nice_tf.DiagonalScaling(2, log_scale=log_scale), nice_tf.Center(2, loc=loc)
+    assert len(scaling.trainable_variables) == 1 and center.variables == (loc,)
+    log_scale.assign([1.0, 2.0])
+    loc.assign([5.0, 6.0])
+    np.testing.assert_allclose(scaling.forward(tf.ones(2)), np.exp([1.0, 2.0]), rtol=1e-6)
+    np.testing.assert_allclose(center.forward(tf.zeros(2)), [-5.0, -6.0])
+
+
 def test_usable_alone_in_tfp_models():
     prior = nice_tf.logistic_prior(4)
     layer = coupling(4, 2, dtype=tf.float32)
@@ -178,6 +189,10 @@ def test_reorder():
             r"must return 2 values .* got shape \(3, 1\)",
         ),
         (lambda: nice_tf.DiagonalScaling(0), "at least 1, got 0"),
+        (lambda: nice_tf.DiagonalScaling(5).forward(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
+        (lambda: nice_tf.DiagonalScaling(5).inverse(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
+        (lambda: nice_tf.Center(5).forward(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
+        (lambda: nice_tf.Center(5).inverse(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
         (lambda: nice_tf.DiagonalScaling(3, log_scale=tf.zeros(2)), r"shape \[3\], got \(2,\)"),
         (lambda: nice_tf.Center(3, loc=tf.zeros(2)), r"shape \[3\], got \(2,\)"),
         (lambda: nice_tf.MLP(3, 2, hidden_units=(4, 0)), r"at least 1 unit, got sizes \(3, 4, 0, 2\)"),

@@ -73,6 +73,7 @@ def test_help_lists_every_setting_by_group(run_command):
         (["--batch_size=5000"], "batch_size 5000 is more than the 1247 training examples"),
         (["--prio=gaussian"], "Unknown command line flag 'prio'"),
         (["gaussian"], "unexpected argument 'gaussian'"),
+        (["--seed=3000000000"], "seed and split_seed must be below 2147483648, got 3000000000"),
         (["--dataset=nowhere.npy"], "nowhere.npy: there is no such file"),
         (["--workdir=/proc/nice_tf"], "workdir /proc/nice_tf cannot be written"),
         (["--learning_rate=1e30", "--workdir={tmp}/run"], "learning rate 1e+30"),
@@ -106,7 +107,9 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
     whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
 
-    run, generator = Workdir(tmp_path / "killed"), random.Random()
+    moments = time.time_ns()
+    print("moments drawn from", moments)
+    run, generator = Workdir(tmp_path / "killed"), random.Random(moments)
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-u", *arguments, f"--workdir={run.path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -153,17 +156,25 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
             assert f"\n{command.split()[1]}:" in makefile
 
 
-@pytest.mark.parametrize("command", [line for line in readme_commands()[0] if line.startswith("python ")])
-def test_readme_command_runs(run_command, tmp_path, mnist_files, command):
-    """As written, but for a folder of its own and two short epochs."""
-    arguments = shlex.split(command)[1:]
-    if arguments[0] == "train.py":
-        arguments = [a for a in arguments if not a.startswith(("--workdir", "--manual_dir", "--epochs"))]
-        arguments += [f"--workdir={tmp_path}/run", "--epochs=1", "--num_draws=1"]
+def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request):
+    """As written and in their order, in a copy of the tree; only the runs are cut short."""
+    for name in ("configs", "train.py", "export.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    commands = [line for line in readme_commands()[0] if line.startswith("python ")]
+    assert len(commands) >= 4
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        if "--flagfile" in command:
+            arguments += ["--epochs=1", "--num_draws=1"]
         if "mnist" in command:
-            arguments += [f"--manual_dir={mnist_files}", f"--data_dir={tmp_path}/tfds", "--hidden_units=8"]
-    finished = run_command(*arguments)
-    assert finished.returncode == 0, finished.stderr
+            try:
+                files = request.getfixturevalue("mnist_files")
+            except pytest.skip.Exception:
+                continue
+            arguments += [f"--manual_dir={files}", f"--data_dir={tmp_path}/tfds", "--hidden_units=8"]
+        finished = run_command(*arguments, cwd=tmp_path)
+        assert finished.returncode == 0, (command, finished.stderr)
+    assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
 
 
 @pytest.mark.parametrize("block", readme_commands()[1])

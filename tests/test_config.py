@@ -1,10 +1,11 @@
+import dataclasses
 import pathlib
 
 import pytest
 from absl import flags
 
 import nice_tf
-from nice_tf import models
+from nice_tf import bijectors, conditioners, flow, models, preprocessing, priors
 from nice_tf.config import define_flags, from_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -27,8 +28,8 @@ def test_every_flag_file_builds(name, monkeypatch):
     header = (ROOT / name).read_text()
     assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
     event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1]}[config.dataset]
-    flow = models.make_flow(config, event_shape)
-    parameters = sum(variable.shape.num_elements() for variable in flow.trainable_variables)
+    built = models.make_flow(config, event_shape)
+    parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
     if config.dataset == "mnist":
         assert parameters == 19_158_352 and f"{parameters:,} parameters" in header
 
@@ -38,6 +39,14 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
     assert flag_file_config("configs/mnist.flags").prior == "logistic"
     assert flag_file_config("configs/mnist_gaussian.flags").prior == "gaussian"
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
+
+
+def test_choices_are_those_of_the_parts():
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)}
+    assert choices["partition"] == bijectors.PARTITIONS and choices["mixing"] == bijectors.MIXINGS
+    assert choices["prior"] == priors.PRIORS and choices["scaling"] == flow.SCALINGS
+    assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
+    assert choices["dequantization"] == preprocessing.DEQUANTIZATIONS
 
 
 def test_json_round_trip():
@@ -71,6 +80,7 @@ def test_differences_leave_out_what_changes_no_result():
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
         ({"levels": 1}, "levels must be at least 2"),
+        ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],
 )
 def test_bad_settings(setting, message):

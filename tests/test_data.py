@@ -1,4 +1,5 @@
 import gzip
+import pathlib
 import socket
 
 import numpy as np
@@ -67,7 +68,11 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("arrays", "settings", "message"),
     [
-        ({"a": with_value(np.nan)}, {}, "1 values that are not finite, the first in example .*nan"),
+        (
+            {"a": with_value(np.nan)},
+            {},
+            r"1 values .* not finite, the first in example 7 \(counted from 0\): nan",
+        ),
         ({"a": with_value(np.inf)}, {}, "not finite.*inf"),
         ({"a": INTEGERS}, {"levels": 100}, r"values from \d+ to 25\d: with levels 100 they must lie in 0..99"),
         ({"a": FLOATS}, {"levels": 4}, r"values from -\d.* they must lie in 0..3"),
@@ -75,9 +80,12 @@ def with_value(value):
         ({"a": INTEGERS.astype(np.int64)}, {}, "type int64: give the number of integer levels"),
         ({"a": FLOATS.astype(str)}, {}, "type <U32: integers or floating-point numbers are needed"),
         ({"a": FLOATS.astype(complex)}, {}, "type complex128"),
-        ({"a": FLOATS[:, 0]}, {}, r"shape \[10\]: \[examples, values...\] is needed|shape \[50\]"),
+        ({"a": FLOATS[:, 0]}, {}, r"a of .* has shape \[60\]: \[examples, values...\] is needed"),
         ({"a": FLOATS[:, :1]}, {}, "at least 2 values, those of .* have 1"),
-        ({"a": FLOATS[:0]}, {}, r"shape \[0, 5\]: at least 6 examples"),
+        ({"a": INTEGERS[:, :, :0]}, {}, "at least 2 values, those of .* have 0"),
+        ({"a": FLOATS.astype(np.longdouble)}, {}, "type float128"),
+        ({"a": FLOATS[:0]}, {}, "a of .* has 0 examples: at least 2"),
+        ({"a": FLOATS[:5]}, {}, "has 5 examples: at least 6 are needed to split"),
         ({"train": FLOATS[:0], "test": FLOATS}, {}, "train of .* has 0 examples: at least 2"),
         ({"train": FLOATS, "test": FLOATS[:, :3]}, {}, r"test of .* shape \[3\], train of shape \[5\]"),
         ({"train": FLOATS, "valid": FLOATS}, {}, "holds the arrays train, valid; it must hold"),
@@ -96,6 +104,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "text.npy").write_text("1,2,3")
     with pytest.raises(nice_tf.UserError, match="cannot be read as a NumPy file of numbers"):
         load(dataset=str(tmp_path / "text.npy"))
+    (tmp_path / "cut.npz").write_bytes(pathlib.Path(saved(tmp_path / "whole.npz", a=FLOATS)).read_bytes()[:-30])
+    with pytest.raises(nice_tf.UserError, match="cannot be read as a NumPy file of numbers"):
+        load(dataset=str(tmp_path / "cut.npz"))
     np.save(tmp_path / "objects.npy", np.array([{}] * 10, object), allow_pickle=True)
     with pytest.raises(nice_tf.UserError, match="cannot be read as a NumPy file of numbers"):
         load(dataset=str(tmp_path / "objects.npy"))
@@ -148,6 +159,8 @@ def test_mnist_without_network_says_what_would_help(tmp_path, monkeypatch):
         load(dataset="mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path / "nowhere"))
     with pytest.raises(nice_tf.UserError, match=r"lacks train-images-idx3-ubyte\.gz, .* of dataset 'mnist'"):
         load(dataset="mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path))
+    with pytest.raises(nice_tf.UserError, match=r"lacks cifar-10-binary\.tar\.gz of dataset 'cifar10'"):
+        load(dataset="cifar10", data_dir=str(tmp_path), manual_dir=str(tmp_path))
 
 
 def test_unknown_dataset(tmp_path):

@@ -8,6 +8,8 @@ from bijector_laws import check_laws, fresh, jacobian
 from flows import random_flow, random_points, randomize
 
 import nice_tf
+from nice_tf.bijectors import coupling_splits
+from nice_tf.flow import _check_mixing
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -67,6 +69,15 @@ def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(event_size, partitio
     else:
         with pytest.raises(nice_tf.UserError, match=f"leave {np.sum(~reached)} of {event_size**2} pairs"):
             nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
+
+
+def test_mixing_of_very_many_coordinates_is_checked_in_little_memory():
+    """A mask of all pairs would take 40 GB. Here the even half is never shifted and the odd half only by it."""
+    assert 100_001 * 200_000 + 100_000 * 99_999 == 30_000_100_000
+    splits = coupling_splits(200_001, 3, partition="interleaved", mixing="reverse")
+    with pytest.raises(nice_tf.UserError, match="leave 30000100000 of 40000400001 pairs"):
+        _check_mixing(splits, 100_001, "interleaved", "reverse")
+    _check_mixing(coupling_splits(200_001, 3, partition="halves", mixing="swap"), 100_001, "halves", "swap")
 
 
 def test_known_incomplete_mixings():
@@ -183,8 +194,10 @@ def test_initialization_from_data(scaling, prior):
 def test_initialization_with_a_constant_coordinate(scaling):
     data = tf.constant(np.random.default_rng(0).normal(size=[50, 4]) * [1, 0, 1, 1], tf.float32)
     flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,))
-    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates .* first is number 1"):
+    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates have the same value .* counted from 0, is 1"):
         nice_tf.initialize_from_data(flow, data)
+    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates spread too far for float32 .* is 0"):
+        nice_tf.initialize_from_data(flow, (data + tf.random.stateless_normal([50, 4], [0, 1])) * [1e30, 1, 1, 1])
     flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,), min_inverse_scale=1e-3)
     nice_tf.initialize_from_data(flow, data)
     assert np.all(np.isfinite([variable.numpy().sum() for variable in flow.variables]))

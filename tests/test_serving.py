@@ -414,9 +414,8 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     run.evaluation.write_bytes(evaluation)
     flow = nice_tf.load_flow(tmp_path)
     flow.trainable_variables[0].assign(flow.trainable_variables[0] * np.nan)
-    from nice_tf import checkpoints
-
-    checkpoints._save(checkpoints._best(flow, tf.constant(99, tf.int64)), run.best, 99, keep=1)
+    spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(99, dtype=tf.int64, trainable=False))
+    spoilt.write(str(run.best / "epoch-99"))
     with pytest.raises(nice_tf.UserError, match="weights of epoch 99 are not finite, the run diverged"):
         bundle.export_saved_model(tmp_path, tmp_path / "export")
     assert not (tmp_path / "export").exists()

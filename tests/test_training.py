@@ -1,11 +1,13 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from bijector_laws import fresh
 from flows import randomize
+from matplotlib import image as plt_image
 
 import nice_tf
 from nice_tf import checkpoints, evaluation, metrics, models, training
@@ -224,9 +226,92 @@ def test_weight_decay_shrinks_kernels_only():
 
 
 def test_gradient_clipping():
-    config = small(gradient_clip_norm=1.0)
-    optimizer = models.make_optimizer(config, nice_tf.build_flow([4], hidden_units=(4,)), 10)
-    assert optimizer.global_clipnorm == 1.0 and optimizer.beta_2 == 0.99
+    """Adam's first step on a gradient of norm 200, cut to norm 1; epsilon makes the step depend on the size."""
+    config = small(gradient_clip_norm=1.0, epsilon=1.0, learning_rate=0.1)
+    flow = nice_tf.build_flow([4], hidden_units=(4,))
+    optimizer = models.make_optimizer(config, flow, 10)
+    variables = flow.trainable_variables
+    before = [variable.numpy() for variable in variables]
+    size = sum(variable.shape.num_elements() for variable in variables)
+    optimizer.apply_gradients([(tf.fill(v.shape, np.float32(200 / np.sqrt(size))), v) for v in variables])
+    clipped = 1 / np.sqrt(size)
+    expected = 0.1 * clipped / (clipped + 1.0 / np.sqrt(1 - config.beta_2))
+    for variable, old in zip(variables, before, strict=True):
+        np.testing.assert_allclose(old - variable, np.full(variable.shape, expected), rtol=1e-3)
+
+
+def test_validation_is_on_validation_and_initialization_on_train(tmp_path):
+    """With a data set whose splits could not differ more."""
+    generator = np.random.default_rng(0)
+    arrays = {
+        name: generator.normal(loc, 1.0, [200, 3]) for name, loc in (("train", 0), ("validation", 3), ("test", 9))
+    }
+    np.savez(tmp_path / "data.npz", **arrays)
+    config = small(dataset=str(tmp_path / "data.npz"), batch_size=50, epochs=1, learning_rate=1e-9)
+    center = nice_tf.layers(models.make_model(config, data_lib.load(config)).flow)[1]
+    np.testing.assert_allclose(center.loc, arrays["train"].mean(axis=0), atol=1e-5)
+    result = nice_tf.train_and_evaluate(config, tmp_path / "run")
+    (row,) = Workdir(tmp_path / "run").read_metrics(up_to_epoch=9)
+    flow = nice_tf.load_flow(tmp_path / "run")
+    means = {name: flow.log_prob(tf.constant(values, tf.float32)).numpy().mean() for name, values in arrays.items()}
+    np.testing.assert_allclose(float(row["val_log_prob"]), means["validation"], rtol=1e-5)
+    np.testing.assert_allclose(float(row["log_prob"]), means["train"], rtol=1e-3)
+    np.testing.assert_allclose(result["log_prob"], means["test"], rtol=1e-5)
+    usual = np.load(Workdir(tmp_path / "run").calibration)
+    np.testing.assert_allclose(usual, np.sort(flow.log_prob(tf.constant(arrays["validation"], tf.float32))), rtol=1e-5)
+
+
+def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
+    values = np.random.default_rng(0).normal(size=[30_000, 2]).astype(np.float32)
+    values[:15_000, 1] = 0
+    np.savez(tmp_path / "data.npz", train=values, test=values[-100:], validation=values[-100:])
+    config = small(dataset=str(tmp_path / "data.npz"))
+    *_, scaling = nice_tf.layers(models.make_model(config, data_lib.load(config)).flow)
+    np.testing.assert_allclose(scaling.log_scale[0] - scaling.log_scale[1], np.log(values.std(0)[1]), atol=0.05)
+
+
+def test_xla_gives_the_same_run(tmp_path):
+    config = small(jit_compile=True, epochs=1)
+    model = models.make_model(config, data_lib.load(config))
+    assert model.jit_compile is True and not models.make_model(small(), data_lib.load(small())).jit_compile
+    result = nice_tf.train_and_evaluate(config, tmp_path / "xla")
+    reference = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "plain")
+    np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.3)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_operations_are_asked_for(tmp_path, monkeypatch, deterministic):
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    nice_tf.train_and_evaluate(small(epochs=1, deterministic=deterministic), tmp_path)
+    assert bool(asked) == deterministic
+
+
+def test_temperature_reaches_samples_and_pictures(tmp_path):
+    pictures = {}
+    for temperature in (1.0, 1e-6):
+        run = Workdir(tmp_path / str(temperature))
+        nice_tf.train_and_evaluate(small(epochs=1, sample_every_epochs=1, temperature=temperature), run.path)
+        for path in (run.samples / "epoch-0001.png", run.path / "samples.png"):
+            grid = plt_image.imread(path)[:, :, 0]
+            cell = grid.shape[0] // 10
+            first, second = grid[:cell, :cell], grid[:cell, cell : 2 * cell]
+            pictures[temperature, path.name] = np.abs(first - second).mean()
+    assert all(pictures[1e-6, name] < 0.05 < pictures[1.0, name] for name in ("epoch-0001.png", "samples.png"))
+
+
+def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
+    """The last update of an epoch may spoil weights that only validation uses."""
+
+    class Spoil(training.SamplePictures):
+        def on_test_begin(self, logs=None):
+            self.model.evaluation_flow.trainable_variables[0].assign_add([np.inf] * 64)
+
+    monkeypatch.setattr(training, "SamplePictures", Spoil)
+    with pytest.raises(nice_tf.UserError, match="the validation log-likelihood became nan at step 12"):
+        nice_tf.train_and_evaluate(small(), tmp_path)
+    run = Workdir(tmp_path)
+    assert checkpoints.newest(run.last) is None and checkpoints.newest(run.best) is None and not run.metrics.exists()
 
 
 def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
@@ -252,7 +337,7 @@ def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
 
 
 def test_a_workdir_without_a_checkpoint_can_be_used_again(tmp_path):
-    with pytest.raises(nice_tf.UserError, match=r"step 2, .*none, it was the first epoch"):
+    with pytest.raises(nice_tf.UserError, match=r"step 2, .*no checkpoint yet, it is the first epoch"):
         nice_tf.train_and_evaluate(small(learning_rate=1e30, data_init=False, zero_last_layer=False), tmp_path)
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path)["epoch"] == 1
 
@@ -262,6 +347,44 @@ def test_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"config": ')
     with pytest.raises(nice_tf.UserError, match=r"config\.json is damaged"):
         nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+
+
+def test_results_of_another_run_are_never_taken_for_this_one(tmp_path):
+    """Checkpoints removed by hand, then other settings: nothing of the first run may be reported."""
+    for removed in ("checkpoints", "checkpoints/last"):
+        path = tmp_path / removed.replace("/", "-")
+        nice_tf.train_and_evaluate(small(epochs=3), path)
+        shutil.rmtree(path / removed)
+        result = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path)
+        expected = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path / "fresh")
+        assert result == expected and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
+
+
+def test_evaluation_of_other_weights_or_damaged_is_made_again(tmp_path):
+    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    run = Workdir(tmp_path)
+    for content in (json.dumps({**result, "epoch": 7, "log_prob": 0.0}), '{"epoch":'):
+        run.evaluation.write_text(content)
+        assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+        assert json.loads(run.evaluation.read_text()) == result
+
+
+def test_other_data_of_the_same_shape_are_refused(tmp_path):
+    for scale in (1, 2):
+        np.save(tmp_path / "data.npy", scale * np.random.default_rng(0).normal(size=[300, 4]))
+        config = small(dataset=str(tmp_path / "data.npy"), batch_size=50, epochs=1)
+        if scale == 1:
+            nice_tf.train_and_evaluate(config, tmp_path / "run")
+    with pytest.raises(nice_tf.UserError, match=r"other settings .*data sha256: "):
+        nice_tf.train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b'{"mine": 1}', b"\xff\xfe"])
+def test_a_foreign_config_is_left_alone(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(nice_tf.UserError, match=r"config\.json is damaged or not of nice_tf"):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == content
 
 
 @pytest.mark.parametrize("what", ["last", "best"])
@@ -304,7 +427,11 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     result = nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
     assert "the likelihood is unbounded" in capsys.readouterr().out
-    assert np.isfinite(result["log_prob"]) and result["num_draws"] == 1
+    assert np.isfinite(result["log_prob"]) and result["num_draws"] == 1 and result["bits_per_dim"] is None
+    before = Workdir(tmp_path).evaluation.stat().st_mtime_ns
+    nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
+    assert Workdir(tmp_path).evaluation.stat().st_mtime_ns == before, "evaluated once"
+    assert "300 examples, without noise" in capsys.readouterr().out
 
 
 def test_continuous_table(tmp_path):
@@ -319,6 +446,21 @@ def test_continuous_table(tmp_path):
     samples = np.load(tmp_path / "run" / "samples.npy")
     assert samples.shape == (100, 5)
     np.testing.assert_allclose(samples.mean(), 3.0, atol=0.5)
+
+
+def test_full_disk(tmp_path, run_command):
+    """A real one: a limit on what the process may write to a file, above the small files and below a checkpoint."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from nice_tf import Config, UserError, train_and_evaluate;"
+        "config = Config(hidden_units=(300,), num_couplings=3, epochs=1, batch_size=100);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));\n"
+        "try: train_and_evaluate(config, sys.argv[1])\n"
+        "except UserError as error: print('refused:', error)"
+    )
+    finished = run_command("-c", script, tmp_path)
+    assert "refused: checkpoint" in finished.stdout and "cannot be written" in finished.stdout, finished.stderr
+    assert not list((tmp_path / "checkpoints").rglob("*epoch*"))
 
 
 def test_load_flow_of_nothing(tmp_path):
