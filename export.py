@@ -29,7 +29,7 @@ def main() -> None:
     answers = bundle.replay_warmup(version)
     print(f"exported {version}, with the server's settings beside it\n\nthrough the exported model:")
     print("  sampled  log_prob", np.array2string(answers["sample"]["log_prob"], precision=3))
-    for name, value in answers["log_prob"].items():
+    for name, value in sorted(answers["log_prob"].items()):
         print(f"  scored   {name}", np.array2string(value, precision=3))
 
 

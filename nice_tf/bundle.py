@@ -93,11 +93,12 @@ def export_saved_model(
         _write_warmup(temporary, server)
         replay_warmup(temporary)
         for name, content in _server_files().items():
-            write_atomically(export_dir / name, content.encode())
+            if not (export_dir / name).exists():  # what an operator has changed stays changed
+                write_atomically(export_dir / name, content.encode())
         return _publish(temporary, export_dir)
     except (OSError, tf.errors.OpError) as error:
         cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"export_dir {export_dir} cannot be written ({cause}): nothing was exported") from error
+        raise UserError(f"export to {export_dir} failed ({cause}): nothing was exported") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -115,10 +116,14 @@ def _load(workdir, inpaint_steps, inpaint_noise):
         raise UserError(
             f"workdir {run.path} is not finished, it has no evaluation: run the training command again to its end"
         )
+    try:
+        validation_log_probs = np.load(run.calibration, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{run.calibration} is damaged: delete it and run the training command again") from error
     server = FlowServer(
         flow,
         levels=data["levels"],
-        validation_log_probs=np.load(run.calibration),
+        validation_log_probs=validation_log_probs,
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
     )
@@ -141,7 +146,11 @@ def _publish(temporary, export_dir):
 
 
 def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.PredictRequest]:
-    """One small request to every signature, made of the model's own samples."""
+    """One small request to every batchable signature, made of the model's own samples.
+
+    Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request keeps it from
+    starting.
+    """
     seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
     ones = np.ones(num_rows, np.float32)
     x = server.sample(tf.constant(seeds), tf.constant(ones))["x"].numpy()
@@ -153,7 +162,6 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
         "encode": {"x": x},
         "decode": {"z": server.encode(tf.constant(x))["z"].numpy()},
         "sample": {"seed": seeds, "temperature": ones},
-        "sample_n": {"num_samples": np.int32(num_rows), "seed": seeds[0], "temperature": np.float32(1)},
         "inpaint": {"x": x, "mask": mask, "seed": seeds},
     }
     requests = []
@@ -182,7 +190,7 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
       Signature name to its outputs.
 
     Raises:
-      UserError: an answer that is not finite.
+      UserError: an answer that overflows float32.
     """
     signatures = tf.saved_model.load(str(directory)).signatures
     answers = {}
@@ -191,8 +199,9 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         name = request.model_spec.signature_name
         answers[name] = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
-        if not all(np.all(np.isfinite(value)) for value in answers[name].values()):
-            raise UserError(f"signature {name} gives values that are not finite: the model cannot be served")
+        # The signatures cut what overflows at the largest number, see serving._finite.
+        if any(np.any(np.abs(value) >= np.finfo(np.float32).max) for value in answers[name].values()):
+            raise UserError(f"signature {name} overflows float32 on the model's own samples: it cannot be served")
     return answers
 
 

@@ -257,6 +257,10 @@ def with_nan(values):
         ("inpaint", {**INPAINT, "mask": X[:, :, :7]}, r"_mask_.*\[2,8,7,1\] is not compatible"),
         ("inpaint", {**INPAINT, "mask": X[:1]}, "mask must have the shape of x"),
         ("inpaint", {**INPAINT, "mask": with_nan(X)}, "mask must be finite"),
+        ("inpaint", {**INPAINT, "x": X[:, :7]}, r"_x_.*\[2,7,8,1\] is not compatible"),
+        ("inpaint", {**INPAINT, "seed": seeds(0, 1)[:, :1]}, r"_seed_.*\[2,1\] is not compatible"),
+        ("log_prob", {"x": X.astype(np.float64)}, "float but double is provided"),
+        ("sample_n", {**SAMPLE_N, "temperature": np.float32(np.nan)}, "temperature must be finite and above 0"),
         ("inpaint", {**INPAINT, "seed": seeds(0)}, "seed must have as many rows as x"),
         ("inpaint", {**INPAINT, "x": with_nan(X)}, "x must be finite"),
         ("inpaint", {key: value[:0] for key, value in INPAINT.items()}, "x must hold at least one"),
@@ -335,8 +339,26 @@ def test_compose_file_mounts_what_the_configurations_name(version):
         assert (version.parent / path).exists()
 
 
-def test_warmup_covers_every_signature(version):
-    assert set(bundle.replay_warmup(version)) == {*BATCHABLE, "sample_n"}
+def test_warmup_covers_every_signature_that_batching_serves(version):
+    """A scalar input is refused under --enable_batching, and one refused request keeps the server from starting."""
+    assert set(bundle.replay_warmup(version)) == set(BATCHABLE)
+    for record in tf.data.TFRecordDataset(str(version / bundle.WARMUP)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        rows = {value.tensor_shape.dim[0].size for value in request.inputs.values()}
+        assert rows == {2}, request.model_spec.signature_name
+
+
+def test_a_model_that_overflows_on_its_own_samples_is_not_exported(run, tmp_path, monkeypatch):
+    def huge(*args):
+        flow = nice_tf.load_flow(run.path)
+        for variable in flow.trainable_variables:
+            variable.assign(tf.ones_like(variable) * 1e30)
+        return flow, 1
+
+    monkeypatch.setattr(bundle, "restore_best", huge)
+    with pytest.raises(nice_tf.UserError, match="overflows float32 on the model's own samples"):
+        bundle.export_saved_model(run.path, tmp_path / "export", inpaint_steps=1)
+    assert list((tmp_path / "export").iterdir()) == []
 
 
 def test_model_card_says_what_a_reader_must_know(version, run):
@@ -351,8 +373,10 @@ def test_versions_count_up_and_nothing_else_stays(run, tmp_path):
     (tmp_path / "notes").mkdir()
     assert bundle.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "8"
     before = (tmp_path / "8" / "saved_model.pb").stat().st_mtime_ns
+    (tmp_path / "docker-compose.yml").write_text("an operator's own")
     assert bundle.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "9"
     assert (tmp_path / "8" / "saved_model.pb").stat().st_mtime_ns == before
+    assert (tmp_path / "docker-compose.yml").read_text() == "an operator's own"
     files = {"models.config", "batching_parameters.txt", "monitoring.config", "docker-compose.yml"}
     assert {path.name for path in tmp_path.iterdir()} == {"7", "8", "9", "notes", *files}
 
@@ -375,10 +399,10 @@ def test_failed_exports_leave_nothing(run, tmp_path, monkeypatch):
         bundle.export_saved_model(tmp_path / "nowhere", tmp_path / "export")
     with pytest.raises(nice_tf.UserError, match="inpaint_steps must be at least 1, got 0"):
         bundle.export_saved_model(run.path, tmp_path / "export", inpaint_steps=0)
-    with pytest.raises(nice_tf.UserError, match="/proc/export cannot be written"):
+    with pytest.raises(nice_tf.UserError, match="export to /proc/export failed"):
         bundle.export_saved_model(run.path, "/proc/export")
     (tmp_path / "file").write_text("")
-    with pytest.raises(nice_tf.UserError, match="cannot be written"):
+    with pytest.raises(nice_tf.UserError, match=r"file failed \(.*nothing was exported"):
         bundle.export_saved_model(run.path, tmp_path / "file")
 
     def disk_full(*_):
@@ -400,7 +424,7 @@ def test_full_disk(run, run_command, tmp_path):
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, run.path, tmp_path / "export")
-    assert "refused: export_dir" in finished.stdout and "nothing was exported" in finished.stdout, finished.stderr
+    assert "refused: export to" in finished.stdout and "nothing was exported" in finished.stdout, finished.stderr
     assert list((tmp_path / "export").iterdir()) == []
 
 
@@ -412,6 +436,11 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     with pytest.raises(nice_tf.UserError, match="is not finished, it has no evaluation"):
         bundle.export_saved_model(tmp_path, tmp_path / "export")
     run.evaluation.write_bytes(evaluation)
+    usual = run.calibration.read_bytes()
+    run.calibration.write_bytes(usual[:50])
+    with pytest.raises(nice_tf.UserError, match=r"calibration\.npy is damaged"):
+        bundle.export_saved_model(tmp_path, tmp_path / "export")
+    run.calibration.write_bytes(usual)
     flow = nice_tf.load_flow(tmp_path)
     flow.trainable_variables[0].assign(flow.trainable_variables[0] * np.nan)
     spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(99, dtype=tf.int64, trainable=False))
