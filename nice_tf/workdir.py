@@ -104,6 +104,8 @@ class Workdir:
             raise UserError(
                 f"workdir {self.path} holds no run: config.json cannot be read ({error.strerror})"
             ) from error
+        except UserError:  # it already says what is wrong with a setting
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.config} is damaged or not of nice_tf ({error!r}): restore it or give another workdir"

@@ -379,6 +379,14 @@ def test_other_data_of_the_same_shape_are_refused(tmp_path):
         nice_tf.train_and_evaluate(config, tmp_path / "run")
 
 
+def test_a_config_of_another_version_names_the_setting(finished, tmp_path):
+    content = json.loads(finished[1].config.read_text())
+    content["config"]["colour"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(nice_tf.UserError, match=r"^unknown settings colour: written by another version"):
+        nice_tf.load_flow(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b'{"mine": 1}', b"\xff\xfe"])
 def test_a_foreign_config_is_left_alone(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
