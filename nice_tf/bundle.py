@@ -225,6 +225,12 @@ def _model_card(
             f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / {data['levels']}; the "
             "density is that of the result on [0, 1]^D"
         )
+    noise = ""
+    if evaluation["bits_per_dim"] is not None:
+        noise = (
+            "The test figure averages over dequantization noise. The `log_prob` signature adds none. To reproduce the "
+            "figure, add\nu - 1/2 to integer values, u from U[0, 1).\n\n"
+        )
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
     return f"""\
 # Model card: NICE on {data["name"]}
@@ -243,10 +249,7 @@ of shape {data["event_shape"]}. Values: {unit}.
 {as_text(evaluation)}
 ```
 
-The test figure averages over dequantization noise. The `log_prob` signature adds none: of the same image it is a little
-higher. To reproduce the figure, add u - 1/2 to integer values, u from U[0, 1).
-
-## Signatures
+{noise}## Signatures
 
 Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
 `inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a

@@ -66,7 +66,7 @@ def to_density_units(
 
 
 def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:
-    """X back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its integer."""
+    """Takes x back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its integer."""
     return x if levels is None else x * tf.cast(levels, x.dtype) - 0.5
 
 
