@@ -13,6 +13,13 @@ flags.DEFINE_string("workdir", "", "folder of the finished run", module_name="ex
 flags.DEFINE_string("export_dir", "", "folder of the model; the version becomes its next integer", module_name="export")
 flags.DEFINE_integer("inpaint_steps", 100, "steps of the inpaint signature", module_name="export")
 flags.DEFINE_float("inpaint_noise", 0.0, "deviation of the noise of the inpaint signature", module_name="export")
+flags.DEFINE_bool(
+    "compile_single",
+    False,
+    "answer log_prob and sample of single examples through XLA, which is faster; TensorFlow Serving then needs "
+    "--xla_cpu_compilation_enabled",
+    module_name="export",
+)
 
 
 def main() -> None:
@@ -24,7 +31,11 @@ def main() -> None:
     with cli.quiet_tensorflow():
         from nice_tf import bundle
     version = bundle.export_saved_model(
-        values.workdir, values.export_dir, inpaint_steps=values.inpaint_steps, inpaint_noise=values.inpaint_noise
+        values.workdir,
+        values.export_dir,
+        inpaint_steps=values.inpaint_steps,
+        inpaint_noise=values.inpaint_noise,
+        compile_single=values.compile_single,
     )
     answers = bundle.replay_warmup(version)
     print(f"exported {version}, with the server's settings beside it\n\nthrough the exported model:")

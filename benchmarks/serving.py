@@ -101,7 +101,7 @@ def _serve(connection, operations):
         connection.send(calls)
 
 
-def export_paper_model(directory):
+def export_paper_model(directory, compile_single):
     """The paper's MNIST architecture with random weights, as `export.py` would save it."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
@@ -110,7 +110,9 @@ def export_paper_model(directory):
     from nice_tf.serving import FlowServer
 
     flow = nice_tf.build_flow([28, 28, 1], zero_last_layer=False)
-    server = FlowServer(flow, levels=256, validation_log_probs=np.linspace(-1000.0, 3000.0, 10_000))
+    server = FlowServer(
+        flow, levels=256, validation_log_probs=np.linspace(-1000.0, 3000.0, 10_000), compile_single=compile_single
+    )
     tf.saved_model.save(server, directory, signatures=server.signatures())
 
 
@@ -120,6 +122,7 @@ def main() -> None:
     parser.add_argument("--workdir", help="a finished run on 28x28 images with the paper's architecture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
+    parser.add_argument("--compile_single", action="store_true", help="as for export.py")
     parser.add_argument("--json", help="file for every figure")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
@@ -127,10 +130,11 @@ def main() -> None:
         if arguments.workdir:
             from nice_tf import bundle
 
-            export_dir = str(bundle.export_saved_model(arguments.workdir, directory))
+            compile_single = arguments.compile_single
+            export_dir = str(bundle.export_saved_model(arguments.workdir, directory, compile_single=compile_single))
         else:
             export_dir = os.path.join(directory, "1")
-            exporter = context.Process(target=export_paper_model, args=(export_dir,))
+            exporter = context.Process(target=export_paper_model, args=(export_dir, arguments.compile_single))
             exporter.start()
             exporter.join()
         contestants = {"nice_tf": (saved_model, (export_dir, (28, 28, 1))), "pytorch": (pytorch, (784, (1000,) * 5, 4))}

@@ -37,7 +37,7 @@ prometheus_config {
 }
 """
 
-COMPOSE = f"""\
+COMPOSE_TEMPLATE = f"""\
 # docker compose up: gRPC on 8500, REST on 8501.
 services:
   serving:
@@ -50,6 +50,8 @@ services:
       - --monitoring_config_file=/models/{MODEL_NAME}/monitoring.config
       # The default, four a core, lets a few waiting clients block all others on a small machine.
       - --grpc_max_threads=128
+      # A model exported with --compile_single needs it.
+      {{comment}}- --xla_cpu_compilation_enabled
       # For many small requests; the scalar signature sample_n is then out of reach.
       # - --enable_batching
       # - --batching_parameters_file=/models/{MODEL_NAME}/batching_parameters.txt
@@ -57,7 +59,12 @@ services:
 
 
 def export_saved_model(
-    workdir: str | os.PathLike, export_dir: str | os.PathLike, *, inpaint_steps: int = 100, inpaint_noise: float = 0.0
+    workdir: str | os.PathLike,
+    export_dir: str | os.PathLike,
+    *,
+    inpaint_steps: int = 100,
+    inpaint_noise: float = 0.0,
+    compile_single: bool = False,
 ) -> pathlib.Path:
     """Writes the next version of a run's model, and the server's configuration beside it.
 
@@ -69,6 +76,7 @@ def export_saved_model(
       export_dir: folder of the model; its versions are its integer subfolders.
       inpaint_steps: steps of the `inpaint` signature, at least 1.
       inpaint_noise: deviation of its noise, at least 0.
+      compile_single: answer single examples through XLA, as `FlowServer` says.
 
     Returns:
       The folder of the version.
@@ -80,7 +88,7 @@ def export_saved_model(
         raise UserError(f"inpaint_steps must be at least 1, got {inpaint_steps}")
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
-    server, card = _load(workdir, inpaint_steps, inpaint_noise)
+    server, card = _load(workdir, inpaint_steps, inpaint_noise, compile_single)
     export_dir = pathlib.Path(export_dir)
     temporary = None
     try:
@@ -90,9 +98,9 @@ def export_saved_model(
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
         tf.saved_model.save(server, str(temporary), signatures=server.signatures())
         (temporary / "MODEL_CARD.md").write_text(card)
-        _write_warmup(temporary, server)
+        _write_warmup(temporary, server, compile_single)
         replay_warmup(temporary)
-        for name, content in _server_files().items():
+        for name, content in _server_files(compile_single).items():
             if not (export_dir / name).exists():  # what an operator has changed stays changed
                 write_atomically(export_dir / name, content.encode())
         return _publish(temporary, export_dir)
@@ -104,7 +112,7 @@ def export_saved_model(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(workdir, inpaint_steps, inpaint_noise):
+def _load(workdir, inpaint_steps, inpaint_noise, compile_single):
     """The server and the model card of a finished run."""
     run = Workdir(workdir)
     config, data = run.read_config()
@@ -126,6 +134,7 @@ def _load(workdir, inpaint_steps, inpaint_noise):
         validation_log_probs=validation_log_probs,
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
+        compile_single=compile_single,
     )
     return server, _model_card(config.as_dict(), data, evaluation, inpaint_steps, inpaint_noise)
 
@@ -174,11 +183,12 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
     return requests
 
 
-def _write_warmup(directory, server):
+def _write_warmup(directory, server, compile_single):
     path = directory / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in warmup_requests(server):
+        # What is compiled for a batch of one is compiled before the first client asks.
+        for request in (warmup_requests(server, 1) if compile_single else []) + warmup_requests(server):
             log = prediction_log_pb2.PredictLog(request=request)
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
@@ -205,14 +215,14 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
     return answers
 
 
-def _server_files() -> dict[str, str]:
+def _server_files(compile_single: bool) -> dict[str, str]:
     models = model_server_config_pb2.ModelServerConfig()
     models.model_config_list.config.add(name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow")
     return {
         "models.config": text_format.MessageToString(models),
         "batching_parameters.txt": BATCHING,
         "monitoring.config": MONITORING,
-        "docker-compose.yml": COMPOSE,
+        "docker-compose.yml": COMPOSE_TEMPLATE.format(comment="" if compile_single else "# "),
     }
 
 

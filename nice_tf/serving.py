@@ -46,6 +46,7 @@ class FlowServer(tf.Module):
         validation_log_probs: np.ndarray,
         inpaint_steps: int = 100,
         inpaint_noise: float = 0.0,
+        compile_single: bool = False,
     ):
         """Makes the signatures.
 
@@ -55,12 +56,15 @@ class FlowServer(tf.Module):
           validation_log_probs: log-likelihoods of validation examples as this server gives them, `[N]`, ascending.
           inpaint_steps: steps of `inpaint`.
           inpaint_noise: deviation of the noise of `inpaint`; 0 for none.
+          compile_single: let XLA compile `log_prob` and `sample` of a batch of one. Such a request waits for memory,
+            one read of all weights, which XLA's code does faster; larger batches go on as they are.
         """
         super().__init__()
         self._flow = flow
         self._levels = levels
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
+        self._compile_single = compile_single
         self._validation_log_probs = tf.Variable(validation_log_probs, trainable=False, dtype=flow.dtype)
         batch = [None, *flow.event_shape]
         x = tf.TensorSpec(batch, tf.float32, "x")
@@ -82,7 +86,8 @@ class FlowServer(tf.Module):
         return {"serving_default": self.log_prob, **{name: getattr(self, name) for name in names}}
 
     def _serve_log_prob(self, x):
-        return self._scores(self._flow.log_prob(self._density_units(_checked(x, self._batch_shape(), "x"))))
+        x = self._density_units(_checked(x, self._batch_shape(), "x"))
+        return self._scores(self._by_batch_size(self._flow.log_prob, x))
 
     def _serve_encode(self, x):
         x = self._density_units(_checked(x, self._batch_shape(), "x"))
@@ -173,16 +178,34 @@ class FlowServer(tf.Module):
         event_size = self._flow.event_shape.num_elements()
 
         def uniform(seed):
-            # A named algorithm: the automatic one differs between devices. Never 0, whose quantile is -infinity.
-            tiny = np.finfo(np.float32).tiny
-            return tf.random.stateless_uniform([event_size], seed, minval=tiny, alg="philox")
+            # The two operations behind tf.random.stateless_uniform, without its arithmetic on each row: the loop over
+            # rows is what a large batch pays for. A named algorithm: the automatic one differs between devices.
+            key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+            return tf.raw_ops.StatelessRandomUniformV2(
+                shape=[event_size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
+            )
 
-        u = tf.map_fn(uniform, seeds, fn_output_signature=tf.TensorSpec([event_size], tf.float32))
+        rows = tf.TensorSpec([event_size], tf.float32)
+        # One row at a time: what sets several going costs more than a row.
+        u = tf.map_fn(uniform, seeds, fn_output_signature=rows, parallel_iterations=1)
+        u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
         prior = self._flow.distribution.distribution
         z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(tf.cast(u, self._flow.dtype))
-        x = self._flow.bijector.forward(z)
-        # TFP remembers z as the inverse of this very x: the log-density costs no second pass.
-        return {"x": self._data_units(x), "log_prob": _finite(self._flow.log_prob(x))}
+
+        def decode(z):
+            x = self._flow.bijector.forward(z)
+            # TFP remembers z as the inverse of this very x: the log-density costs no second pass.
+            return x, self._flow.log_prob(x)
+
+        x, log_prob = self._by_batch_size(decode, z)
+        return {"x": self._data_units(x), "log_prob": _finite(log_prob)}
+
+    def _by_batch_size(self, function, batch):
+        """`function(batch)`; for a batch of one by XLA where asked. Checks stay outside: XLA leaves assertions out."""
+        if not self._compile_single:
+            return function(batch)
+        compiled = tf.function(function, jit_compile=True)
+        return tf.cond(tf.equal(tf.shape(batch)[0], 1), lambda: compiled(batch), lambda: function(batch))
 
 
 def _require(value, condition, message):

@@ -334,9 +334,35 @@ def test_configurations_are_what_the_server_parses(version):
 
 def test_compose_file_mounts_what_the_configurations_name(version):
     text = (version.parent / "docker-compose.yml").read_text()
-    assert ".:/models/nice:ro" in text
+    assert ".:/models/nice:ro" in text and "      # - --xla_cpu_compilation_enabled\n" in text
     for path in re.findall(r"=/models/nice/(\S+)", text):
         assert (version.parent / path).exists()
+
+
+def test_a_single_example_through_xla(run, model, digits, tmp_path):
+    """The same answers and the same refusals: XLA leaves assertions out, so none may lie in what it compiles."""
+    version = bundle.export_saved_model(run.path, tmp_path, inpaint_steps=20, compile_single=True)
+    compiled = LoadedModel(version)
+    assert b"_XlaMustCompile" in (version / "saved_model.pb").read_bytes()
+    for rows in (1, 3):
+        x = digits.test[:rows].astype(np.float32)
+        for name, value in compiled("log_prob", x=x).items():
+            np.testing.assert_allclose(value, model("log_prob", x=x)[name], rtol=1e-5)
+        for name, value in compiled("sample", seed=seeds(*range(rows)), temperature=ones(rows)).items():
+            np.testing.assert_allclose(
+                value, model("sample", seed=seeds(*range(rows)), temperature=ones(rows))[name], rtol=1e-4, atol=1e-4
+            )
+    with pytest.raises(ServingError, match="x must be finite"):
+        compiled("log_prob", x=np.full([1, 8, 8, 1], np.nan, np.float32))
+    with pytest.raises(ServingError, match="temperature must be finite and above 0"):
+        compiled("sample", seed=seeds(1), temperature=np.zeros(1, np.float32))
+    sizes = [
+        len(tf.make_ndarray(next(iter(prediction_log_pb2.PredictionLog.FromString(
+            record.numpy()).predict_log.request.inputs.values()))))
+        for record in tf.data.TFRecordDataset(str(version / bundle.WARMUP))
+    ]  # fmt: skip
+    assert set(sizes) == {1, 2}
+    assert "\n      - --xla_cpu_compilation_enabled\n" in (tmp_path / "docker-compose.yml").read_text()
 
 
 def test_warmup_covers_every_signature_that_batching_serves(version):
