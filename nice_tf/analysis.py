@@ -1,13 +1,17 @@
-"""What a trained flow tells about its data: its spectrum, and the cleaner pictures near a sample."""
+"""What a trained flow tells about its data: its spectrum, ways through its latent space, pictures near a sample."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors import DiagonalScaling
-from nice_tf.flow import layers
-from nice_tf.preprocessing import Center
+from nice_tf.errors import UserError
+from nice_tf.flow import encoder, layers
+from nice_tf.whitening import TriangularWhitening, Whitening
 
-tfd = tfp.distributions
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+INTERPOLATIONS = ("linear", "spherical")
 
 
 def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
@@ -23,11 +27,132 @@ def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     return result
 
 
+def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
+    """How much each value varies when all others are known, as far as the linear layers tell, event shape.
+
+        scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
+
+    with the matrix W of the fixed scale and the whitening; without these it is sigma_d of `inverse_scales`. The natural
+    length of a step in each value of x.
+    """
+    sigma = inverse_scales(flow)
+    for layer in reversed(layers(flow)):
+        if isinstance(layer, Whitening | TriangularWhitening):
+            sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(layer.matrix / sigma[:, tf.newaxis]), axis=0))
+        elif isinstance(layer, tfb.Scale):
+            sigma /= layer.scale
+    return tf.reshape(sigma, flow.event_shape)
+
+
+def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
+    """How few latent coordinates carry this share of sum_d sigma_d^2, the largest first.
+
+    Args:
+      sigma: as `inverse_scales` gives it, `[D]`.
+      share: above 0, at most 1.
+
+    Raises:
+      UserError: a share out of these bounds.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share must be above 0 and at most 1, got {share}")
+    power = np.sort(np.asarray(sigma, np.float64) ** 2)[::-1]
+    return min(int(np.searchsorted(np.cumsum(power), share * power.sum() * (1 - 1e-12))) + 1, len(power))
+
+
+def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates: int) -> tf.Tensor:
+    """Examples from their codes with all but the latent coordinates of largest sigma set to 0.
+
+    Args:
+      flow: as `build_flow` made it.
+      x: `[N, *event_shape]` in density units.
+      num_coordinates: how many latent coordinates are kept, 0 to D.
+
+    Returns:
+      `[N, *event_shape]`.
+
+    Raises:
+      UserError: a number out of these bounds.
+    """
+    sigma = inverse_scales(flow).numpy()
+    if not 0 <= num_coordinates <= len(sigma):
+        raise UserError(f"num_coordinates must be from 0 to {len(sigma)}, got {num_coordinates}")
+    kept = np.zeros_like(sigma)
+    kept[np.argsort(-sigma)[:num_coordinates]] = 1
+    return encoder(flow).inverse(encoder(flow).forward(x) * kept)
+
+
+def interpolate(
+    flow: tfd.TransformedDistribution, first: tf.Tensor, last: tf.Tensor, num_steps: int, *, kind: str = "linear"
+) -> tf.Tensor:
+    """Examples between two, on a line or on an arc between their codes.
+
+        linear      z(t) = (1 - t) z_0 + t z_1
+        spherical   z(t) = (sin((1 - t) a) z_0 + sin(t a) z_1) / sin(a),   a the angle between z_0 and z_1
+
+    Args:
+      flow: as `build_flow` made it.
+      first: `[*event_shape]` in density units.
+      last: as `first`.
+      num_steps: how many examples, at least 2, both ends among them.
+      kind: `"linear"` or `"spherical"`; the arc keeps the length of codes of equal length.
+
+    Returns:
+      `[num_steps, *event_shape]`.
+
+    Raises:
+      UserError: an unknown kind, or fewer than 2 steps.
+    """
+    if kind not in INTERPOLATIONS:
+        raise UserError(f"kind must be one of {', '.join(INTERPOLATIONS)}, got {kind!r}")
+    if num_steps < 2:
+        raise UserError(f"num_steps must be at least 2, got {num_steps}")
+    start, end = tf.unstack(encoder(flow).forward(tf.stack([first, last])))
+    t = tf.cast(tf.linspace(0.0, 1.0, num_steps), flow.dtype)[:, tf.newaxis]
+    cosine = tf.clip_by_value(tf.tensordot(start, end, 1) / (tf.norm(start) * tf.norm(end)), -1.0, 1.0)
+    angle = tf.acos(cosine)
+    if kind == "linear" or tf.sin(angle) < 1e-4:  # codes of one direction: the arc is the line
+        return encoder(flow).inverse((1 - t) * start + t * end)
+    return encoder(flow).inverse((tf.sin((1 - t) * angle) * start + tf.sin(t * angle) * end) / tf.sin(angle))
+
+
+def sphere_codes(event_size: int, *, radius: float, num_rows: int, num_columns: int, dimension: int, seed: int):
+    """Latent codes on a randomly turned sphere around 0, as in the manifold figure of Dinh et al. 2014, appendix A.1.
+
+    Args:
+      event_size: D, above `dimension`.
+      radius: of the sphere. Prior samples have about the length sqrt(D) times the prior's deviation.
+      num_rows: of the grid: from pole to pole on the 2-sphere, once round the first circle on the 3-sphere.
+      num_columns: of the grid: once round the axis on the 2-sphere, round the second circle on the 3-sphere.
+      dimension: 2 for the ordinary sphere, in 3 directions; 3 for the sphere in 4 directions, of which the grid is
+        the torus (cos a, sin a, cos b, sin b) / sqrt(2).
+      seed: of the directions.
+
+    Returns:
+      z, `[num_rows, num_columns, D]` in float32.
+
+    Raises:
+      UserError: a dimension that is neither 2 nor 3, or not below D.
+    """
+    if dimension not in (2, 3) or dimension >= event_size:
+        raise UserError(f"dimension must be 2 or 3 and below D = {event_size}, got {dimension}")
+    around = 2 * np.pi * np.arange(num_columns) / num_columns
+    if dimension == 2:
+        polar = (np.pi * (np.arange(num_rows) + 0.5) / num_rows)[:, np.newaxis]
+        points = (np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar))
+    else:
+        other = (2 * np.pi * np.arange(num_rows) / num_rows)[:, np.newaxis]
+        points = tuple(f(angle) / np.sqrt(2) for angle in (other, around) for f in (np.cos, np.sin))
+    points = np.stack(np.broadcast_arrays(*points), axis=-1)
+    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=[event_size, points.shape[-1]]))
+    return (radius * points @ directions.T).astype(np.float32)
+
+
 def denoise(flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int = 20) -> tf.Tensor:
     """Moves samples a little way uphill in density, which clears speckle and keeps the shape.
 
-    The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x / sigma
-    (`inverse_scales`), which have comparable ranges. It is stopped long before the mode is reached.
+    The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x / scale
+    (`conditional_scales`), which have comparable ranges. It is stopped long before the mode is reached.
 
     Args:
       flow: as `build_flow` made it.
@@ -37,72 +162,13 @@ def denoise(flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int =
     Returns:
       `[N, *event_shape]`, of a density at least as high.
     """
-    sigma = inverse_scales(flow)
+    scale = tf.reshape(conditional_scales(flow), [-1])
 
     def value_and_gradient(scaled):
-        return tfp.math.value_and_gradient(lambda u: -flow.log_prob(tf.reshape(u * sigma, tf.shape(x))), scaled)
+        return tfp.math.value_and_gradient(lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x))), scaled)
 
     @tf.function
     def climb(start):
         return tfp.optimizer.lbfgs_minimize(value_and_gradient, start, max_iterations=num_steps).position
 
-    return tf.reshape(climb(tf.reshape(x, [len(x), -1]) / sigma) * sigma, tf.shape(x))
-
-
-def inpaint(
-    flow: tfd.TransformedDistribution,
-    x: tf.Tensor,
-    observed: tf.Tensor,
-    *,
-    seed: tf.Tensor,
-    num_steps: int = 100,
-    noise: float = 0.0,
-    bounds: tuple[float, float] | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills hidden values by projected gradient ascent on the log-density (Dinh et al. 2014, section 5.2).
-
-        x_hidden <- x_hidden + a_i * sigma^2 * (d log p(x) / dx_hidden + noise * e / sigma),   a_i = 10 / (100 + i)
-
-    Each example climbs by its own gradient. The paper's step lacks sigma^2 (`inverse_scales`), which evens out the
-    very different ranges of the coordinates; without it the steps overshoot from one bound to the other.
-
-    Args:
-      flow: as `build_flow` made it.
-      x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the mean of the data.
-      observed: bool, of the shape of x; True where x is known.
-      seed: int32 `[B, 2]`, of the noise of each example.
-      num_steps: how many steps.
-      noise: deviation of the noise e ~ N(0, 1); 0 for none.
-      bounds: lowest and highest value of a hidden coordinate; `None` for none.
-
-    Returns:
-      (x, log_prob): `[B, *event_shape]`, where observed values are those given, and `[B]`.
-    """
-    sigma = tf.reshape(inverse_scales(flow), flow.event_shape)
-    mean = tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
-    x = tf.where(observed, x, mean)
-
-    def step(i, x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            log_prob = flow.log_prob(x)
-        ascent = sigma**2 * tape.gradient(log_prob, x)
-        if noise:
-            ascent += noise * sigma * _normal_rows(seed, i, flow.event_shape, x.dtype)
-        moved = x + 10.0 / (100.0 + tf.cast(i, x.dtype)) * ascent
-        if bounds is not None:
-            moved = tf.clip_by_value(moved, *bounds)
-        return i + 1, tf.where(observed, x, moved)
-
-    _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])
-    return x, flow.log_prob(x)
-
-
-def _normal_rows(seed, step, event_shape, dtype):
-    """One N(0, 1) draw an example, each from its own seed and the step."""
-
-    def row(seed):
-        seed = tf.random.experimental.stateless_fold_in(seed, step)
-        return tf.random.stateless_normal(event_shape, seed, dtype=dtype, alg="philox")
-
-    return tf.map_fn(row, seed, fn_output_signature=tf.TensorSpec(event_shape, dtype))
+    return tf.reshape(climb(tf.reshape(x, [len(x), -1]) / scale) * scale, tf.shape(x))

@@ -164,16 +164,11 @@ class DiagonalScaling(tfb.Bijector):
         if event_size < 1:
             raise UserError(f"event_size must be at least 1, got {event_size}")
         with tf.name_scope(name) as name:
-            if log_scale is None:
-                log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
-            elif not isinstance(log_scale, tf.Variable | tfp.util.DeferredTensor):
-                log_scale = tf.convert_to_tensor(log_scale, dtype_hint=dtype)
-            if not log_scale.shape.is_compatible_with([event_size]):
-                raise UserError(f"log_scale must have shape [{event_size}], got {log_scale.shape}")
+            log_scale = parameters["log_scale"] = kept_or_new(
+                log_scale, tf.zeros([event_size], dtype), name="log_scale"
+            )
             self._unbounded_log_scale = log_scale
             self._max_log_scale = max_log_scale
-            # A copy of the layer shares the variable, as copies of TFP's own bijectors do.
-            parameters["log_scale"] = log_scale
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=True,
@@ -208,6 +203,25 @@ class DiagonalScaling(tfb.Bijector):
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(self.log_scale)
+
+
+def kept_or_new(
+    value: tf.Tensor | tf.Variable | None, initial: tf.Tensor, *, name: str, trainable: bool = True
+) -> tf.Tensor | tf.Variable:
+    """A layer's parameter: what is given, by reference, or a new variable that starts at `initial`.
+
+    A layer keeps the result in its `parameters`, so that its copies share the variable as those of TFP's own do.
+
+    Raises:
+      UserError: a given value of another shape.
+    """
+    if value is None:
+        return tf.Variable(initial, trainable=trainable, name=name)
+    if not isinstance(value, tf.Variable | tfp.util.DeferredTensor):
+        value = tf.convert_to_tensor(value, dtype_hint=initial.dtype)
+    if not value.shape.is_compatible_with(initial.shape):
+        raise UserError(f"{name} must have shape {initial.shape}, got {value.shape}")
+    return value
 
 
 def check_last_axis(x: tf.Tensor, event_size: int) -> None:

@@ -51,6 +51,24 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def define_run_flags(group: str) -> None:
+    """The flags of every command about a finished run."""
+    flags.DEFINE_string("workdir", "", "folder of the finished run", module_name=group)
+    for name in ("data_dir", "manual_dir"):
+        flags.DEFINE_string(name, "", f"as for train.py; empty: the run's own {name}", module_name=group)
+
+
+def required(name: str) -> str:
+    """The value of a flag that must be given.
+
+    Raises:
+      UserError: it was not.
+    """
+    if not flags.FLAGS[name].value:
+        raise UserError(f"{name} is needed, see --help")
+    return flags.FLAGS[name].value
+
+
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
     """Holds back what TensorFlow writes to standard error while it is imported, unless --verbosity was given.

@@ -23,9 +23,9 @@ class MLP(tf.Module):
 
         h_0 = x,   h_k = activation(h_{k-1} W_k + b_k),   m(x) = h_{K-1} W_K + b_K
 
-    Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015), biases start at zero. With `zero_last_layer` the
-    last kernel is zero too: m starts as 0 and a coupling as the identity, so that an initialisation from data
-    statistics (`nice_tf.initialize_from_data`) is exact at the first step.
+    Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015) or from U(-init_range, init_range), biases start at zero.
+    With `zero_last_layer` the last kernel is zero too: m starts as 0 and a coupling as the identity, so that an
+    initialisation from data statistics (`nice_tf.initialize_from_data`) is exact at the first step.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class MLP(tf.Module):
         *,
         hidden_units: Sequence[int] = (1000,) * 5,
         activation: str | Callable[[tf.Tensor], tf.Tensor] = "relu",
+        init_range: float | None = None,
         zero_last_layer: bool = True,
         dtype: tf.DType = tf.float32,
         compute_dtype: tf.DType | None = None,
@@ -48,6 +49,7 @@ class MLP(tf.Module):
           output_size: length of the last axis of the output.
           hidden_units: width of each hidden layer; empty for a linear m.
           activation: a name in `ACTIVATIONS` or a function of a tensor.
+          init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal distribution.
           zero_last_layer: start with m = 0.
           dtype: of variables, input and output.
           compute_dtype: of the matrix products inside, e.g. `tf.bfloat16`; `dtype` when not given.
@@ -73,7 +75,11 @@ class MLP(tf.Module):
             else:
                 # Drawn in float32 whatever the dtype, so that a float64 run starts from the same weights.
                 layer_seed = stateless_seed(seed, "kernel", layer)
-                kernel = tf.random.stateless_normal([fan_in, fan_out], layer_seed, stddev=(2 / fan_in) ** 0.5)
+                shape = [fan_in, fan_out]
+                if init_range is None:
+                    kernel = tf.random.stateless_normal(shape, layer_seed, stddev=(2 / fan_in) ** 0.5)
+                else:
+                    kernel = tf.random.stateless_uniform(shape, layer_seed, minval=-init_range, maxval=init_range)
                 kernels.append(tf.cast(kernel, dtype))
         with self.name_scope:
             self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))

@@ -52,12 +52,33 @@ class Config:
     )
 
     num_couplings: int = _setting(4, "model", "number of additive coupling layers")
-    hidden_units: tuple[int, ...] = _setting((1000,) * 5, "model", "widths of the hidden layers of each m, by commas")
+    hidden_units: tuple[int, ...] | tuple[tuple[int, ...], ...] = _setting(
+        (1000,) * 5,
+        "model",
+        "widths of the hidden layers of each m, by commas; with slashes one such list for each coupling: 20,20/20/9",
+    )
     activation: str = _setting(
         "relu",
         "model",
         "activation of the hidden layers",
         choices=("relu", "elu", "gelu", "silu", "softplus", "tanh"),
+    )
+    input_range: str = _setting(
+        "unit",
+        "model",
+        "where the first layer puts x (its log-det is counted): on [0, 1] for unit, on [-1, 1] for symmetric",
+        choices=("unit", "symmetric"),
+    )
+    whitening: str = _setting(
+        "none",
+        "model",
+        "linear layer before the couplings: zca is fitted to the training data, triangular is then trained, too",
+        choices=("none", "zca", "triangular"),
+    )
+    whitening_epsilon: float = _setting(
+        0.0,
+        "model",
+        "floor of the covariance's eigenvalues in zca, in squared density units (values on [0, 1]); 0: none",
     )
     partition: str = _setting(
         "interleaved", "model", "which coordinates form the two halves", choices=("interleaved", "halves")
@@ -70,6 +91,13 @@ class Config:
         "diagonal scaling as a layer, as trainable scales of the prior (the same density), or none",
         choices=("layer", "prior", "none"),
     )
+    kernel_init: str = _setting(
+        "he_normal",
+        "model",
+        "start of the kernels of m: N(0, 2 / fan_in), or uniform on [-init_range, init_range]",
+        choices=("he_normal", "uniform"),
+    )
+    init_range: float = _setting(0.01, "model", "of kernel_init=uniform")
     zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
     data_init: bool = _setting(True, "model", "start the mean and 1/s from the training data's mean and deviation")
     allow_incomplete_mixing: bool = _setting(
@@ -84,14 +112,27 @@ class Config:
 
     epochs: int = _setting(100, "training", "passes over the training examples")
     batch_size: int = _setting(200, "training", "examples a step")
-    learning_rate: float = _setting(1e-3, "training", "of Adam, after warm-up")
+    optimizer: str = _setting(
+        "adam",
+        "training",
+        "adam, or rmsprop as in the code released with the paper, with momentum and epsilon as the root's floor",
+        choices=("adam", "rmsprop"),
+    )
+    learning_rate: float = _setting(1e-3, "training", "after warm-up")
     schedule: str = _setting(
-        "constant", "training", "learning rate after warm-up, cosine falls to 0", choices=("constant", "cosine")
+        "constant",
+        "training",
+        "learning rate after warm-up: cosine falls to 0, exponential is divided by learning_rate_decay each step",
+        choices=("constant", "cosine", "exponential"),
     )
     warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts")
+    learning_rate_decay: float = _setting(1.0005, "training", "divisor a step of schedule=exponential")
+    min_learning_rate: float = _setting(1e-4, "training", "where schedule=exponential stops falling")
     beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step")
-    beta_2: float = _setting(0.99, "training", "Adam's decay of the mean squared gradient, a step")
-    epsilon: float = _setting(1e-4, "training", "Adam's epsilon")
+    beta_2: float = _setting(0.99, "training", "decay of the mean squared gradient, a step, of both optimizers")
+    epsilon: float = _setting(1e-4, "training", "Adam's epsilon, or the floor of RMSProp's root mean squared gradient")
+    momentum: float = _setting(0.0, "training", "of RMSProp")
+    momentum_start_epoch: int = _setting(0, "training", "epochs of RMSProp without its momentum, at the start")
     weight_decay: float = _setting(0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step")
     gradient_clip_norm: float = _setting(0.0, "training", "largest global norm of the gradient; 0: not clipped")
     ema_decay: float = _setting(
@@ -117,7 +158,9 @@ class Config:
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
                 raise UserError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
-        object.__setattr__(self, "hidden_units", tuple(self.hidden_units))
+        units = self.hidden_units
+        per_coupling = any(not isinstance(part, int) for part in units)
+        object.__setattr__(self, "hidden_units", tuple(map(tuple, units)) if per_coupling else tuple(units))
         at_least = {
             "num_couplings": 1,
             "epochs": 1,
@@ -126,6 +169,10 @@ class Config:
             "levels": 0,
             "num_validation": 0,
             "warmup_steps": 0,
+            "momentum_start_epoch": 0,
+            "min_learning_rate": 0,
+            "learning_rate_decay": 1,
+            "whitening_epsilon": 0,
             "weight_decay": 0,
             "gradient_clip_norm": 0,
             "early_stopping_epochs": 0,
@@ -136,14 +183,21 @@ class Config:
         for name, lowest in at_least.items():
             if not getattr(self, name) >= lowest:
                 raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
-        for name in ("learning_rate", "epsilon", "temperature"):
+        for name in ("learning_rate", "epsilon", "temperature", "init_range"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
-        for name in ("beta_1", "beta_2", "ema_decay"):
+        for name in ("beta_1", "beta_2", "ema_decay", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        if any(units < 1 for units in self.hidden_units):
-            raise UserError(f"hidden_units must all be at least 1, got {list(self.hidden_units)}")
+        if any(size < 1 for part in self.hidden_units for size in (part if per_coupling else (part,))):
+            raise UserError(f"hidden_units must all be at least 1, got {self.as_dict()['hidden_units']}")
+        if per_coupling and len(self.hidden_units) != self.num_couplings:
+            raise UserError(
+                f"hidden_units has {len(self.hidden_units)} lists for {self.num_couplings} couplings: give one for "
+                "each, or a single one for all"
+            )
+        if self.schedule == "exponential" and self.warmup_steps:
+            raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")
         if max(self.seed, self.split_seed) >= 2**31:
             raise UserError(f"seed and split_seed must be below {2**31}, got {self.seed} and {self.split_seed}")
         if self.levels == 1:
@@ -151,7 +205,13 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "hidden_units": list(self.hidden_units)}
+        units = [list(part) if isinstance(part, tuple) else part for part in self.hidden_units]
+        return {**dataclasses.asdict(self), "hidden_units": units}
+
+    def flag_text(self, name: str) -> str:
+        """The value of a setting as its flag takes it."""
+        value = getattr(self, name)
+        return _UnitsSerializer().serialize(value) if isinstance(value, tuple) else str(value)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
@@ -174,21 +234,23 @@ class Config:
         ]
 
 
-class _IntegersParser(flags.ArgumentParser):
-    """Integers by commas, `1000,1000`; empty for none."""
+class _UnitsParser(flags.ArgumentParser):
+    """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes, `1000,1000/500`."""
 
-    syntactic_help = "integers by commas"
+    syntactic_help = "integers by commas, lists by slashes"
 
     def parse(self, argument):
         try:
-            return tuple(int(part) for part in argument.split(",") if part.strip())
+            lists = tuple(tuple(int(part) for part in text.split(",") if part.strip()) for text in argument.split("/"))
         except ValueError as error:
             raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
+        return lists if len(lists) > 1 else lists[0]
 
 
-class _IntegersSerializer(flags.ArgumentSerializer):
+class _UnitsSerializer(flags.ArgumentSerializer):
     def serialize(self, value):
-        return ",".join(str(part) for part in value)
+        lists = value if value and isinstance(value[0], tuple) else (value,)
+        return "/".join(",".join(map(str, part)) for part in lists)
 
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -206,9 +268,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
         elif isinstance(field.default, float):
             flags.DEFINE_float(name, field.default, text, **common)
         elif isinstance(field.default, tuple):
-            serializer = _IntegersSerializer()
+            serializer = _UnitsSerializer()
             default = serializer.serialize(field.default)
-            flags.DEFINE(_IntegersParser(), name, default, text, serializer=serializer, **common)
+            flags.DEFINE(_UnitsParser(), name, default, text, serializer=serializer, **common)
         else:
             flags.DEFINE_string(name, field.default, text, **common)
         if group not in groups:

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.config import Config
 from nice_tf.data import evaluation_batches
-from nice_tf.metrics import bits_per_dim, standard_error
+from nice_tf.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 from nice_tf.preprocessing import to_density_units
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
@@ -64,7 +64,9 @@ def evaluate(
 
     Returns:
       The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
-      the standard error over examples of their means over draws. `bits_per_dim` is None where no noise is added.
+      the standard error over examples of their means over draws. Of integer data, `log_prob_on_ranges` gives the
+      same density with values on other ranges. `bits_per_dim` and the bound of `metrics.importance_weighted` are None
+      where no noise is added.
     """
     draws = log_probs(flow, values, levels=levels, config=config, split=split)
     per_example = draws.mean(axis=0)
@@ -78,12 +80,42 @@ def evaluate(
         "levels": levels,
         "log_prob": float(per_example.mean()),
         "log_prob_std_error": standard_error(per_example),
+        "log_prob_on_ranges": None,
         "bits_per_dim": None,
+        "importance_weighted_log_prob": None,
+        "importance_weighted_bits_per_dim": None,
         "epoch": epoch,
     }
+    if levels is not None:
+        result["log_prob_on_ranges"] = {
+            f"[{low}, {high}]": on_range(result["log_prob"], event_size, low, high)
+            for low, high in ((-1, 1), (0, levels))
+        }
     if _is_noisy(levels, config):  # bits/dim are a bound only for dequantized integers
+        bound = float(importance_weighted(draws).mean())
         result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, levels)
+        result["importance_weighted_log_prob"] = bound
+        result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, levels)
     return result
+
+
+def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]:
+    """Every way to state an evaluation, as rows (what, value, standard error, unit)."""
+    error = result["log_prob_std_error"]
+    size, noisy = result["event_size"], result["bits_per_dim"] is not None
+    where = f"x on [0, 1]^{size}" if result["levels"] else "x in the data's own units"
+    rows = [("log-likelihood", result["log_prob"], error, f"nats an example, density of {where}")]
+    for name, value in (result["log_prob_on_ranges"] or {}).items():
+        rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
+    if noisy:
+        draws = f"bound from {result['num_draws']} draws together"
+        bits_error = error / size / np.log(2)
+        rows += [
+            ("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {result['levels']} levels"),
+            ("importance weighted", result["importance_weighted_log_prob"], None, f"nats, density of {where}, {draws}"),
+            ("", result["importance_weighted_bits_per_dim"], None, f"bits a value, {draws}"),
+        ]
+    return rows
 
 
 def calibration(
@@ -117,16 +149,15 @@ def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
 def as_text(result: dict[str, Any]) -> str:
     """The table printed at the end, with its unit explained."""
     noisy = result["bits_per_dim"] is not None
-    where = f"on [0, 1]^{result['event_size']}" if result["levels"] else "in the data's own units"
     noise = f"{result['num_draws']} noise draws each" if noisy else "without noise"
     lines = [
         f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, {noise}, "
         f"weights of epoch {result['epoch']} (best on validation)",
-        f"  log-likelihood  {result['log_prob']:10.2f} +- {result['log_prob_std_error']:.2f} nats an example, "
-        f"density of x {where}",
     ]
-    if noisy:
-        lines.append(f"  bits/dim        {result['bits_per_dim']:10.3f}")
+    for name, value, error, unit in ledger(result):
+        digits = 3 if unit.startswith("bits") else 2
+        spread = "" if error is None else f"+- {error:.{digits}f}"
+        lines.append(f"  {name:19s} {value:10.{digits}f} {spread:9s} {unit}")
     lines.append(
         "A log-likelihood is the logarithm of a density, not of a probability: where the data crowd into a small part\n"
         "of the space the density is above 1 and its logarithm positive. More nats, or fewer bits/dim, are better."

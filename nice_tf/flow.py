@@ -11,23 +11,31 @@ from nice_tf.conditioners import MLP
 from nice_tf.errors import UserError
 from nice_tf.preprocessing import Center
 from nice_tf.priors import make_prior
+from nice_tf.whitening import TriangularWhitening, Whitening
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 SCALINGS = ("layer", "prior", "none")
+INPUT_RANGES = ("unit", "symmetric")
+WHITENINGS = ("none", "zca", "triangular")
+_NUM_EXAMPLES_FOR_SCALES = 10_000
 
 
 def build_flow(
     event_shape: Sequence[int],
     *,
     num_couplings: int = 4,
-    hidden_units: Sequence[int] = (1000,) * 5,
+    hidden_units: Sequence[int] | Sequence[Sequence[int]] = (1000,) * 5,
     activation: str = "relu",
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
     scaling: str = "layer",
+    input_range: str = "unit",
+    whitening: str = "none",
+    whitening_epsilon: float = 0.0,
     min_inverse_scale: float = 0.0,
+    init_range: float | None = None,
     zero_last_layer: bool = True,
     allow_incomplete_mixing: bool = False,
     dtype: tf.DType = tf.float32,
@@ -39,13 +47,14 @@ def build_flow(
 
         log p(x) = sum_d log p_Z(z_d) + sum_d log s_d,   z = s * h(x)
 
-    The encoder x -> z flattens the event, subtracts a fixed mean (zero until `initialize_from_data`), applies the
-    couplings, restores the order of the coordinates and scales: z_d is the latent partner of the d-th value of x.
+    The encoder x -> z flattens the event, subtracts a fixed mean (zero until `initialize_from_data`), whitens if asked,
+    applies the couplings, restores the order of the coordinates and scales: z_d is the latent partner of the d-th value
+    of x (of whitened x).
 
     Args:
       event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2.
       num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
-      hidden_units: widths of the hidden layers of each m.
+      hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
       partition: how coordinates are halved, `"interleaved"` or `"halves"`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
@@ -53,7 +62,12 @@ def build_flow(
       prior: `"logistic"` or `"gaussian"`.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
         `"none"` for a volume-preserving flow.
+      input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
+      whitening: `"zca"` for a fixed `Whitening`, `"triangular"` for a trained `TriangularWhitening`, `"none"` for none;
+        the identity until `initialize_from_data`.
+      whitening_epsilon: of `"zca"`, floor of the eigenvalues.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
+      init_range: as for `MLP`.
       zero_last_layer: start every m at 0.
       allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
       dtype: of x, z and variables.
@@ -75,21 +89,43 @@ def build_flow(
         raise UserError(f"num_couplings must be at least 1, got {num_couplings}")
     if scaling not in SCALINGS:
         raise UserError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    if input_range not in INPUT_RANGES:
+        raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
+    if whitening not in WHITENINGS:
+        raise UserError(f"whitening must be one of {', '.join(WHITENINGS)}, got {whitening!r}")
+    widths = (
+        list(hidden_units)
+        if any(not isinstance(part, int) for part in hidden_units)
+        else [hidden_units] * num_couplings
+    )
+    if len(widths) != num_couplings:
+        raise UserError(
+            f"hidden_units has {len(widths)} sequences, num_couplings is {num_couplings}: give one for each"
+        )
     splits = coupling_splits(event_size, num_couplings, partition=partition, mixing=mixing, seed=seed)
     size_first = (event_size + 1) // 2
     if not allow_incomplete_mixing:
         _check_mixing(splits, size_first, partition, mixing)
 
     layers = [tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size])]
+    is_symmetric = input_range == "symmetric"
     layers.append(Center(event_size, dtype=dtype))
+    if is_symmetric:  # 2 x - 1, until `initialize_from_data` knows a better centre
+        layers[-1].loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
+        layers.append(tfb.Scale(tf.constant(2.0, dtype)))
+    if whitening == "zca":
+        layers.append(Whitening(event_size, epsilon=whitening_epsilon, dtype=dtype))
+    elif whitening == "triangular":
+        layers.append(TriangularWhitening(event_size, dtype=dtype))
     order = np.arange(event_size)
     for k, (split, passthrough) in enumerate(splits):
         num_passthrough = size_first if passthrough == "first" else event_size - size_first
         conditioner = MLP(
             num_passthrough,
             event_size - num_passthrough,
-            hidden_units=hidden_units,
+            hidden_units=widths[k],
             activation=activation,
+            init_range=init_range,
             zero_last_layer=zero_last_layer,
             dtype=dtype,
             compute_dtype=compute_dtype,
@@ -142,18 +178,21 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
     return tuple(reversed(encoder(flow).bijectors))
 
 
-def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor) -> None:
-    """Sets the mean and the scales of a flow of `build_flow` from data, before training.
+def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, scales: bool = True) -> None:
+    """Sets the mean, the whitening and the scales of a flow of `build_flow` from data, before training.
 
-    Layer by layer, the `Center` gets the mean of what reaches it, and the scaling (or the prior's trainable scale)
-    1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts with the prior's mean and variance.
+    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, and the scaling (or
+    the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts with
+    the prior's mean and variance.
 
     Args:
       flow: as `build_flow` made it.
-      x: training examples in density units, `[N, *event_shape]`, N at least 2.
+      x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
+      scales: set the scales, too.
 
     Raises:
-      UserError: a coordinate that does not vary, where no `min_inverse_scale` keeps its density finite.
+      UserError: a coordinate that does not vary, where no `min_inverse_scale` keeps its density finite; a covariance
+        that cannot be whitened.
     """
     prior = flow.distribution.distribution
     one = tf.ones([], flow.dtype)
@@ -162,14 +201,20 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor) -> Non
     for layer in layers(flow):
         if isinstance(layer, Center):
             layer.loc.assign(tf.reduce_mean(h, axis=0))
+        elif isinstance(layer, Whitening | TriangularWhitening):
+            layer.fit(h.numpy())
+        elif not scales:
+            continue
+        elif isinstance(layer, AdditiveCoupling):
+            h = h[:: -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)]  # every n-th, because a user's own file may be sorted
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
-            _check_scale(-layer.log_scale, len(x))
+            _check_scale(-layer.log_scale, len(h))
         h = layer.forward(h)
-    if isinstance(prior.scale, tfp.util.DeferredTensor):
+    if scales and isinstance(prior.scale, tfp.util.DeferredTensor):
         prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
         bounded = tf.math.log(prior.scale)
-        _check_scale(bounded, len(x))
+        _check_scale(bounded, len(h))
         prior.scale.pretransformed_input.assign(bounded)
 
 

@@ -24,6 +24,40 @@ def bits_per_dim(log_prob, event_size: int, levels: int):
     return (log_prob / -event_size + math.log(levels)) / math.log(2.0)
 
 
+def on_range(log_prob, event_size: int, low: float, high: float):
+    """The same density in other units: nats on [low, high]^D from nats on [0, 1]^D.
+
+        log p(low + (high - low) x) = log p(x) - D log(high - low)
+
+    Args:
+      log_prob: nats of x on [0, 1]^D, any shape, array or tensor.
+      event_size: D.
+      low: lowest value in the other units.
+      high: highest value in the other units.
+
+    Returns:
+      Nats, of `log_prob`'s shape.
+    """
+    return log_prob - event_size * math.log(high - low)
+
+
+def importance_weighted(log_probs) -> np.ndarray:
+    """Bound on the log-probability of integers from K noise draws, tighter with each draw (Burda et al. 2016).
+
+        log P(v) + D log(levels) = log E_u p((v + u) / levels) >= E [log 1/K sum_k p((v + u_k) / levels)]
+
+    With K = 1 it is the plain mean of log p. Like that mean it is given in nats of x on [0, 1]^D, so that
+    `bits_per_dim` and `on_range` take it.
+
+    Args:
+      log_probs: nats of each example for each draw, `[K, N]`.
+
+    Returns:
+      Nats by example, `[N]`.
+    """
+    return np.logaddexp.reduce(np.asarray(log_probs, np.float64), axis=0) - math.log(len(log_probs))
+
+
 def standard_error(per_example) -> float:
     """Standard error of the mean of independent values, `[N]` with N at least 2."""
     per_example = np.asarray(per_example, np.float64)

@@ -1,4 +1,4 @@
-"""What the settings describe: the flow, the Keras model around it, its optimizer."""
+"""What the settings describe: the flow, and the Keras model around it."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +9,7 @@ from nice_tf.config import Config
 from nice_tf.data import Data
 from nice_tf.flow import build_flow, initialize_from_data
 from nice_tf.metrics import bits_per_dim
+from nice_tf.optimizers import make_optimizer
 from nice_tf.preprocessing import to_density_units
 from nice_tf.seeds import stateless_seed
 
@@ -16,7 +17,6 @@ tfd = tfp.distributions
 
 # On integer data without noise the likelihood is unbounded; this bound on 1/s keeps it finite.
 MIN_INVERSE_SCALE_WITHOUT_NOISE = 1e-6
-NUM_INITIALIZATION_EXAMPLES = 10_000
 
 
 class FlowModel(tf_keras.Model):
@@ -68,9 +68,9 @@ class FlowModel(tf_keras.Model):
         noise_seed = stateless_seed(self._seed, purpose, *counters)
         return to_density_units(values, self._levels, self._dequantization, noise_seed, dtype=self.flow.dtype)
 
-    def initialize_from_data(self, values: np.ndarray) -> None:
-        """Sets mean and scales from training data; see `nice_tf.initialize_from_data`."""
-        initialize_from_data(self.flow, self.density_units(values, "initialization"))
+    def initialize_from_data(self, values: np.ndarray, *, scales: bool = True) -> None:
+        """Sets mean, whitening and, if asked, scales from training data; see `nice_tf.initialize_from_data`."""
+        initialize_from_data(self.flow, self.density_units(values, "initialization"), scales=scales)
         self._copy_to_evaluation_flow()
 
     def train_step(self, values):
@@ -124,6 +124,10 @@ def make_flow(config: Config, event_shape: list[int], *, for_training: bool = Fa
         prior=config.prior,
         scaling=config.scaling,
         min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
+        input_range=config.input_range,
+        whitening=config.whitening,
+        whitening_epsilon=config.whitening_epsilon,
+        init_range=config.init_range if config.kernel_init == "uniform" else None,
         zero_last_layer=config.zero_last_layer,
         allow_incomplete_mixing=config.allow_incomplete_mixing,
         dtype=tf.float64 if config.precision == "float64" else tf.float32,
@@ -142,37 +146,8 @@ def make_model(config: Config, data: Data) -> FlowModel:
         ema_decay=config.ema_decay,
         seed=config.seed,
     )
-    if config.data_init:
-        # Every n-th example, because a user's own file may be sorted.
-        model.initialize_from_data(data.train[:: -(-len(data.train) // NUM_INITIALIZATION_EXAMPLES)])
-    steps = len(data.train) // config.batch_size * config.epochs
-    model.compile(make_optimizer(config, model.flow, steps), jit_compile=config.jit_compile)
+    if config.data_init or config.whitening != "none":
+        model.initialize_from_data(data.train, scales=config.data_init)
+    steps_per_epoch = len(data.train) // config.batch_size
+    model.compile(make_optimizer(config, model.flow, steps_per_epoch), jit_compile=config.jit_compile)
     return model
-
-
-def make_schedule(config: Config, num_steps: int) -> tf_keras.optimizers.schedules.LearningRateSchedule:
-    """Learning rate by step: linear warm-up, then constant or a cosine to 0 at step `num_steps`."""
-    # A cosine that falls to all of its start is the constant schedule, with the same warm-up.
-    return tf_keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=config.learning_rate / (config.warmup_steps + 1),
-        warmup_target=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        decay_steps=max(1, num_steps - config.warmup_steps),
-        alpha=1.0 if config.schedule == "constant" else 0.0,
-    )
-
-
-def make_optimizer(config: Config, flow: tfd.TransformedDistribution, num_steps: int) -> tf_keras.optimizers.Optimizer:
-    """Adam with all its variables made, so that a checkpoint can be read into it."""
-    optimizer = tf_keras.optimizers.Adam(
-        make_schedule(config, num_steps),
-        beta_1=config.beta_1,
-        beta_2=config.beta_2,
-        epsilon=config.epsilon,
-        weight_decay=config.weight_decay or None,
-        global_clipnorm=config.gradient_clip_norm or None,
-    )
-    if config.weight_decay:
-        optimizer.exclude_from_weight_decay([v for v in flow.trainable_variables if v.shape.rank != 2])
-    optimizer.build(flow.trainable_variables)
-    return optimizer

@@ -1,12 +1,19 @@
 """Pictures; the only user of matplotlib."""
 
+import dataclasses
 import io
+import itertools
 import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from nice_tf.workdir import write_atomically
+
+GAP = 128  # grey between pictures
+_INK = "#010203"  # stands for the page's own text colour
+_COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and on black
 
 
 def is_image(event_shape: list[int]) -> bool:
@@ -14,12 +21,13 @@ def is_image(event_shape: list[int]) -> bool:
     return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[-1] in (1, 3))
 
 
-def image_grid(images: np.ndarray, *, levels: int | None) -> np.ndarray:
-    """Lays pictures out in a grid as near to square as can be.
+def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = None) -> np.ndarray:
+    """Lays pictures out in a grid, by default as near to square as can be.
 
     Args:
       images: `[N, height, width]` or `[N, height, width, 1 or 3]`, in data units: integers v stand for 0..levels-1.
       levels: number of integer levels; `None` takes black and white from the smallest and largest value.
+      columns: pictures in a row.
 
     Returns:
       `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between pictures.
@@ -30,20 +38,82 @@ def image_grid(images: np.ndarray, *, levels: int | None) -> np.ndarray:
     grey = np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     grey = np.broadcast_to(grey, (*grey.shape[:3], 3))
     number, height, width, _ = grey.shape
-    columns = math.ceil(math.sqrt(number))
+    columns = columns or math.ceil(math.sqrt(number))
     rows = math.ceil(number / columns)
-    grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 128, np.uint8)
+    grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), GAP, np.uint8)
     for i, image in enumerate(grey):
         top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
         grid[top : top + height, left : left + width] = image
     return grid
 
 
-def write_png(path: pathlib.Path, grid: np.ndarray, *, min_width: int = 640) -> None:
-    """Writes a picture `[H, W, 3]`, atomically; each pixel becomes a square so that it is about `min_width` wide."""
+def side_by_side(grids: list[np.ndarray]) -> np.ndarray:
+    """Pictures of one height `[H, W_i, 3]` in a row, a mid-grey gap between them."""
+    gap = np.full((grids[0].shape[0], 6, 3), GAP, np.uint8)
+    return np.concatenate([part for grid in grids for part in (gap, grid)][1:], axis=1)
+
+
+def png(grid: np.ndarray, *, min_width: int = 640) -> bytes:
+    """A picture `[H, W, 3]` as PNG; each pixel becomes a square so that it is about `min_width` wide."""
     from matplotlib import image
 
     zoom = max(1, round(min_width / grid.shape[1]))
     content = io.BytesIO()
     image.imsave(content, np.kron(grid, np.ones((zoom, zoom, 1), np.uint8)), format="png")
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
+
+
+def write_png(path: pathlib.Path, grid: np.ndarray, *, min_width: int = 640) -> None:
+    """Writes `png(grid)`, atomically."""
+    write_atomically(path, png(grid, min_width=min_width))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Lines over a common horizontal axis.
+
+    Attributes:
+      lines: name to (horizontal values, vertical values).
+      x_label: of the horizontal axis.
+      y_label: of the vertical axis, with its unit.
+      log_y: logarithmic vertical axis.
+      marked_x: where to draw a vertical line, if anywhere.
+    """
+
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+    x_label: str
+    y_label: str
+    log_y: bool = False
+    marked_x: float | None = None
+
+    def png(self) -> bytes:
+        """On white."""
+        return self._draw("png", facecolor="white", dpi=120)
+
+    def svg(self) -> str:
+        """For a page: on nothing, with axes in the text colour of the page, whichever theme it has."""
+        drawing = self._draw("svg", transparent=True).decode().replace(_INK, "currentColor")
+        return drawing[drawing.index("<svg") :]
+
+    def _draw(self, kind, **options):
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        ink = _INK if kind == "svg" else "#202020"
+        names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+        content = io.BytesIO()
+        # Without a fixed salt and date the same chart would be another file each time.
+        with matplotlib.rc_context({**dict.fromkeys(names, ink), "svg.hashsalt": "nice_tf"}):
+            figure = Figure(figsize=(7, 3.6), layout="constrained")
+            axes = figure.add_subplot()
+            for (name, (x, y)), color in zip(self.lines.items(), itertools.cycle(_COLORS)):
+                axes.plot(x, y, label=name, color=color, marker="." if len(x) < 3 else None)
+            if self.marked_x is not None:
+                axes.axvline(self.marked_x, color=ink, linestyle=":", linewidth=1)
+            axes.set(xlabel=self.x_label, ylabel=self.y_label, yscale="log" if self.log_y else "linear")
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            if len(self.lines) > 1:
+                axes.legend(frameon=False)
+            figure.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None, **options)
+        return content.getvalue()

@@ -7,7 +7,7 @@ log-det is counted and samples come back in data units.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors import check_last_axis
+from nice_tf.bijectors import check_last_axis, kept_or_new
 from nice_tf.errors import UserError
 
 tfb = tfp.bijectors
@@ -102,13 +102,8 @@ class Center(tfb.Bijector):
         """
         parameters = dict(locals())
         with tf.name_scope(name) as name:
-            if loc is None:
-                loc = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="loc")
-            elif not isinstance(loc, tf.Variable | tfp.util.DeferredTensor):
-                loc = tf.convert_to_tensor(loc, dtype_hint=dtype)
-            if not loc.shape.is_compatible_with([event_size]):
-                raise UserError(f"loc must have shape [{event_size}], got {loc.shape}")
-            self.loc = parameters["loc"] = loc
+            zeros = tf.zeros([event_size], dtype)
+            self.loc = parameters["loc"] = loc = kept_or_new(loc, zeros, name="loc", trainable=False)
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=True,

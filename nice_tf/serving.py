@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.analysis import inpaint
 from nice_tf.flow import encoder
+from nice_tf.inpainting import inpaint
 from nice_tf.metrics import bits_per_dim
 from nice_tf.preprocessing import bin_centres, to_data_units
 

@@ -18,7 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 import nice_tf
 from nice_tf import bundle, serving
 from nice_tf import data as data_lib
-from nice_tf.analysis import inpaint
+from nice_tf.inpainting import inpaint
 from nice_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import checkpoints, evaluation, metrics, models, training
+from nice_tf import checkpoints, evaluation, metrics, models, optimizers, training
 from nice_tf import data as data_lib
 from nice_tf.workdir import Workdir
 
@@ -206,11 +206,11 @@ def test_precisions(precision, tmp_path):
 
 
 def test_schedules():
-    warm = models.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
+    warm = optimizers.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
     np.testing.assert_allclose([warm(step) for step in (0, 9, 50, 100)], [0.01, 0.1, 0.1, 0.1], rtol=1e-5)
-    cosine = models.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
+    cosine = optimizers.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
     np.testing.assert_allclose([cosine(step) for step in (20, 60, 100)], [0.1, 0.05, 0.0], atol=1e-6)
-    plain = models.make_schedule(small(learning_rate=0.1), 100)
+    plain = optimizers.make_schedule(small(learning_rate=0.1), 100)
     np.testing.assert_allclose([plain(step) for step in (0, 100)], [0.1, 0.1], rtol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_gradient_clipping():
     """Adam's first step on a gradient of norm 200, cut to norm 1; epsilon makes the step depend on the size."""
     config = small(gradient_clip_norm=1.0, epsilon=1.0, learning_rate=0.1)
     flow = nice_tf.build_flow([4], hidden_units=(4,))
-    optimizer = models.make_optimizer(config, flow, 10)
+    optimizer = optimizers.make_optimizer(config, flow, 10)
     variables = flow.trainable_variables
     before = [variable.numpy() for variable in variables]
     size = sum(variable.shape.num_elements() for variable in variables)

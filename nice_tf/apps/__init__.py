@@ -1,0 +1,1 @@
+"""Commands: `python -m nice_tf.apps.NAME --help`. One a file, each thin."""

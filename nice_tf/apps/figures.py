@@ -1,0 +1,40 @@
+"""Draws the paper's figures of a finished run.
+
+python -m nice_tf.apps.figures --workdir=runs/digits
+python -m nice_tf.apps.figures --workdir=runs/digits --figures=spectrum,sphere --output_dir=pictures
+"""
+
+import pathlib
+
+from absl import flags
+
+from nice_tf import cli
+from nice_tf.errors import UserError
+
+NAMES = ("spectrum", "reconstruction", "interpolation", "sphere", "sphere_3", "temperatures", "inpainting")
+
+cli.define_run_flags("figures")
+flags.DEFINE_list("figures", "", f"which, by commas, of {', '.join(NAMES)}; empty: all", module_name="figures")
+flags.DEFINE_string("output_dir", "", "folder of the pictures; empty: figures in the workdir", module_name="figures")
+
+
+def main() -> None:
+    """Writes one PNG a figure."""
+    values = flags.FLAGS
+    unknown = sorted(set(values.figures) - set(NAMES))
+    if unknown:
+        raise UserError(f"figures must be of {', '.join(NAMES)}, got {', '.join(unknown)}")
+    with cli.quiet_tensorflow():
+        from nice_tf import figures
+    run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
+    directory = pathlib.Path(values.output_dir or pathlib.Path(values.workdir) / "figures")
+    possible = figures.available(run)
+    impossible = sorted(set(values.figures) - set(possible))
+    if impossible:
+        raise UserError(f"figures {', '.join(impossible)} are of pictures, examples have shape {run.data.event_shape}")
+    for name in values.figures or possible:
+        print(figures.write(run, name, directory), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["figures"])

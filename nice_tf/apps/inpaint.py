@@ -1,0 +1,59 @@
+"""Fills hidden parts of validation examples of a finished run: original | masked | filled.
+
+python -m nice_tf.apps.inpaint --workdir=runs/digits
+python -m nice_tf.apps.inpaint --workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png
+python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
+"""
+
+import pathlib
+
+from absl import flags
+
+from nice_tf import cli
+from nice_tf.errors import UserError
+
+cli.define_run_flags("inpaint")
+flags.DEFINE_list(
+    "masks",
+    "",
+    "what is hidden, by commas: top, bottom, even, odd, left, right, middle_rows, middle_columns, random_75, "
+    "random_90; empty: all ten of the paper, or the mask_file",
+    module_name="inpaint",
+)
+flags.DEFINE_string(
+    "mask_file", "", "a .npy file with 1 where a value is observed and 0 where it is hidden", module_name="inpaint"
+)
+flags.DEFINE_integer("num_images", 10, "how many examples", lower_bound=1, module_name="inpaint")
+flags.DEFINE_integer("num_steps", 200, "steps uphill", lower_bound=1, module_name="inpaint")
+flags.DEFINE_float("noise", 0.0, "deviation of the noise of a step", lower_bound=0.0, module_name="inpaint")
+flags.DEFINE_string("output", "", "the picture; empty: inpainting.png in the workdir", module_name="inpaint")
+
+
+def main() -> None:
+    """Writes the picture."""
+    values = flags.FLAGS
+    with cli.quiet_tensorflow():
+        import numpy as np
+
+        from nice_tf import figures, plots
+        from nice_tf.inpainting import check_mask, make_mask
+    run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
+    shape = run.data.event_shape
+    if not plots.is_image(shape):
+        raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
+    masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
+    if values.mask_file:
+        try:
+            mask = np.load(values.mask_file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"mask_file {values.mask_file} cannot be read as a NumPy array: {error}") from error
+        masks[values.mask_file] = check_mask(mask, shape)
+    grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
+    path = pathlib.Path(values.output or pathlib.Path(values.workdir) / "inpainting.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.write_png(path, grid, min_width=1200)
+    print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["inpaint"])

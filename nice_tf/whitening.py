@@ -1,0 +1,248 @@
+"""Linear layers that take the correlation out of the data before the couplings."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.bijectors import check_last_axis, kept_or_new
+from nice_tf.errors import UserError
+
+tfb = tfp.bijectors
+
+KINDS = ("zca", "pca")
+_ROWS_AT_ONCE = 4096
+
+
+def covariance(x: np.ndarray) -> np.ndarray:
+    """Covariance of examples `[N, D]` in float64, `[D, D]`, with no more than a few thousand rows in float64 at once.
+
+    Raises:
+      UserError: fewer than 2 examples.
+    """
+    if len(x) < 2:
+        raise UserError(f"a covariance needs at least 2 examples, got {len(x)}")
+    mean = np.mean(x, axis=0, dtype=np.float64)
+    total = np.zeros([x.shape[1]] * 2)
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        rows = x[start : start + _ROWS_AT_ONCE] - mean
+        total += rows.T @ rows
+    return total / len(x)
+
+
+class Whitening(tfb.Bijector):
+    """Whitening by a fixed matrix, fitted to data and not trained (Dinh et al. 2014, section 5.1).
+
+        forward:           y = W x
+        inverse:           x = W^-1 y
+        forward log-det:   -1/2 sum_d log max(lambda_d, epsilon)
+        inverse log-det:   its negative
+
+    With the covariance U diag(lambda) U^T of the data, ZCA takes W = U diag(lambda^-1/2) U^T, the whitening nearest to
+    the identity, and PCA takes W = diag(lambda^-1/2) U^T. W is the identity until `fit`. The mean is not taken
+    off: put `Center` before it.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        kind: str = "zca",
+        epsilon: float = 0.0,
+        matrix: tf.Tensor | tf.Variable | None = None,
+        inverse_matrix: tf.Tensor | tf.Variable | None = None,
+        log_det: tf.Tensor | tf.Variable | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "whitening",
+    ):
+        """Makes the layer and its untrained variables.
+
+        Args:
+          event_size: D, length of the last axis.
+          kind: `"zca"` or `"pca"`.
+          epsilon: floor of the eigenvalues lambda, in squared units of x; 0 for none.
+          matrix: W, `[D, D]`, kept by reference; a new untrained variable, the identity, when not given.
+          inverse_matrix: W^-1, `[D, D]`, as `matrix`. The three go together.
+          log_det: log |det W|, a scalar, as `matrix`.
+          dtype: of the new variables. The fit is made in float64 whatever it is.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: an unknown kind, a negative `epsilon`, only some of the three, or one of another shape.
+        """
+        parameters = dict(locals())
+        if kind not in KINDS:
+            raise UserError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if not epsilon >= 0:
+            raise UserError(f"epsilon must be at least 0, got {epsilon}")
+        if len({value is None for value in (matrix, inverse_matrix, log_det)}) > 1:
+            raise UserError("matrix, inverse_matrix and log_det must be given together, or none of them")
+        with tf.name_scope(name) as name:
+            identity = tf.eye(event_size, dtype=dtype)
+            given = {"matrix": (matrix, identity), "inverse_matrix": (inverse_matrix, identity)}
+            given["log_det"] = (log_det, tf.zeros([], dtype))
+            for key, (value, initial) in given.items():
+                parameters[key] = kept_or_new(value, initial, name=key, trainable=False)
+            self._matrix = parameters["matrix"]
+            self._inverse_matrix = parameters["inverse_matrix"]
+            self._log_det = parameters["log_det"]
+            self._kind = kind
+            self._epsilon = epsilon
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=dtype,
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def matrix(self) -> tf.Variable:
+        """W, `[D, D]`."""
+        return self._matrix
+
+    def fit(self, x: np.ndarray) -> None:
+        """Sets W from training examples.
+
+        Args:
+          x: `[N, D]`.
+
+        Raises:
+          UserError: examples of another size, or a covariance of rank below D where `epsilon` is 0.
+        """
+        x = np.asarray(x)
+        _check_examples(x, self._matrix.shape[0])
+        eigenvalues, vectors = np.linalg.eigh(covariance(x))
+        # Below this an eigenvalue is rounding of the sum over examples, not variance of the data.
+        resolution = eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
+        rank = int(np.sum(eigenvalues > resolution))
+        if rank < len(eigenvalues) and self._epsilon == 0:
+            raise UserError(
+                f"the covariance of {len(x)} examples has rank {rank}, below the {len(eigenvalues)} coordinates: its "
+                "density would be infinite. Give more examples, dequantize them, or set an epsilon above 0"
+            )
+        scales = np.sqrt(np.maximum(eigenvalues, self._epsilon))
+        last = vectors.T if self._kind == "zca" else np.eye(len(scales))
+        self._matrix.assign(last.T / scales @ vectors.T)
+        self._inverse_matrix.assign(vectors * scales @ last)
+        self._log_det.assign(-np.sum(np.log(scales)))
+
+    def _forward(self, x):
+        check_last_axis(x, self._matrix.shape[0])
+        return _times(self._matrix, x)
+
+    def _inverse(self, y):
+        check_last_axis(y, self._matrix.shape[0])
+        return _times(self._inverse_matrix, y)
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.identity(self._log_det)
+
+
+class TriangularWhitening(tfb.Bijector):
+    """Approximate whitening by a lower triangular matrix, trained with the flow (Dinh et al. 2014, section 5.1).
+
+        forward:           y = L x + b
+        inverse:           x = L^-1 (y - b)
+        forward log-det:   sum_d log L_dd
+        inverse log-det:   its negative
+
+    One variable holds the D (D + 1) / 2 values of L row by row as `tfp.math.fill_triangular` packs them, with log L_dd
+    on the diagonal, so that L stays invertible. L starts as the identity, or from `fit`.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        packed: tf.Tensor | tf.Variable | None = None,
+        shift: tf.Tensor | tf.Variable | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "triangular_whitening",
+    ):
+        """Makes the layer.
+
+        Args:
+          event_size: D, length of the last axis.
+          packed: L as said above, `[D (D + 1) / 2]`, kept by reference; a new variable of zeros when not given.
+          shift: b, `[D]`, as `packed`.
+          dtype: of the new variables.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: a `packed` or `shift` of another shape.
+        """
+        parameters = dict(locals())
+        with tf.name_scope(name) as name:
+            zeros = tf.zeros([event_size * (event_size + 1) // 2], dtype)
+            self._packed = parameters["packed"] = kept_or_new(packed, zeros, name="packed")
+            self._shift = parameters["shift"] = kept_or_new(shift, tf.zeros([event_size], dtype), name="shift")
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=dtype,
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def matrix(self) -> tf.Tensor:
+        """L, `[D, D]`."""
+        triangle = tfp.math.fill_triangular(self._packed)
+        return tf.linalg.set_diag(triangle, tf.exp(tf.linalg.diag_part(triangle)))
+
+    def fit(self, x: np.ndarray) -> None:
+        """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
+        x = np.asarray(x)
+        _check_examples(x, self._shift.shape[0])
+        try:
+            triangle = np.linalg.inv(np.linalg.cholesky(covariance(x)))
+        except np.linalg.LinAlgError as error:
+            raise UserError(
+                f"the covariance of {len(x)} examples has a rank below the {x.shape[1]} coordinates: its density would "
+                "be infinite. Give more examples, or dequantize them"
+            ) from error
+        self._shift.assign(-triangle @ np.mean(x, axis=0, dtype=np.float64))
+        np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
+        self._packed.assign(tfp.math.fill_triangular_inverse(np.tril(triangle)))
+
+    def _forward(self, x):
+        check_last_axis(x, self._shift.shape[0])
+        return _times(self.matrix, x) + self._shift
+
+    def _inverse(self, y):
+        check_last_axis(y, self._shift.shape[0])
+        return _solve_triangular(self.matrix, y - self._shift)
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.reduce_sum(tf.linalg.diag_part(tfp.math.fill_triangular(self._packed)))
+
+
+def _check_examples(x, event_size):
+    if x.ndim != 2 or x.shape[1] != event_size:
+        raise UserError(f"examples of shape [N, {event_size}] are needed, got {list(x.shape)}")
+
+
+def _times(matrix, x):
+    """The matrix times each example of `[..., D]`, as one product (`tf.linalg.matvec` makes one for each example)."""
+    return tf.ensure_shape(tf.tensordot(x, matrix, [[-1], [1]]), x.shape)
+
+
+def _solve_triangular(matrix, y):
+    """L^-1 y for `[..., D]`: one solve with all examples as right-hand sides."""
+    columns = tf.linalg.matrix_transpose(tf.reshape(y, [-1, matrix.shape[0]]))
+    solved = tf.linalg.matrix_transpose(tf.linalg.triangular_solve(matrix, columns, lower=True))
+    return tf.reshape(solved, tf.shape(y))
