@@ -13,6 +13,7 @@ _PUBLIC = {
     "DiagonalScaling": "bijectors",
     "FlowServer": "serving",
     "MLP": "conditioners",
+    "Standardize": "preprocessing",
     "TriangularWhitening": "whitening",
     "UserError": "errors",
     "Whitening": "whitening",

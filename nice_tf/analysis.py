@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 from nice_tf.bijectors import DiagonalScaling
 from nice_tf.errors import UserError
 from nice_tf.flow import encoder, layers
+from nice_tf.preprocessing import Standardize
 from nice_tf.whitening import TriangularWhitening, Whitening
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -32,13 +33,15 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
         scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
 
-    with the matrix W of the fixed scale and the whitening; without these it is sigma_d of `inverse_scales`. The natural
-    length of a step in each value of x.
+    with the matrix W of the linear layers before the couplings; without these it is sigma_d of `inverse_scales`. The
+    natural length of a step in each value of x.
     """
     sigma = inverse_scales(flow)
     for layer in reversed(layers(flow)):
         if isinstance(layer, Whitening | TriangularWhitening):
             sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(layer.matrix / sigma[:, tf.newaxis]), axis=0))
+        elif isinstance(layer, Standardize):
+            sigma *= layer.scale
         elif isinstance(layer, tfb.Scale):
             sigma /= layer.scale
     return tf.reshape(sigma, flow.event_shape)

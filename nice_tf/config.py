@@ -72,8 +72,9 @@ class Config:
     whitening: str = _setting(
         "none",
         "model",
-        "linear layer before the couplings: zca is fitted to the training data, triangular is then trained, too",
-        choices=("none", "zca", "triangular"),
+        "linear layer before the couplings, fitted to the training data: mean and deviation of each value, zca, or a "
+        "triangular matrix that is then trained, too",
+        choices=("none", "standardize", "zca", "triangular"),
     )
     whitening_epsilon: float = _setting(
         0.0,

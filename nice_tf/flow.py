@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from nice_tf.bijectors import AdditiveCoupling, DiagonalScaling, coupling_splits, reorder
 from nice_tf.conditioners import MLP
 from nice_tf.errors import UserError
-from nice_tf.preprocessing import Center
+from nice_tf.preprocessing import Center, Standardize
 from nice_tf.priors import make_prior
 from nice_tf.whitening import TriangularWhitening, Whitening
 
@@ -17,7 +17,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 SCALINGS = ("layer", "prior", "none")
 INPUT_RANGES = ("unit", "symmetric")
-WHITENINGS = ("none", "zca", "triangular")
+WHITENINGS = ("none", "standardize", "zca", "triangular")
 _NUM_EXAMPLES_FOR_SCALES = 10_000
 
 
@@ -63,8 +63,8 @@ def build_flow(
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
         `"none"` for a volume-preserving flow.
       input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
-      whitening: `"zca"` for a fixed `Whitening`, `"triangular"` for a trained `TriangularWhitening`, `"none"` for none;
-        the identity until `initialize_from_data`.
+      whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
+        `TriangularWhitening`, `"none"` for none; the identity until `initialize_from_data`.
       whitening_epsilon: of `"zca"`, floor of the eigenvalues.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
       init_range: as for `MLP`.
@@ -113,7 +113,9 @@ def build_flow(
     if is_symmetric:  # 2 x - 1, until `initialize_from_data` knows a better centre
         layers[-1].loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
         layers.append(tfb.Scale(tf.constant(2.0, dtype)))
-    if whitening == "zca":
+    if whitening == "standardize":
+        layers.append(Standardize(event_size, dtype=dtype))
+    elif whitening == "zca":
         layers.append(Whitening(event_size, epsilon=whitening_epsilon, dtype=dtype))
     elif whitening == "triangular":
         layers.append(TriangularWhitening(event_size, dtype=dtype))
@@ -201,7 +203,7 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, sca
     for layer in layers(flow):
         if isinstance(layer, Center):
             layer.loc.assign(tf.reduce_mean(h, axis=0))
-        elif isinstance(layer, Whitening | TriangularWhitening):
+        elif isinstance(layer, Standardize | Whitening | TriangularWhitening):
             layer.fit(h.numpy())
         elif not scales:
             continue

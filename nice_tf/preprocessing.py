@@ -4,6 +4,7 @@ Dequantization is random and stands outside the density; every deterministic ste
 log-det is counted and samples come back in data units.
 """
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -127,3 +128,97 @@ class Center(tfb.Bijector):
 
     def _forward_log_det_jacobian(self, x):
         return tf.zeros([], x.dtype)
+
+
+class Standardize(tfb.Bijector):
+    """Takes off each coordinate's mean and divides by its deviation; fitted to data and not trained. For tables.
+
+    forward:           y = (x - loc) / scale
+    inverse:           x = scale * y + loc
+    forward log-det:   -sum_d log scale_d
+    inverse log-det:   sum_d log scale_d
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        loc: tf.Tensor | tf.Variable | None = None,
+        scale: tf.Tensor | tf.Variable | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "standardize",
+    ):
+        """Makes the layer.
+
+        Args:
+          event_size: D, length of the last axis.
+          loc: the mean, `[D]`, kept by reference; a new untrained variable of zeros when not given.
+          scale: the deviation, above 0, as `loc`; of ones when not given.
+          dtype: of the new variables. The fit is made in float64 whatever it is.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: a `loc` or `scale` of another shape.
+        """
+        parameters = dict(locals())
+        with tf.name_scope(name) as name:
+            zeros, ones = tf.zeros([event_size], dtype), tf.ones([event_size], dtype)
+            self.loc = parameters["loc"] = kept_or_new(loc, zeros, name="loc", trainable=False)
+            self.scale = parameters["scale"] = kept_or_new(scale, ones, name="scale", trainable=False)
+            super().__init__(
+                forward_min_event_ndims=1,
+                is_constant_jacobian=True,
+                dtype=self.loc.dtype,
+                validate_args=validate_args,
+                parameters=parameters,
+                name=name,
+            )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def fit(self, x: np.ndarray) -> None:
+        """Sets mean and deviation from training examples.
+
+        Args:
+          x: `[N, D]`.
+
+        Raises:
+          UserError: examples of another size, or a coordinate that does not vary.
+        """
+        x = check_examples(x, self.loc.shape[0])
+        scale = np.std(x, axis=0, dtype=np.float64)
+        constant = np.flatnonzero(scale == 0)
+        if constant.size:
+            raise UserError(
+                f"{constant.size} of {len(scale)} coordinates have the same value in all {len(x)} examples (the first, "
+                f"counted from 0, is {constant[0]}): leave them out of the data"
+            )
+        self.loc.assign(np.mean(x, axis=0, dtype=np.float64))
+        self.scale.assign(scale)
+
+    def _forward(self, x):
+        check_last_axis(x, self.loc.shape[0])
+        return (x - self.loc) / self.scale
+
+    def _inverse(self, y):
+        check_last_axis(y, self.loc.shape[0])
+        return y * self.scale + self.loc
+
+    def _forward_log_det_jacobian(self, x):
+        return -tf.reduce_sum(tf.math.log(self.scale))
+
+
+def check_examples(x: np.ndarray, event_size: int) -> np.ndarray:
+    """Examples to fit a layer to, as an array.
+
+    Raises:
+      UserError: a shape other than `[N, event_size]`.
+    """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != event_size:
+        raise UserError(f"examples of shape [N, {event_size}] are needed, got {list(x.shape)}")
+    return x

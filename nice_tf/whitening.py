@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.bijectors import check_last_axis, kept_or_new
 from nice_tf.errors import UserError
+from nice_tf.preprocessing import check_examples
 
 tfb = tfp.bijectors
 
@@ -116,8 +117,7 @@ class Whitening(tfb.Bijector):
         Raises:
           UserError: examples of another size, or a covariance of rank below D where `epsilon` is 0.
         """
-        x = np.asarray(x)
-        _check_examples(x, self._matrix.shape[0])
+        x = check_examples(x, self._matrix.shape[0])
         eigenvalues, vectors = np.linalg.eigh(covariance(x))
         # Below this an eigenvalue is rounding of the sum over examples, not variance of the data.
         resolution = eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
@@ -206,8 +206,7 @@ class TriangularWhitening(tfb.Bijector):
 
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
-        x = np.asarray(x)
-        _check_examples(x, self._shift.shape[0])
+        x = check_examples(x, self._shift.shape[0])
         try:
             triangle = np.linalg.inv(np.linalg.cholesky(covariance(x)))
         except np.linalg.LinAlgError as error:
@@ -217,7 +216,7 @@ class TriangularWhitening(tfb.Bijector):
             ) from error
         self._shift.assign(-triangle @ np.mean(x, axis=0, dtype=np.float64))
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
-        self._packed.assign(tfp.math.fill_triangular_inverse(np.tril(triangle)))
+        self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(np.tril(triangle)), self._packed.dtype))
 
     def _forward(self, x):
         check_last_axis(x, self._shift.shape[0])
@@ -229,11 +228,6 @@ class TriangularWhitening(tfb.Bijector):
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(tf.linalg.diag_part(tfp.math.fill_triangular(self._packed)))
-
-
-def _check_examples(x, event_size):
-    if x.ndim != 2 or x.shape[1] != event_size:
-        raise UserError(f"examples of shape [N, {event_size}] are needed, got {list(x.shape)}")
 
 
 def _times(matrix, x):

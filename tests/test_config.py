@@ -2,6 +2,7 @@ import dataclasses
 import pathlib
 
 import pytest
+import tensorflow as tf
 from absl import flags
 
 import nice_tf
@@ -27,16 +28,49 @@ def test_every_flag_file_builds(name, monkeypatch):
     config = flag_file_config(name)
     header = (ROOT / name).read_text()
     assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
-    event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1]}[config.dataset]
-    built = models.make_flow(config, event_shape)
+    event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1], "tfd.npz": [48, 48]}.get(config.dataset, [32, 32, 3])
+    with tf.Graph().as_default():  # variables have their shapes there, and no values: 349 million would take 1.4 GB
+        built = models.make_flow(config, event_shape)
     parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
-    if config.dataset == "mnist":
-        assert parameters == 19_158_352 and f"{parameters:,} parameters" in header
+    if config.dataset != "digits":
+        assert parameters == PARAMETERS[name.removeprefix("configs/")] and f"{parameters:,} parameters" in header
+
+
+def counted_by_hand(size, depths, width):
+    """Weights and biases of one m for each number of hidden layers, and the scaling."""
+    half = size // 2
+    return size + sum((half + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * half for depth in depths)
+
+
+PARAMETERS = {
+    "mnist.flags": 19_158_352,
+    "mnist_gaussian.flags": 19_158_352,
+    "paper/mnist.flags": 19_158_352,
+    "paper/tfd.flags": 346_166_912 + 2_657_664,
+    "paper/svhn.flags": 72_617_216,
+    "paper/cifar10.flags": 72_617_216,
+    "code_2014/mnist.flags": 19_158_352,
+    "code_2014/tfd.flags": counted_by_hand(2304, (3, 3, 2, 2, 1, 1, 1, 1), 2000),
+    "code_2014/svhn.flags": counted_by_hand(3072, (3, 3, 3, 3), 2000),
+    "code_2014/cifar10.flags": counted_by_hand(3072, (1, 1, 3, 3, 2, 2, 1, 1), 2400),
+}
 
 
 def test_flag_files_say_what_they_are_for(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert flag_file_config("configs/mnist.flags").prior == "logistic"
+    for name in ("mnist", "tfd", "svhn", "cifar10"):
+        paper, code = (
+            flag_file_config(f"configs/paper/{name}.flags"),
+            flag_file_config(f"configs/code_2014/{name}.flags"),
+        )
+        assert (paper.optimizer, paper.learning_rate, paper.beta_2, paper.epsilon) == ("adam", 1e-3, 0.99, 1e-4)
+        assert (code.optimizer, code.beta_2, code.epsilon, code.mixing) == ("rmsprop", 0.95, 1e-2, "reverse")
+        assert {paper.epochs, code.epochs} == {1500} and code.init_range == 0.01
+        assert paper.whitening == {"mnist": "none", "tfd": "triangular"}.get(name, "zca") and code.whitening == "none"
+        assert paper.prior == ("gaussian" if name == "tfd" else "logistic")
+        assert code.prior == ("gaussian" if name in ("svhn", "cifar10") else "logistic")
+        assert paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
     assert flag_file_config("configs/mnist_gaussian.flags").prior == "gaussian"
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
 
@@ -45,6 +79,7 @@ def test_choices_are_those_of_the_parts():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)}
     assert choices["partition"] == bijectors.PARTITIONS and choices["mixing"] == bijectors.MIXINGS
     assert choices["prior"] == priors.PRIORS and choices["scaling"] == flow.SCALINGS
+    assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
     assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
     assert choices["dequantization"] == preprocessing.DEQUANTIZATIONS
 
@@ -79,6 +114,11 @@ def test_differences_leave_out_what_changes_no_result():
         ({"temperature": -1.0}, "temperature must be a finite number above 0, got -1.0"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
+        (
+            {"hidden_units": ((4,), (4, 0)), "num_couplings": 2},
+            r"hidden_units must all be at least 1, got \[\[4\], \[4, 0\]\]",
+        ),
+        ({"hidden_units": ((4,), (5,))}, "hidden_units has 2 lists for 4 couplings"),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],

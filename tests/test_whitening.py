@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from bijector_laws import check_laws, fresh
+from flows import random_points
+
+import nice_tf
+from nice_tf.whitening import covariance
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+LAYERS = {
+    "zca": lambda size, **kwargs: nice_tf.Whitening(size, **kwargs),
+    "pca": lambda size, **kwargs: nice_tf.Whitening(size, kind="pca", **kwargs),
+    "triangular": lambda size, **kwargs: nice_tf.TriangularWhitening(size, **kwargs),
+    "standardize": lambda size, **kwargs: nice_tf.Standardize(size, **kwargs),
+}
+
+
+def correlated(number=2000, size=5, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=[number, size]) @ generator.normal(size=[size, size]) + 3.0
+
+
+def fitted(name, **kwargs):
+    layer = LAYERS[name](5, dtype=tf.float64, **kwargs)
+    layer.fit(correlated())
+    return layer
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_laws(name):
+    check_laws(fitted(name), random_points(6, 5), atol=1e-11)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_fit_whitens(name):
+    layer, x = fitted(name), correlated()
+    y = layer.forward(tf.constant(x)).numpy()
+    if name == "standardize":
+        np.testing.assert_allclose(y.mean(axis=0), np.zeros(5), atol=1e-10)
+        np.testing.assert_allclose(y.std(axis=0), np.ones(5), rtol=1e-10)
+        return
+    np.testing.assert_allclose(np.cov(y.T, bias=True), np.eye(5), atol=1e-10)
+    # The log-det of any whitening is that of the covariance, whose determinant it takes to 1.
+    expected = -0.5 * np.linalg.slogdet(np.cov(x.T, bias=True))[1]
+    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.constant(x[0]), 1), expected, rtol=1e-10)
+    if name == "zca":
+        np.testing.assert_allclose(layer.matrix, tf.transpose(layer.matrix), atol=1e-10)
+    if name == "triangular":
+        np.testing.assert_array_equal(layer.matrix, np.tril(layer.matrix))
+        np.testing.assert_allclose(y.mean(axis=0), np.zeros(5), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_whitened_normal_is_the_density_of_the_data(name):
+    """N(0, 1) behind the layer is the Gaussian with the data's moments: the log-det in the whole."""
+    x = correlated()
+    covariance_ = np.cov(x.T, bias=True)
+    if name == "standardize":
+        covariance_ = np.diag(np.diag(covariance_))
+    mean = x.mean(axis=0)
+    prior = tfd.Independent(tfd.Normal(tf.zeros(5, tf.float64), tf.ones(5, tf.float64)), 1)
+    layers = [fitted(name)]
+    if name in ("zca", "pca"):
+        layers.append(nice_tf.Center(5, loc=tf.constant(mean)))  # tfb.Chain applies its last element first
+    density = tfd.TransformedDistribution(prior, tfb.Invert(tfb.Chain(layers)))
+    expected = tfd.MultivariateNormalTriL(mean, np.linalg.cholesky(covariance_))
+    np.testing.assert_allclose(density.log_prob(x[:9]), expected.log_prob(x[:9]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_same_values_eagerly_in_graphs_in_tf_data_and_in_copies(name):
+    layer = LAYERS[name](5)
+    layer.fit(correlated())
+    x = correlated(7).astype(np.float32)
+    eager = layer.forward(tf.constant(x)).numpy()
+    for jit_compile in (False, True):
+        graph = tf.function(layer.forward, jit_compile=jit_compile, input_signature=[tf.TensorSpec([None, 5])])
+        np.testing.assert_allclose(graph(x), eager, atol=1e-5)
+    streamed = tf.data.Dataset.from_tensor_slices(x).batch(3).map(layer.forward)
+    np.testing.assert_allclose(np.concatenate(list(streamed.as_numpy_iterator())), eager, atol=1e-6)
+    copied = layer.copy(name="copied")
+    np.testing.assert_array_equal(copied.forward(tf.constant(x)), eager)
+    assert {id(v) for v in copied.variables} == {id(v) for v in layer.variables}
+    many = tf.constant(x)[tf.newaxis, :, tf.newaxis]
+    np.testing.assert_allclose(layer.inverse(fresh(layer.forward(many))), many, atol=1e-4)
+
+
+def test_only_the_triangle_is_trained():
+    assert not nice_tf.Whitening(4).trainable_variables and not nice_tf.Standardize(4).trainable_variables
+    assert sum(v.shape.num_elements() for v in nice_tf.TriangularWhitening(4).trainable_variables) == 10 + 4
+
+
+def test_epsilon_is_a_floor_of_the_eigenvalues():
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    with pytest.raises(nice_tf.UserError, match="covariance of 4 examples has rank 1, below the 2 coordinates"):
+        nice_tf.Whitening(2, dtype=tf.float64).fit(x)
+    layer = nice_tf.Whitening(2, epsilon=0.25, dtype=tf.float64)
+    layer.fit(x)
+    np.testing.assert_allclose(layer.matrix, np.diag([1.0, 2.0]), atol=1e-12)
+    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.constant(x[0]), 1), np.log(2.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nice_tf.Whitening(3, kind="x"), "kind must be one of zca, pca, got 'x'"),
+        (lambda: nice_tf.Whitening(3, epsilon=-1.0), "epsilon must be at least 0, got -1.0"),
+        (lambda: nice_tf.Whitening(3, matrix=tf.eye(3)), "must be given together"),
+        (lambda: nice_tf.TriangularWhitening(3, shift=tf.ones(4)), "shift must have shape"),
+        (lambda: nice_tf.Whitening(3).fit(np.ones([4, 5])), r"examples of shape \[N, 3\] are needed, got \[4, 5\]"),
+        (lambda: nice_tf.Whitening(3).fit(np.ones([1, 3])), "at least 2 examples, got 1"),
+        (lambda: nice_tf.TriangularWhitening(3).fit(np.ones([9, 3])), "a rank below the 3 coordinates"),
+        (lambda: nice_tf.Standardize(3).fit(np.ones([9, 3])), "3 of 3 coordinates have the same value"),
+        (lambda: nice_tf.Whitening(3).forward(tf.ones([2, 1])), "the last axis must have 3 values"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        call()
+
+
+def test_covariance_in_parts(monkeypatch):
+    x = correlated(100).astype(np.float32)
+    expected = np.cov(x.T.astype(np.float64), bias=True)
+    np.testing.assert_allclose(covariance(x), expected, rtol=1e-9)
+    monkeypatch.setattr("nice_tf.whitening._ROWS_AT_ONCE", 7)
+    np.testing.assert_allclose(covariance(x), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("whitening", ["standardize", "zca", "triangular"])
+@pytest.mark.parametrize("input_range", ["unit", "symmetric"])
+def test_flow_starts_white_and_counts_every_log_det(whitening, input_range):
+    """With a Gaussian prior and m = 0 the initialised flow is the Gaussian of the data, in the data's own units."""
+    x = correlated(4000).astype(np.float64) / 10
+    flow = nice_tf.build_flow(
+        [5], hidden_units=(4,), prior="gaussian", whitening=whitening, input_range=input_range, dtype=tf.float64
+    )
+    nice_tf.initialize_from_data(flow, x)
+    covariance_ = np.cov(x.T, bias=True)
+    if whitening == "standardize":
+        covariance_ = np.diag(np.diag(covariance_))
+    expected = tfd.MultivariateNormalTriL(x.mean(axis=0), np.linalg.cholesky(covariance_))
+    np.testing.assert_allclose(flow.log_prob(x[:9]), expected.log_prob(x[:9]), rtol=1e-6)
+    # 1 / sqrt of the precision's diagonal: the deviation of each value given the others.
+    deviation = 1 / np.sqrt(np.diag(np.linalg.inv(covariance_)))
+    np.testing.assert_allclose(nice_tf.conditional_scales(flow), deviation, rtol=1e-6)
+
+
+def test_symmetric_range_is_2x_minus_1_where_nothing_is_initialised():
+    flow = nice_tf.build_flow([4], hidden_units=(4,), input_range="symmetric")
+    x = random_points(3, 4, dtype=np.float32)
+    np.testing.assert_allclose(nice_tf.encoder(flow).forward(x), 2 * x - 1, atol=1e-6)
+    np.testing.assert_allclose(
+        nice_tf.encoder(flow).forward_log_det_jacobian(fresh(x), 1), np.full(3, 4 * np.log(2)), rtol=1e-6
+    )
