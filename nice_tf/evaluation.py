@@ -105,13 +105,14 @@ def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]
     size, noisy = result["event_size"], result["bits_per_dim"] is not None
     where = f"x on [0, 1]^{size}" if result["levels"] else "x in the data's own units"
     rows = [("log-likelihood", result["log_prob"], error, f"nats an example, density of {where}")]
-    for name, value in (result["log_prob_on_ranges"] or {}).items():
+    for name, value in (result.get("log_prob_on_ranges") or {}).items():
         rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
     if noisy:
-        draws = f"bound from {result['num_draws']} draws together"
         bits_error = error / size / np.log(2)
+        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {result['levels']} levels"))
+    if result.get("importance_weighted_log_prob") is not None:  # absent in what an earlier version evaluated
+        draws = f"bound from {result['num_draws']} draws together"
         rows += [
-            ("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {result['levels']} levels"),
             ("importance weighted", result["importance_weighted_log_prob"], None, f"nats, density of {where}, {draws}"),
             ("", result["importance_weighted_bits_per_dim"], None, f"bits a value, {draws}"),
         ]
