@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from flows import random_points
 
 import nice_tf
 from nice_tf import optimizers
@@ -8,7 +10,7 @@ from nice_tf import optimizers
 
 def test_floored_rmsprop_against_its_equations():
     momenta = [0.0, 0.0, 0.5, 0.5]
-    momentum = tf.keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.0, 0.5])
+    momentum = tf_keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.0, 0.5])
     optimizer = optimizers.FlooredRMSprop(0.1, rho=0.8, floor=0.3, momentum=momentum)
     variable = tf.Variable([1.0, -2.0, 3.0])
     w, v, u = variable.numpy(), np.zeros(3), np.zeros(3)
@@ -67,3 +69,42 @@ def test_training_with_rmsprop_resumes(tmp_path):
 def test_exponential_schedule_has_no_warmup():
     with pytest.raises(nice_tf.UserError, match="schedule exponential has no warm-up, got warmup_steps 3"):
         nice_tf.Config(schedule="exponential", warmup_steps=3)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fused_adam_is_keras_adam(jit_compile):
+    settings = {"weight_decay": 3.0, "gradient_clip_norm": 0.7, "epsilon": 1e-3, "beta_1": 0.8, "warmup_steps": 2}
+    config = nice_tf.Config(**settings, epochs=3)
+    flows = [nice_tf.build_flow([6], hidden_units=(5,), zero_last_layer=False) for _ in range(2)]
+    fused = optimizers.make_optimizer(config, flows[0], 2)
+    reference = tf_keras.optimizers.Adam(
+        optimizers.make_schedule(config, 6),
+        beta_1=0.8,
+        beta_2=0.99,
+        epsilon=1e-3,
+        weight_decay=3.0,
+        global_clipnorm=0.7,
+    )
+    reference.exclude_from_weight_decay([v for v in flows[1].trainable_variables if v.shape.rank != 2])
+    x = random_points(50, 6, dtype=np.float32)
+    for optimizer, flow in zip((fused, reference), flows, strict=True):
+
+        @tf.function(jit_compile=jit_compile)
+        def step(flow=flow, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                loss = -tf.reduce_mean(flow.log_prob(x))
+            gradients = tape.gradient(loss, flow.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, flow.trainable_variables, strict=True))
+
+        optimizer.build(flow.trainable_variables)
+        start = [v.numpy() for v in flow.trainable_variables]
+        for _ in range(6):
+            step()
+        assert all(np.max(np.abs(v - old)) > 1e-3 for v, old in zip(flow.trainable_variables, start, strict=True))
+    assert [v.name for v in fused.variables] == [v.name for v in reference.variables], "checkpoints fit both"
+    for ours, theirs in zip(
+        [*fused.variables, *flows[0].trainable_variables],
+        [*reference.variables, *flows[1].trainable_variables],
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
