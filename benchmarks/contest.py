@@ -12,6 +12,7 @@ import json
 import math
 import multiprocessing
 import os
+import pathlib
 import platform
 import resource
 import sys
@@ -105,11 +106,8 @@ ROOFS = tuple(Contestant(library, precision) for library in ("matmul_tf", "matmu
 
 def default_precision() -> str:
     """What this CPU multiplies fastest: bfloat16 where it has instructions for it."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            words = set(file.read().split())
-    except OSError:
-        words = set()
+    cpu = pathlib.Path("/proc/cpuinfo")
+    words = set(cpu.read_text().split()) if cpu.exists() else set()
     return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
