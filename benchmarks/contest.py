@@ -12,7 +12,6 @@ import json
 import math
 import multiprocessing
 import os
-import pathlib
 import platform
 import resource
 import sys
@@ -102,13 +101,6 @@ FLOWS = (
 OURS = tuple(flow for flow in FLOWS if flow.library == "nice_tf")
 PEERS = tuple(flow for flow in FLOWS if flow.library != "nice_tf")
 ROOFS = tuple(Contestant(library, precision) for library in ("matmul_tf", "matmul_torch") for precision in PRECISIONS)
-
-
-def default_precision() -> str:
-    """What this CPU multiplies fastest: bfloat16 where it has instructions for it."""
-    cpu = pathlib.Path("/proc/cpuinfo")
-    words = set(cpu.read_text().split()) if cpu.exists() else set()
-    return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 def parser(description: str) -> argparse.ArgumentParser:

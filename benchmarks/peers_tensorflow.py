@@ -53,7 +53,7 @@ class NiceTf(_Flow):
             hidden_units=(self._shape.hidden,) * self._shape.depth,
             precision=self._contestant.precision,
             batch_size=batch,
-            jit_compile=self._contestant.compiled,
+            jit_compile="true" if self._contestant.compiled else "false",
         )
         model = make_model(config, Data("random", train=values, validation=values, test=values, levels=256))
         _check_size(model.flow.trainable_variables, self._shape)

@@ -12,6 +12,8 @@ import contest
 import numpy as np
 from contest import FLOWS, PEERS, ROOFS, Contestant
 
+from nice_tf.devices import choose_precision
+
 NUM_BATCHES = 10
 
 
@@ -23,7 +25,7 @@ def prepare(contestant, shape, batch):
 
 def ratios(results):
     """The figures of the goals: each the ratio, which of ours, and against whom."""
-    precision = contest.default_precision()
+    precision = choose_precision("auto")
     default = [Contestant("nice_tf", precision)]
     float32 = [peer for peer in PEERS if peer.precision == "float32"]
     roofs = [roof for roof in ROOFS if roof.precision == precision]

@@ -105,10 +105,11 @@ class Config:
         False, "model", "build also a flow in which some z cannot depend on some x"
     )
     precision: str = _setting(
-        "float32",
+        "auto",
         "model",
-        "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 while training",
-        choices=("float32", "float64", "bfloat16"),
+        "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 while training; auto: "
+        "bfloat16 where the hardware multiplies it, else float32",
+        choices=("auto", "float32", "float64", "bfloat16"),
     )
 
     epochs: int = _setting(100, "training", "passes over the training examples")
@@ -144,7 +145,12 @@ class Config:
     )
     seed: int = _setting(0, "training", "of weights, data order, noise and samples")
     deterministic: bool = _setting(False, "training", "only deterministic operations: same seed, same bits; slower")
-    jit_compile: bool = _setting(False, "training", "compile the training step with XLA")
+    jit_compile: str = _setting(
+        "auto",
+        "training",
+        "compile the training step with XLA; auto: on GPUs",
+        choices=("auto", "true", "false"),
+    )
 
     num_draws: int = _setting(
         10, "results", "noise draws averaged in the test log-likelihood of each example", changes_result=False

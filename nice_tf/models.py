@@ -7,6 +7,7 @@ import tf_keras
 
 from nice_tf.config import Config
 from nice_tf.data import Data
+from nice_tf.devices import choose_jit_compile, choose_precision
 from nice_tf.flow import build_flow, initialize_from_data
 from nice_tf.metrics import bits_per_dim
 from nice_tf.optimizers import make_optimizer
@@ -112,7 +113,7 @@ class FlowModel(tf_keras.Model):
 
 def make_flow(config: Config, event_shape: list[int], *, for_training: bool = False) -> tfd.TransformedDistribution:
     """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked."""
-    in_bfloat16 = for_training and config.precision == "bfloat16"
+    in_bfloat16 = for_training and choose_precision(config.precision) == "bfloat16"
     without_noise = config.dequantization == "none"
     return build_flow(
         event_shape,
@@ -149,5 +150,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
     if config.data_init or config.whitening != "none":
         model.initialize_from_data(data.train, scales=config.data_init)
     steps_per_epoch = len(data.train) // config.batch_size
-    model.compile(make_optimizer(config, model.flow, steps_per_epoch), jit_compile=config.jit_compile)
+    model.compile(
+        make_optimizer(config, model.flow, steps_per_epoch), jit_compile=choose_jit_compile(config.jit_compile)
+    )
     return model

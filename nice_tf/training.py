@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 from nice_tf import data as data_lib
-from nice_tf import evaluation, plots
+from nice_tf import devices, evaluation, plots
 from nice_tf.analysis import denoise
 from nice_tf.callbacks import NaNGuard, Recorder, SamplePictures
 from nice_tf.checkpoints import RunState, restore_best, restore_last
@@ -45,6 +45,7 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
     if config.deterministic:
         tf_keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
+    devices.let_memory_grow()
     data = data_lib.load(config)
     run = Workdir(workdir)
     model = make_model(config, data)
@@ -137,16 +138,14 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
 
 
 def _announce(config, data, model, run, state):
-    gpus = tf.config.list_physical_devices("GPU")
-    devices = ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.flow.trainable_variables)
     scale = f"{data.levels} levels" if data.levels else "continuous values"
     print(
         f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test "
         f"examples of shape {data.event_shape}, {scale}\n"
         f"model      {config.num_couplings} additive couplings, {config.prior} prior, {parameters:,} parameters\n"
-        f"device     {devices or f'CPU, {os.cpu_count()} cores'}\n"
-        f"precision  {config.precision}\n"
+        f"device     {devices.describe()}\n"
+        f"precision  {devices.choose_precision(config.precision)}\n"
         f"workdir    {run.path}" + (f", continued after epoch {int(state.epoch)}" if int(state.epoch) else "")
     )
     if data.levels and config.dequantization == "none":

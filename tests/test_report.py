@@ -18,7 +18,7 @@ from nice_tf.apps import figures as figures_app
 
 SMALL = {
     "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 2, "batch_size": 100, "num_draws": 2,
-    "epsilon": 1e-8, "sample_every_epochs": 0,
+    "epsilon": 1e-8, "precision": "float32", "sample_every_epochs": 0,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ BATCHABLE = ("serving_default", "log_prob", "encode", "decode", "sample", "inpai
 CONFIG = nice_tf.Config(
     dataset="digits", num_couplings=3, hidden_units=(16,), activation="tanh", zero_last_layer=False, learning_rate=0.01,
     epochs=4, batch_size=100, num_draws=2, epsilon=1e-8,
+    precision="float32",
 )  # fmt: skip
 
 

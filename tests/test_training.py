@@ -16,7 +16,7 @@ from nice_tf.workdir import Workdir
 
 SMALL = {
     "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 100, "num_draws": 2,
-    "epsilon": 1e-8,
+    "epsilon": 1e-8, "precision": "float32",
 }  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
 
 
 def test_xla_gives_the_same_run(tmp_path):
-    config = small(jit_compile=True, epochs=1)
+    config = small(jit_compile="true", epochs=1)
     model = models.make_model(config, data_lib.load(config))
     assert model.jit_compile is True and not models.make_model(small(), data_lib.load(small())).jit_compile
     result = nice_tf.train_and_evaluate(config, tmp_path / "xla")
