@@ -205,15 +205,15 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, sca
             layer.loc.assign(tf.reduce_mean(h, axis=0))
         elif isinstance(layer, Standardize | Whitening | TriangularWhitening):
             layer.fit(h.numpy())
-        elif not scales:
-            continue
         elif isinstance(layer, AdditiveCoupling):
+            if not scales:
+                return
             h = h[:: -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)]  # every n-th, because a user's own file may be sorted
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
             _check_scale(-layer.log_scale, len(h))
         h = layer.forward(h)
-    if scales and isinstance(prior.scale, tfp.util.DeferredTensor):
+    if isinstance(prior.scale, tfp.util.DeferredTensor):
         prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
         bounded = tf.math.log(prior.scale)
         _check_scale(bounded, len(h))

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf import checkpoints
+from nice_tf import checkpoints, devices
 from nice_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,14 +37,14 @@ def test_smoke_run_says_what_a_newcomer_needs(run_command, tmp_path):
         "digits: 1247 train, 250 validation, 300 test examples of shape [8, 8, 1], 17 levels",
         "parameters",
         "CPU",
-        "float32",
+        f"precision  {devices.choose_precision('auto')}",
         f"{tmp_path}/run",
     ):
         assert expected in first
     assert re.search(
         r"log_prob: \d+\.\d+ - bits_per_dim: \d\.\d+ - val_log_prob: \d+\.\d+ - val_bits_per_dim: \d", last
     )
-    assert re.search(r"log-likelihood +\d+\.\d\d \+- \d\.\d\d nats", last) and "logarithm positive" in last
+    assert re.search(r"log-likelihood +\d+\.\d\d \+- \d\.\d\d +nats", last) and "logarithm positive" in last
     for name in ("evaluation.json", "metrics.csv", "samples.png", "samples_denoised.png"):
         assert name in last and (tmp_path / "run" / name).exists()
 

@@ -1,12 +1,16 @@
+import csv
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
+from bijector_laws import fresh
 
 import nice_tf
 from nice_tf import bijectors, conditioners, flow, models, preprocessing, priors
+from nice_tf import data as data_lib
 from nice_tf.config import define_flags, from_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -73,6 +77,27 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
         assert paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
     assert flag_file_config("configs/mnist_gaussian.flags").prior == "gaussian"
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
+
+
+@pytest.mark.parametrize("name", [name for name in FLAG_FILES if name.count("/") == 2])
+def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
+    """Each experiment's own settings on the digits, with m narrowed: whitening, range and schedule as they stand."""
+    monkeypatch.chdir(ROOT)
+    config = flag_file_config(name)
+    nested = isinstance(config.hidden_units[0], tuple)
+    narrow = tuple((8,) * len(widths) for widths in config.hidden_units) if nested else (8,) * len(config.hidden_units)
+    config = dataclasses.replace(
+        config, dataset="digits", hidden_units=narrow, num_validation=250, batch_size=100, epochs=2, num_draws=2,
+        precision="float32", sample_every_epochs=0,
+    )  # fmt: skip
+    result = nice_tf.train_and_evaluate(config, tmp_path)
+    history = [float(row["log_prob"]) for row in csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines())]
+    assert history[1] > history[0], "it learns"
+    flow, test = nice_tf.load_flow(tmp_path), data_lib.load(config).test
+    own = flow.log_prob(nice_tf.dequantize(test, 17, tf.constant([4, 2]))).numpy()
+    np.testing.assert_allclose(own.mean(), result["log_prob"], rtol=0.02)
+    x = nice_tf.dequantize(test[:5], 17, tf.constant([4, 2]))
+    np.testing.assert_allclose(flow.bijector.forward(fresh(flow.bijector.inverse(x))), x, atol=1e-3)
 
 
 def test_choices_are_those_of_the_parts():

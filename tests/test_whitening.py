@@ -156,3 +156,21 @@ def test_symmetric_range_is_2x_minus_1_where_nothing_is_initialised():
     np.testing.assert_allclose(
         nice_tf.encoder(flow).forward_log_det_jacobian(fresh(x), 1), np.full(3, 4 * np.log(2)), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("whitening", ["standardize", "zca", "triangular"])
+@pytest.mark.parametrize("input_range", ["unit", "symmetric"])
+def test_whitening_is_fitted_where_the_scales_are_left(whitening, input_range):
+    """As the paper's settings have it: images, whitened from the data, with scales that start at 1."""
+    x = correlated(3000, 4).astype(np.float32).reshape(-1, 2, 2, 1) / 10
+    flow = nice_tf.build_flow([2, 2, 1], hidden_units=(4,), whitening=whitening, input_range=input_range)
+    nice_tf.initialize_from_data(flow, x, scales=False)
+    np.testing.assert_array_equal(nice_tf.inverse_scales(flow), np.ones(4))
+    z = nice_tf.encoder(flow).forward(x).numpy()
+    np.testing.assert_allclose(z.mean(axis=0), np.zeros(4), atol=1e-4)
+    moments = np.cov(z.T, bias=True)
+    np.testing.assert_allclose(
+        np.diag(moments) if whitening == "standardize" else moments,
+        np.ones(4) if whitening == "standardize" else np.eye(4),
+        atol=1e-3,
+    )
