@@ -1,4 +1,4 @@
-"""What happens around the steps of `fit`: the guard against NaN, the record of each epoch, sample pictures."""
+"""What happens around the steps of `fit`: the guard against NaN, progress and its record, sample pictures."""
 
 import time
 
@@ -17,7 +17,7 @@ from nice_tf.workdir import Workdir
 
 
 def _learning_rate(model):
-    return float(model.optimizer.learning_rate)
+    return float(model.optimizer.learning_rate.numpy())  # `float` knows no variable of several replicas
 
 
 class NaNGuard(tf_keras.callbacks.Callback):
@@ -41,20 +41,37 @@ class NaNGuard(tf_keras.callbacks.Callback):
         path = newest(self._run.last)
         good = f"The last good checkpoint is {path}" if path else "There is no checkpoint yet, it is the first epoch"
         raise UserError(
-            f"the {what} became {value} at step {int(self.model.optimizer.iterations)}, learning rate "
+            f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, learning rate "
             f"{_learning_rate(self.model):.3g}. {good}. "
             "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm, in another workdir"
         )
 
 
-class Recorder(tf_keras.callbacks.Callback):
-    """At the end of each epoch: best and last checkpoint, a row of metrics.csv, early stopping."""
+class Progress(tf_keras.callbacks.Callback):
+    """At the end of each epoch: how far the run is, which epoch is the best, and whether it is to stop."""
 
-    def __init__(self, run: Workdir, state: RunState, config: Config):
+    def __init__(self, state: RunState, config: Config):
+        super().__init__()
+        self._state = state
+        self._config = config
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the state (Keras counts from 0, all that we write from 1)."""
+        self._state.epoch.assign(epoch + 1)
+        if logs["val_log_prob"] > float(self._state.best_log_prob):
+            self._state.best_log_prob.assign(logs["val_log_prob"])
+            self._state.best_epoch.assign(epoch + 1)
+        if self._state.is_finished(self._config):
+            self.model.stop_training = True
+
+
+class Recorder(tf_keras.callbacks.Callback):
+    """At the end of each epoch, after `Progress`: best and last checkpoint, a row of metrics.csv."""
+
+    def __init__(self, run: Workdir, state: RunState):
         super().__init__()
         self._run = run
         self._state = state
-        self._config = config
         self._rows = run.read_metrics(up_to_epoch=int(state.epoch))
         self._started = 0.0
 
@@ -63,16 +80,13 @@ class Recorder(tf_keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Records the epoch (Keras counts from 0, all that we write from 1)."""
-        self._state.epoch.assign(epoch + 1)
-        if logs["val_log_prob"] > float(self._state.best_log_prob):
-            self._state.best_log_prob.assign(logs["val_log_prob"])
-            self._state.best_epoch.assign(epoch + 1)
-            save_best(self._run, self.model, epoch + 1)
+        """Records the epoch."""
+        if int(self._state.best_epoch) == epoch + 1:
+            save_best(self._run, self.model, self._state)
         self._rows.append(
             {
                 "epoch": epoch + 1,
-                "step": int(self.model.optimizer.iterations),
+                "step": int(self.model.optimizer.iterations.numpy()),
                 **{name: float(value) for name, value in logs.items()},
                 "learning_rate": _learning_rate(self.model),
                 "seconds": round(time.perf_counter() - self._started, 3),
@@ -81,8 +95,6 @@ class Recorder(tf_keras.callbacks.Callback):
         self._run.write_metrics(self._rows)
         # Last of all: whatever is cut off before this line is done again.
         save_last(self._run, self.model, self._state)
-        if self._state.is_finished(self._config):
-            self.model.stop_training = True
 
 
 class SamplePictures(tf_keras.callbacks.Callback):

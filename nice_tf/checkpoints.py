@@ -34,10 +34,10 @@ def save_last(run: Workdir, model, state: RunState) -> None:
     _save(_last(model, state), run.last, int(state.epoch), keep=2)
 
 
-def save_best(run: Workdir, model, epoch: int) -> None:
-    """Saves the weights that are reported."""
-    saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=tf.Variable(epoch, dtype=tf.int64, trainable=False))
-    _save(saved, run.best, epoch, keep=1)
+def save_best(run: Workdir, model, state: RunState) -> None:
+    """Saves the weights that are reported, of the epoch that is the best."""
+    saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
+    _save(saved, run.best, int(state.best_epoch), keep=1)
 
 
 def restore_last(run: Workdir, model, state: RunState) -> None:

@@ -1,6 +1,7 @@
 """All settings of a run: one frozen dataclass, from which the command-line flags are made."""
 
 import dataclasses
+import json
 from typing import Any
 
 from absl import flags
@@ -151,6 +152,20 @@ class Config:
         "compile the training step with XLA; auto: on GPUs",
         choices=("auto", "true", "false"),
     )
+    steps_per_execution: int = _setting(
+        0,
+        "training",
+        "training steps in one call from Python; 0: an epoch's on GPUs, else 1",
+        changes_result=False,
+    )
+    strategy: str = _setting(
+        "auto",
+        "training",
+        "who shares each batch: one device for none, all GPUs of this machine for mirrored, the machines in the "
+        "environment variable TF_CONFIG for multi_worker; auto: what there is",
+        choices=("auto", "none", "mirrored", "multi_worker"),
+        changes_result=False,
+    )
 
     num_draws: int = _setting(
         10, "results", "noise draws averaged in the test log-likelihood of each example", changes_result=False
@@ -184,6 +199,7 @@ class Config:
             "gradient_clip_norm": 0,
             "early_stopping_epochs": 0,
             "sample_every_epochs": 0,
+            "steps_per_execution": 0,
             "split_seed": 0,
             "seed": 0,
         }
@@ -231,6 +247,11 @@ class Config:
         if unknown:
             raise UserError(f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?")
         return cls(**values)
+
+    def result_text(self) -> str:
+        """The settings that change a result, as JSON."""
+        kept = {field.name for field in dataclasses.fields(self) if field.metadata["changes_result"]}
+        return json.dumps({name: value for name, value in self.as_dict().items() if name in kept})
 
     def differences(self, other: "Config") -> list[str]:
         """Lines `name: mine, not theirs` for the settings that change a result and differ."""

@@ -290,9 +290,19 @@ def training_batches(train: np.ndarray, batch_size: int, *, seed: int, first_ste
         return tf.ensure_shape(tf.gather(examples, rows), [batch_size, *train.shape[1:]])
 
     steps = tf.data.Dataset.range(first_step, last_step)
-    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    batches = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _sharded_by_rows(batches).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(values: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """All examples in order, as pairs (number of the batch, batch); the last batch may be smaller."""
-    return tf.data.Dataset.from_tensor_slices(values).batch(batch_size).enumerate().prefetch(tf.data.AUTOTUNE)
+    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may be smaller."""
+    batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size).enumerate()
+    numbered = batches.map(lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch))
+    return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
+
+
+def _sharded_by_rows(batches):
+    """Where several workers share a batch, each takes its rows of it."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options)

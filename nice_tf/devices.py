@@ -1,9 +1,12 @@
-"""What the hardware at hand does best, for the settings left to `auto`."""
+"""What the hardware at hand does best, for the settings left to `auto`, and how several devices share a run."""
 
+import json
 import os
 import pathlib
 
 import tensorflow as tf
+
+from nice_tf.errors import UserError
 
 
 def choose_precision(requested: str) -> str:
@@ -25,16 +28,109 @@ def _cpu_features():
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
 
 
-def choose_jit_compile(requested: str) -> bool:
-    """Whether XLA compiles the training step: as requested, or for `auto` on GPUs only, where it saves launches."""
-    return bool(tf.config.list_physical_devices("GPU")) if requested == "auto" else requested == "true"
+def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None = None) -> bool:
+    """Whether XLA compiles the training step: as requested, or for `auto` on a lone GPU, where it saves launches.
+
+    Raises:
+      UserError: asked for with several replicas, whose gradients meet outside XLA.
+    """
+    is_alone = strategy is None or strategy.num_replicas_in_sync == 1
+    if requested == "auto":
+        return is_alone and bool(tf.config.list_physical_devices("GPU"))
+    if requested == "true" and not is_alone:
+        raise UserError(f"jit_compile needs a single replica, got {strategy.num_replicas_in_sync}")
+    return requested == "true"
 
 
-def describe() -> str:
+def choose_steps_per_execution(requested: int, steps_per_epoch: int) -> int:
+    """Training steps in one call of a compiled function: as requested, or for 0 all of an epoch on a GPU, else one."""
+    if requested == 0:
+        return steps_per_epoch if tf.config.list_physical_devices("GPU") else 1
+    return min(requested, steps_per_epoch)
+
+
+def make_strategy(requested: str) -> tf.distribute.Strategy:
+    """How devices share a run; must come before TensorFlow starts, because a worker joins the others then.
+
+    Args:
+      requested: `"none"` for one device, `"mirrored"` for all GPUs of this machine, `"multi_worker"` for the machines
+        that the environment variable TF_CONFIG lists, `"auto"` for what fits.
+
+    Raises:
+      UserError: `"multi_worker"` without a TF_CONFIG that lists the workers and says which one this is.
+    """
+    workers, index = _read_tf_config()
+    if requested == "auto":
+        num_gpus = len(tf.config.list_physical_devices("GPU"))
+        requested = "multi_worker" if len(workers) > 1 else "mirrored" if num_gpus > 1 else "none"
+    if requested == "none":
+        return tf.distribute.get_strategy()
+    if requested == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if not workers:
+        raise UserError(
+            "strategy multi_worker needs the environment variable TF_CONFIG, e.g. "
+            '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
+        )
+    if not 0 <= index < len(workers):
+        raise UserError(f"TF_CONFIG has task index {index}, but lists {len(workers)} workers, counted from 0")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _read_tf_config():
+    """Addresses of the workers, and which of them this process is."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text.strip():
+        return [], 0
+    try:
+        content = json.loads(text)
+        others = set(content.get("cluster", {})) - {"worker"}
+        workers, task = list(content.get("cluster", {}).get("worker", [])), content.get("task", {})
+        index, kind = int(task.get("index", 0)), task.get("type", "worker")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"TF_CONFIG is not a cluster specification in JSON ({error}), got {text!r}") from error
+    if others or kind != "worker":
+        raise UserError(f"TF_CONFIG may list jobs of type worker only, of which the first is the chief, got {text!r}")
+    return workers, index
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
+
+
+def check_agreement(strategy: tf.distribute.Strategy, what: dict[str, int]) -> None:
+    """Refuses to train where the workers do not start from the same state.
+
+    Args:
+      strategy: of `make_strategy`.
+      what: integers below 2^32 by name; each must be the same for all workers.
+
+    Raises:
+      UserError: on every worker, naming what differs.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    own = tf.constant(list(what.values()), tf.float64)
+    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.identity(own)), axis=None)
+    spread = strategy.run(lambda: tf.cast(own != mean, tf.float64))
+    differing = strategy.reduce(tf.distribute.ReduceOp.SUM, spread, axis=None).numpy()
+    names = [name for name, number in zip(what, differing, strict=True) if number]
+    if names:
+        raise UserError(
+            f"the workers differ in {', '.join(names)}: all need the same command, the same data, and the same "
+            "workdir in a folder that they share"
+        )
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices that will be used, in words."""
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    return ", ".join(names) or f"CPU, {os.cpu_count()} cores"
+    text = ", ".join(names) or f"CPU, {os.cpu_count()} cores"
+    number = strategy.num_replicas_in_sync
+    return text if number == 1 else f"{text}; {number} replicas share each batch"
 
 
 def let_memory_grow() -> None:

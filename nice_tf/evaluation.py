@@ -34,13 +34,13 @@ def log_probs(
     """
 
     @tf.function(reduce_retracing=True)
-    def batch_log_prob(batch, draw, number):
-        seed = stateless_seed(config.seed, f"{split}_noise", draw, number)
+    def batch_log_prob(batch, draw, numbers):
+        seed = stateless_seed(config.seed, f"{split}_noise", draw, numbers[0])
         return flow.log_prob(to_density_units(batch, levels, config.dequantization, seed, dtype=flow.dtype))
 
     batches = evaluation_batches(values, config.batch_size)
     draws = [
-        np.concatenate([batch_log_prob(batch, tf.constant(draw), number).numpy() for number, batch in batches])
+        np.concatenate([batch_log_prob(batch, tf.constant(draw), numbers).numpy() for numbers, batch in batches])
         for draw in range(config.num_draws if _is_noisy(levels, config) else 1)
     ]
     return np.asarray(draws, np.float64)

@@ -7,7 +7,7 @@ import tf_keras
 
 from nice_tf.config import Config
 from nice_tf.data import Data
-from nice_tf.devices import choose_jit_compile, choose_precision
+from nice_tf.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
 from nice_tf.flow import build_flow, initialize_from_data
 from nice_tf.metrics import bits_per_dim
 from nice_tf.optimizers import make_optimizer
@@ -76,21 +76,31 @@ class FlowModel(tf_keras.Model):
 
     def train_step(self, values):
         """One step of the optimizer on a batch of data values."""
-        x = self.density_units(values, "train_noise", self.optimizer.iterations)
+        replicas = tf.distribute.get_replica_context()
+        x = self.density_units(values, "train_noise", self.optimizer.iterations, replicas.replica_id_in_sync_group)
         variables = self.flow.trainable_variables
         with tf.GradientTape() as tape:
             log_prob = self.flow.log_prob(x)
-            loss = -tf.reduce_mean(log_prob)
+            # The optimizer adds up the gradients of all replicas, which have equal parts of the batch.
+            loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         if self._ema_decay:
-            for average, variable in zip(self.evaluation_flow.trainable_variables, variables, strict=True):
-                average.assign_sub((1 - self._ema_decay) * (average - variable))
+            replicas.merge_call(self._update_averages)
         return self._updated_means(log_prob)
+
+    def _update_averages(self, strategy):
+        def update(average, variable):
+            average.assign_sub((1 - self._ema_decay) * (average - variable))
+
+        for pair in zip(self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True):
+            strategy.extended.update(pair[0], update, args=pair[1:], group=False)
 
     def test_step(self, numbered_values):
         """Adds one batch of validation, with noise of its own at each visit."""
-        number, values = numbered_values
-        x = self.density_units(values, "validation_noise", self.optimizer.iterations, number)
+        numbers, values = numbered_values
+        number = tf.reduce_max(numbers)  # of the batch; a replica's part of the last one may be empty
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        x = self.density_units(values, "validation_noise", self.optimizer.iterations, number, replica)
         return self._updated_means(self.evaluation_flow.log_prob(x))
 
     def evaluate(self, *args, **kwargs):
@@ -151,6 +161,8 @@ def make_model(config: Config, data: Data) -> FlowModel:
         model.initialize_from_data(data.train, scales=config.data_init)
     steps_per_epoch = len(data.train) // config.batch_size
     model.compile(
-        make_optimizer(config, model.flow, steps_per_epoch), jit_compile=choose_jit_compile(config.jit_compile)
+        make_optimizer(config, model.flow, steps_per_epoch),
+        jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),
+        steps_per_execution=choose_steps_per_execution(config.steps_per_execution, steps_per_epoch),
     )
     return model

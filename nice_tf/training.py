@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import tf_keras
 from nice_tf import data as data_lib
 from nice_tf import devices, evaluation, plots
 from nice_tf.analysis import denoise
-from nice_tf.callbacks import NaNGuard, Recorder, SamplePictures
+from nice_tf.callbacks import NaNGuard, Progress, Recorder, SamplePictures
 from nice_tf.checkpoints import RunState, restore_best, restore_last
 from nice_tf.config import Config
+from nice_tf.errors import UserError
 from nice_tf.flow import sample
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
 from nice_tf.preprocessing import to_data_units
@@ -29,39 +31,62 @@ def default_workdir(config: Config) -> str:
     return os.path.join("runs", os.path.splitext(os.path.basename(config.dataset))[0])
 
 
-def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
+def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, Any] | None:
     """Trains, or continues, the run in `workdir`, then evaluates it on test and draws samples.
+
+    Where several workers share the run, all call this; only the chief, the first, writes and evaluates.
 
     Args:
       config: the settings.
       workdir: folder of the run; see `Workdir` for what it then holds.
 
     Returns:
-      The content of `evaluation.json`.
+      The content of `evaluation.json`; `None` on workers other than the chief.
 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
+    devices.let_memory_grow()
+    strategy = devices.make_strategy(config.strategy)
     if config.deterministic:
         tf_keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-    devices.let_memory_grow()
+    is_chief = devices.is_chief(strategy)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"batch_size {config.batch_size} cannot be shared equally by {strategy.num_replicas_in_sync} replicas"
+        )
     data = data_lib.load(config)
     run = Workdir(workdir)
-    model = make_model(config, data)
-    run.claim(config, data.description())
+    with strategy.scope():
+        model = make_model(config, data)
+    description = data.description()
+    if is_chief:
+        run.claim(config, description)
     state = RunState()
     restore_last(run, model, state)
-    _announce(config, data, model, run, state)
+    agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}
+    devices.check_agreement(strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)})
+    if is_chief:
+        _announce(config, data, model, run, state, strategy)
     if not state.is_finished(config):
-        fit(model, config, data, run, state)
-    return finish(config, data, run)
+        fit(model, config, data, run, state, is_chief=is_chief)
+    return finish(config, data, run) if is_chief else None
 
 
-def fit(model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, state: RunState) -> None:
-    """Trains from the state's epoch on, leaving checkpoints, metrics, TensorBoard logs and sample pictures."""
+def fit(
+    model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, state: RunState, *, is_chief: bool = True
+) -> None:
+    """Trains from the state's epoch on, the chief leaving checkpoints, metrics, TensorBoard logs and pictures."""
     steps_per_epoch = len(data.train) // config.batch_size
     epochs_done = int(state.epoch)
+    callbacks = [NaNGuard(run), Progress(state, config)]
+    if is_chief:
+        callbacks += [
+            tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
+            SamplePictures(run, data.levels, config),
+            Recorder(run, state),  # last: an epoch that it has saved has left everything else, too
+        ]
     model.fit(
         data_lib.training_batches(
             data.train,
@@ -74,13 +99,10 @@ def fit(model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, sta
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=data_lib.evaluation_batches(data.validation, config.batch_size),
-        verbose=1 if sys.stdout.isatty() else 2,  # a moving bar on a terminal, one line an epoch in a file
-        callbacks=[
-            NaNGuard(run),
-            tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
-            SamplePictures(run, data.levels, config),
-            Recorder(run, state, config),  # last: an epoch that it has saved has left everything else, too
-        ],
+        validation_steps=-(-len(data.validation) // config.batch_size),
+        # A moving bar on a terminal, one line an epoch in a file.
+        verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
+        callbacks=callbacks,
     )
 
 
@@ -137,14 +159,14 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     return restore_best(run, make_flow(config, data["event_shape"]))[0]
 
 
-def _announce(config, data, model, run, state):
+def _announce(config, data, model, run, state, strategy):
     parameters = sum(int(np.prod(variable.shape)) for variable in model.flow.trainable_variables)
     scale = f"{data.levels} levels" if data.levels else "continuous values"
     print(
         f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test "
         f"examples of shape {data.event_shape}, {scale}\n"
         f"model      {config.num_couplings} additive couplings, {config.prior} prior, {parameters:,} parameters\n"
-        f"device     {devices.describe()}\n"
+        f"device     {devices.describe(strategy)}\n"
         f"precision  {devices.choose_precision(config.precision)}\n"
         f"workdir    {run.path}" + (f", continued after epoch {int(state.epoch)}" if int(state.epoch) else "")
     )

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -35,7 +36,7 @@ def test_auto_on_gpus(gpu, capability, expected):
     gpu.append(capability)
     assert devices.choose_precision("auto") == expected
     assert devices.choose_jit_compile("auto") and not devices.choose_jit_compile("false")
-    assert devices.describe() == "Some GPU"
+    assert devices.describe(tf.distribute.get_strategy()) == "Some GPU"
 
 
 def test_memory_grows_unless_the_program_has_decided(gpu, monkeypatch):
@@ -51,3 +52,62 @@ def test_memory_grows_unless_the_program_has_decided(gpu, monkeypatch):
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
     devices.let_memory_grow()
+
+
+def test_steps_per_execution(gpu):
+    gpu.append((9, 0))
+    assert devices.choose_steps_per_execution(0, 250) == 250
+    assert devices.choose_steps_per_execution(1000, 250) == 250
+
+
+def test_steps_per_execution_changes_no_step(tmp_path):
+    config = {"hidden_units": (8,), "num_couplings": 3, "precision": "float32", "epochs": 2, "num_draws": 1}
+    results = [
+        nice_tf.train_and_evaluate(nice_tf.Config(**config, steps_per_execution=number), tmp_path / str(number))
+        for number in (1, 4)
+    ]
+    assert devices.choose_steps_per_execution(0, 250) == 1
+    np.testing.assert_allclose(results[0]["log_prob"], results[1]["log_prob"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tf_config", "message"),
+    [
+        ("", "multi_worker needs the environment variable TF_CONFIG"),
+        ("{", "not a cluster specification in JSON .*, got '{'"),
+        ("[1]", "not a cluster specification in JSON"),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+            "index 2, but lists 2 workers",
+        ),
+        (
+            '{"cluster": {"chief": ["c:1"], "worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+            "type worker only",
+        ),
+    ],
+)
+def test_tf_config_that_names_no_workers(tf_config, message, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(nice_tf.UserError, match=message):
+        devices.make_strategy("multi_worker")
+
+
+def test_one_device_where_there_is_nothing_to_share(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for requested in ("auto", "none"):
+        strategy = devices.make_strategy(requested)
+        assert strategy.num_replicas_in_sync == 1 and devices.is_chief(strategy)
+
+
+def test_several_replicas(monkeypatch, tmp_path):
+    class Three:
+        num_replicas_in_sync = 3
+        cluster_resolver = None
+
+    assert not devices.choose_jit_compile("auto", Three())
+    with pytest.raises(nice_tf.UserError, match="jit_compile needs a single replica, got 3"):
+        devices.choose_jit_compile("true", Three())
+    assert devices.describe(Three()).endswith("3 replicas share each batch")
+    monkeypatch.setattr(devices, "make_strategy", lambda requested: Three())
+    with pytest.raises(nice_tf.UserError, match="batch_size 200 cannot be shared equally by 3 replicas"):
+        nice_tf.train_and_evaluate(nice_tf.Config(), tmp_path)
