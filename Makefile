@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo noise-experiment test lint clean
+.PHONY: demo noise-experiment bench test lint clean
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -17,6 +17,11 @@ demo: .venv/installed  ## train on the bundled digits, evaluate, write samples, 
 
 noise-experiment: .venv/installed  ## the digits with and without dequantization noise, side by side
 	$(BIN)/python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdir=runs/noise --epochs=100
+
+bench: .venv/installed  ## training and sampling beside other libraries; minutes, on a machine that does nothing else
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/sampling.py
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal

@@ -119,11 +119,7 @@ def _load(workdir, inpaint_steps, inpaint_noise, compile_single):
     flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
     if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
         raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
-    evaluation = run.read_evaluation()
-    if evaluation is None:
-        raise UserError(
-            f"workdir {run.path} is not finished, it has no evaluation: run the training command again to its end"
-        )
+    evaluation = run.finished_evaluation()
     try:
         validation_log_probs = np.load(run.calibration, allow_pickle=False)
     except (ValueError, EOFError) as error:

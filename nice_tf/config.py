@@ -67,7 +67,8 @@ class Config:
     input_range: str = _setting(
         "unit",
         "model",
-        "where the first layer puts x (its log-det is counted): on [0, 1] for unit, on [-1, 1] for symmetric",
+        "scale on which the first layers put x (its log-det is counted): that of [0, 1] for unit, of [-1, 1] for "
+        "symmetric",
         choices=("unit", "symmetric"),
     )
     whitening: str = _setting(
@@ -218,6 +219,10 @@ class Config:
             raise UserError(
                 f"hidden_units has {len(self.hidden_units)} lists for {self.num_couplings} couplings: give one for "
                 "each, or a single one for all"
+            )
+        if self.whitening_epsilon and self.whitening != "zca":
+            raise UserError(
+                f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
             )
         if self.schedule == "exponential" and self.warmup_steps:
             raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")

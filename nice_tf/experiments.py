@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nice_tf import analysis, evaluation, figures, plots
+from nice_tf import data as data_lib
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
@@ -36,14 +37,15 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
     Raises:
       UserError: as `train_and_evaluate`; or data that are not integers.
     """
+    data = data_lib.load(config)
+    if data.levels is None:
+        raise UserError(f"{data.name} is continuous: there is no noise to leave out")
     folder = pathlib.Path(workdir)
     rows, grids = [], []
     for noise in ("uniform", "none"):
         settings = dataclasses.replace(config, dequantization=noise)
         train_and_evaluate(settings, folder / noise)
         run = figures.load_finished_run(folder / noise)
-        if run.data.levels is None:
-            raise UserError(f"{run.data.name} is continuous: there is no noise to leave out")
         row = {"trained_with": noise}
         for scored in ("uniform", "none"):
             as_scored = dataclasses.replace(settings, dequantization=scored)

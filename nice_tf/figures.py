@@ -13,7 +13,6 @@ from nice_tf import analysis, plots
 from nice_tf import data as data_lib
 from nice_tf.checkpoints import restore_best
 from nice_tf.config import Config
-from nice_tf.errors import UserError
 from nice_tf.flow import sample
 from nice_tf.inpainting import MASKS, inpaint, make_mask
 from nice_tf.models import make_flow
@@ -64,23 +63,16 @@ def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_
       manual_dir: in place of the run's own, if given.
 
     Raises:
-      UserError: no finished run there, or data of another shape than the model's.
+      UserError: no finished run there, or data other than those it was trained on.
     """
     run = Workdir(workdir)
     config, trained_on = run.read_config()
-    if run.read_evaluation() is None:
-        raise UserError(
-            f"workdir {run.path} is not finished, it has no evaluation: run the training command again to its end"
-        )
+    run.finished_evaluation()
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
     )
     data = data_lib.load(config)
-    if data.event_shape != trained_on["event_shape"]:
-        raise UserError(
-            f"{data.name} has examples of shape {data.event_shape}, the model of {run.path} was trained on "
-            f"{trained_on['event_shape']}"
-        )
+    run.check_same_data(data.description(), trained_on)
     flow, epoch = restore_best(run, make_flow(config, data.event_shape))
     return FinishedRun(config, flow, epoch, data)
 
@@ -104,7 +96,8 @@ def reconstruction(run: FinishedRun) -> np.ndarray:
 
 def interpolation(run: FinishedRun) -> np.ndarray:
     """Between pairs of validation examples: on a line in latent space, and below it on an arc."""
-    ends = run.density_units(run.data.validation[:10])
+    number = min(10, len(run.data.validation) // 2 * 2)
+    ends = run.density_units(run.data.validation[:number])
     rows = [
         analysis.interpolate(run.flow, first, last, _COLUMNS, kind=kind)
         for first, last in zip(ends[::2], ends[1::2], strict=True)
@@ -157,13 +150,14 @@ def inpainting(
     Args:
       run: the run.
       masks: name to mask, True where observed; the paper's ten when not given.
-      num_images: how many examples.
+      num_images: how many examples; all of validation where it has fewer.
       num_steps: as for `inpaint`.
       noise: as for `inpaint`.
 
     Returns:
       The picture, `[H, W, 3]`.
     """
+    num_images = min(num_images, len(run.data.validation))
     masks = masks or {name: make_mask(name, run.data.event_shape, seed=run.config.seed) for name in MASKS}
     x = tf.tile(run.density_units(run.data.validation[:num_images]), [len(masks)] + [1] * len(run.data.event_shape))
     observed = np.repeat(np.stack(list(masks.values())), num_images, axis=0)
@@ -204,7 +198,6 @@ def available(run: FinishedRun) -> list[str]:
 
 def write(run: FinishedRun, name: str, directory: pathlib.Path) -> pathlib.Path:
     """Draws one of `FIGURES` into `directory` as PNG, and returns its path."""
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.png"
     drawn = FIGURES[name][0](run)
     write_atomically(path, drawn.png() if isinstance(drawn, plots.Chart) else plots.png(drawn))

@@ -65,7 +65,7 @@ def build_flow(
       input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
       whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
         `TriangularWhitening`, `"none"` for none; the identity until `initialize_from_data`.
-      whitening_epsilon: of `"zca"`, floor of the eigenvalues.
+      whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
       init_range: as for `MLP`.
       zero_last_layer: start every m at 0.
@@ -116,7 +116,8 @@ def build_flow(
     if whitening == "standardize":
         layers.append(Standardize(event_size, dtype=dtype))
     elif whitening == "zca":
-        layers.append(Whitening(event_size, epsilon=whitening_epsilon, dtype=dtype))
+        # The floor is in units of x, which `is_symmetric` has doubled.
+        layers.append(Whitening(event_size, epsilon=whitening_epsilon * (4 if is_symmetric else 1), dtype=dtype))
     elif whitening == "triangular":
         layers.append(TriangularWhitening(event_size, dtype=dtype))
     order = np.arange(event_size)

@@ -11,7 +11,7 @@ from nice_tf.preprocessing import Center
 
 tfd = tfp.distributions
 
-# Each names what is hidden, in the order of the figure of Dinh et al. 2014, section 5.2.
+# Each names what is hidden in the figure of Dinh et al. 2014, section 5.2.
 MASKS = (
     "top", "bottom", "even", "odd", "left", "right", "middle_rows", "middle_columns", "random_75", "random_90",
 )  # fmt: skip
@@ -60,14 +60,17 @@ def check_mask(mask: np.ndarray, event_shape: list[int]) -> np.ndarray:
     """A user's mask, `[*event_shape]` or `[height, width]` for all channels, as bool of shape `event_shape`.
 
     Raises:
-      UserError: another shape, or values other than 1 (observed) and 0 (hidden).
+      UserError: another shape, values other than 1 (observed) and 0 (hidden), or nothing hidden.
     """
     mask = np.asarray(mask)
     fits = list(mask.shape) == list(event_shape)
     if not fits and not (mask.ndim == 2 and list(mask.shape) == list(event_shape[:2])):
         raise UserError(f"the mask has shape {list(mask.shape)}, the model's examples have {list(event_shape)}")
     if not np.all((mask == 0) | (mask == 1)):
-        raise UserError("the mask must be 1 (observed) or 0 (to be filled) everywhere")
+        wrong = mask[(mask != 0) & (mask != 1)]
+        raise UserError(f"the mask must be 1 (observed) or 0 (to be filled) everywhere, got {wrong.flat[0]}")
+    if np.all(mask == 1):
+        raise UserError("the mask hides nothing: it is 1 (observed) everywhere")
     mask = mask.astype(bool)
     return mask if fits else np.broadcast_to(mask[..., np.newaxis], event_shape).copy()
 
@@ -91,7 +94,8 @@ def inpaint(
 
     Args:
       flow: as `build_flow` made it.
-      x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the mean of the data.
+      x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the `Center`
+        of the flow: the mean of the data where `initialize_from_data` or a whitening set it, else 0.
       observed: bool, of the shape of x; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.

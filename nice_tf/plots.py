@@ -32,7 +32,7 @@ def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = 
     Returns:
       `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between pictures.
     """
-    images = np.asarray(images, np.float64)
+    images = np.nan_to_num(np.asarray(images, np.float64), nan=0.0)  # a flow that nearly diverged may draw NaN
     images = images[..., np.newaxis] if images.ndim == 3 else images
     low, high = (images.min(), images.max()) if levels is None else (0, levels - 1)
     grey = np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)

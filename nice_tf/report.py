@@ -1,7 +1,6 @@
 """One page about a finished run, with everything inside the file: it needs no network and no other file."""
 
 import base64
-import csv
 import html
 import os
 import pathlib
@@ -11,6 +10,7 @@ from importlib import metadata
 
 from nice_tf import figures, plots
 from nice_tf.config import Config
+from nice_tf.errors import UserError
 from nice_tf.evaluation import ledger
 from nice_tf.workdir import Workdir, write_atomically
 
@@ -36,7 +36,8 @@ pre { overflow-x: auto; background: var(--box); padding: .75rem; border-radius: 
 """
 
 _CAPTIONS = {
-    "spectrum": "How much the data vary along each latent coordinate, largest first.",
+    "spectrum": "How much the data vary along each latent coordinate, largest first; of whitened data where the flow "
+    "whitens.",
     "reconstruction": "Validation examples; the same from their codes in the effective dimension alone, the other "
     "coordinates set to 0; and from a tenth of all coordinates.",
     "interpolation": "Between two validation examples, in latent space: on a line, and below it on an arc.",
@@ -47,6 +48,7 @@ _CAPTIONS = {
     "log-density fills in. A row for each mask: top, bottom, even, odd, left, right, middle rows, middle columns, "
     "random 75 % and 90 %.",
 }
+_TITLES = {"sphere": "Latent sphere", "sphere_3": "Latent torus", "inpainting": "In-painting"}
 _SAMPLES = {
     "samples.png": "Samples, as they are.",
     "samples_denoised.png": "The same, twenty steps of L-BFGS uphill in density.",
@@ -65,10 +67,10 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
       The path.
 
     Raises:
-      UserError: the page cannot be written.
+      UserError: the page cannot be written, or the run lacks its metrics.
     """
     workdir, path = Workdir(workdir), pathlib.Path(path)
-    result = workdir.read_evaluation()
+    result = workdir.finished_evaluation()
     sections = [
         _header(run, result),
         _section("Likelihood", _ledger(result)),
@@ -87,11 +89,9 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
             part = _chart(drawn, _CAPTIONS[name])
         else:
             part = _picture(plots.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0])
-        sections.append(_section(name.replace("_", " ").capitalize(), _figures([part])))
+        sections.append(_section(_TITLES.get(name, name.capitalize()), _figures([part])))
     sections += [
-        _section(
-            "Settings", _table(("setting", "value"), [[name, value] for name, value in run.config.as_dict().items()])
-        ),
+        _section("Settings", _table(("setting", "value"), _settings(run.config, workdir.read_chosen()))),
         _section("This page was made with", _table(("", ""), environment())),
         _section("Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, workdir)))}</pre>"),
     ]
@@ -110,7 +110,6 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
 </body>
 </html>
 """
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode())
     return path
 
@@ -137,7 +136,7 @@ def _header(run, result):
     text = (
         f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test examples of shape "
         f"{data.event_shape}; {run.config.num_couplings} additive couplings, {run.config.prior} prior. Weights of "
-        f"epoch {run.epoch}, the best on validation. Every example shown below is a validation example."
+        f"epoch {run.epoch}, the best on validation. The examples shown below are of validation, never of test."
     )
     headline = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f} nats on {result['split']}"
     return f'<h1>NICE on {html.escape(data.name)}</h1>\n<p class="headline">{headline}</p>\n<p>{html.escape(text)}</p>'
@@ -157,8 +156,9 @@ def _ledger(result):
 
 
 def _learning_curves(workdir, run):
-    with workdir.metrics.open() as file:
-        rows = list(csv.DictReader(file))
+    rows = workdir.read_metrics(up_to_epoch=run.config.epochs)
+    if not rows:
+        raise UserError(f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another workdir")
     epochs = [int(row["epoch"]) for row in rows]
     lines = {
         name: (epochs, [float(row[column]) for row in rows])
@@ -166,7 +166,14 @@ def _learning_curves(workdir, run):
     }
     chart = plots.Chart(lines, "epoch (dotted: the best on validation)", "nats an example", marked_x=run.epoch)
     seconds = sum(float(row["seconds"]) for row in rows)
-    return _figures([_chart(chart, f"{len(rows)} epochs in {seconds / 60:.1f} minutes.")])
+    return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
+
+
+def _settings(config, chosen):
+    return [
+        [name, f"auto, here {chosen[name]}" if value == "auto" and name in chosen else value]
+        for name, value in config.as_dict().items()
+    ]
 
 
 def _commands(config, workdir):

@@ -62,7 +62,8 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
         model = make_model(config, data)
     description = data.description()
     if is_chief:
-        run.claim(config, description)
+        chosen = {"precision": devices.choose_precision(config.precision), "jit_compile": bool(model.jit_compile)}
+        run.claim(config, description, chosen)
     state = RunState()
     restore_last(run, model, state)
     agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}

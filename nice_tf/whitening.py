@@ -30,6 +30,23 @@ def covariance(x: np.ndarray) -> np.ndarray:
     return total / len(x)
 
 
+def _spectrum(x, *, may_be_singular):
+    """Eigenvalues, ascending, and eigenvectors of the covariance; refuses one of a rank below D."""
+    eigenvalues, vectors = np.linalg.eigh(covariance(x))
+    size = len(eigenvalues)
+    # Below this an eigenvalue is rounding, of the sum over examples or of the values themselves, not variance.
+    rounding = np.finfo(x.dtype).eps * np.max(np.abs(x)) if x.dtype.kind == "f" else 0.0
+    resolution = size * max(eigenvalues[-1] * np.finfo(np.float64).eps, rounding**2)
+    rank = int(np.sum(eigenvalues > resolution))
+    if rank < size and not may_be_singular:
+        raise UserError(
+            f"the covariance of {len(x)} examples has rank {rank}, below the {size} coordinates: its density would be "
+            f"infinite. More than {size} examples are needed, no coordinate a sum of others; or whiten by zca with a "
+            "whitening_epsilon above 0"
+        )
+    return eigenvalues, vectors
+
+
 class Whitening(tfb.Bijector):
     """Whitening by a fixed matrix, fitted to data and not trained (Dinh et al. 2014, section 5.1).
 
@@ -115,18 +132,10 @@ class Whitening(tfb.Bijector):
           x: `[N, D]`.
 
         Raises:
-          UserError: examples of another size, or a covariance of rank below D where `epsilon` is 0.
+          UserError: examples of another size, or a covariance of rank below D, to rounding, where `epsilon` is 0.
         """
         x = check_examples(x, self._matrix.shape[0])
-        eigenvalues, vectors = np.linalg.eigh(covariance(x))
-        # Below this an eigenvalue is rounding of the sum over examples, not variance of the data.
-        resolution = eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps
-        rank = int(np.sum(eigenvalues > resolution))
-        if rank < len(eigenvalues) and self._epsilon == 0:
-            raise UserError(
-                f"the covariance of {len(x)} examples has rank {rank}, below the {len(eigenvalues)} coordinates: its "
-                "density would be infinite. Give more examples, dequantize them, or set an epsilon above 0"
-            )
+        eigenvalues, vectors = _spectrum(x, may_be_singular=self._epsilon > 0)
         scales = np.sqrt(np.maximum(eigenvalues, self._epsilon))
         last = vectors.T if self._kind == "zca" else np.eye(len(scales))
         self._matrix.assign(last.T / scales @ vectors.T)
@@ -207,13 +216,8 @@ class TriangularWhitening(tfb.Bijector):
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
         x = check_examples(x, self._shift.shape[0])
-        try:
-            triangle = np.linalg.inv(np.linalg.cholesky(covariance(x)))
-        except np.linalg.LinAlgError as error:
-            raise UserError(
-                f"the covariance of {len(x)} examples has a rank below the {x.shape[1]} coordinates: its density would "
-                "be infinite. Give more examples, or dequantize them"
-            ) from error
+        eigenvalues, vectors = _spectrum(x, may_be_singular=False)
+        triangle = np.linalg.inv(np.linalg.cholesky(vectors * eigenvalues @ vectors.T))
         self._shift.assign(-triangle @ np.mean(x, axis=0, dtype=np.float64))
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(np.tril(triangle)), self._packed.dtype))

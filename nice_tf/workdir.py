@@ -1,5 +1,6 @@
 """The folder of a run: what lies in it, and how it is written so that a crash at any moment loses nothing."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,16 +17,24 @@ from nice_tf.errors import UserError
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Writes a file under a temporary name and renames it: readers see the old or the new one, never half of it.
 
+    Its folder is made if need be.
+
     Raises:
       UserError: the disk is full, or the folder cannot be written; the old file stays.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _differing(data, theirs):
+    return [f"data {key}: {data[key]}, not {theirs.get(key)}" for key in data if data[key] != theirs.get(key)]
 
 
 class Workdir:
@@ -51,12 +60,13 @@ class Workdir:
         self.evaluation = self.path / "evaluation.json"
         self.calibration = self.path / "calibration.npy"
 
-    def claim(self, config: Config, data: dict[str, Any]) -> None:
+    def claim(self, config: Config, data: dict[str, Any], chosen: dict[str, Any]) -> None:
         """Makes the folder for this run, or checks that it belongs to it.
 
         Args:
           config: the run's settings.
           data: `Data.description()`.
+          chosen: what the settings left to `auto` came to here, by name; kept for the reader, and not compared.
 
         Raises:
           UserError: the folder cannot be written, or holds a run of other settings or data.
@@ -77,14 +87,25 @@ class Workdir:
             # Nothing to continue: what an earlier run left must not be taken for results of this one.
             for leftover in (self.evaluation, self.calibration, self.metrics, *self.best.glob("*")):
                 leftover.unlink(missing_ok=True)
-        values = {"nice_tf": __version__, "config": config.as_dict(), "data": data}
+        values = {"nice_tf": __version__, "config": config.as_dict(), "chosen": chosen, "data": data}
         self.write_json(self.config, values)
 
+    def read_chosen(self) -> dict[str, Any]:
+        """What the settings left to `auto` came to where the run was trained; empty for a run of an earlier version."""
+        return json.loads(self.config.read_text()).get("chosen", {})
+
+    def check_same_data(self, data: dict[str, Any], theirs: dict[str, Any]) -> None:
+        """Refuses data other than those the run was trained on; both as `Data.description()`.
+
+        Raises:
+          UserError: naming what differs.
+        """
+        differing = _differing(data, theirs)
+        if differing:
+            raise UserError(f"workdir {self.path} was trained on other data ({'; '.join(differing)})")
+
     def _check_same_run(self, config, data, theirs, their_data):
-        differing = config.differences(theirs)
-        differing += [
-            f"data {key}: {data[key]}, not {their_data.get(key)}" for key in data if data[key] != their_data.get(key)
-        ]
+        differing = config.differences(theirs) + _differing(data, their_data)
         if differing:
             raise UserError(
                 f"workdir {self.path} belongs to a run with other settings ({'; '.join(differing)}): give the same "
@@ -117,6 +138,19 @@ class Workdir:
             return json.loads(self.evaluation.read_text()) if self.calibration.exists() else None
         except (OSError, ValueError):
             return None
+
+    def finished_evaluation(self) -> dict[str, Any]:
+        """The content of `evaluation.json`.
+
+        Raises:
+          UserError: there is none.
+        """
+        evaluation = self.read_evaluation()
+        if evaluation is None:
+            raise UserError(
+                f"workdir {self.path} is not finished, it has no evaluation: run the training command again to its end"
+            )
+        return evaluation
 
     def write_json(self, path: pathlib.Path, values: dict[str, Any]) -> None:
         """Writes a JSON file of this folder, atomically."""

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from absl import flags
 from bijector_laws import fresh
 
@@ -13,6 +14,7 @@ from nice_tf import bijectors, conditioners, flow, models, preprocessing, priors
 from nice_tf import data as data_lib
 from nice_tf.config import define_flags, from_flags
 
+tfb = tfp.bijectors
 ROOT = pathlib.Path(__file__).parents[1]
 FLAG_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/**/*.flags"))
 
@@ -58,6 +60,50 @@ PARAMETERS = {
     "code_2014/svhn.flags": counted_by_hand(3072, (3, 3, 3, 3), 2000),
     "code_2014/cifar10.flags": counted_by_hand(3072, (1, 1, 3, 3, 2, 2, 1, 1), 2400),
 }
+
+
+# Of the released code: what is common, then what differs (Dinh et al. 2014, exp/*.yaml; momentum from epoch 6 on).
+RELEASED = {
+    "optimizer": "rmsprop", "beta_2": 0.95, "epsilon": 1e-2, "momentum": 0.5, "momentum_start_epoch": 5,
+    "schedule": "exponential", "learning_rate": 1e-3, "learning_rate_decay": 1.0005, "min_learning_rate": 1e-4,
+    "batch_size": 200, "epochs": 1500, "mixing": "reverse", "partition": "interleaved", "init_range": 0.01,
+    "kernel_init": "uniform", "weight_decay": 0.0, "data_init": False, "zero_last_layer": False, "scaling": "layer",
+}  # fmt: skip
+RELEASED_BY_SET = {
+    "mnist": {},
+    "tfd": {"batch_size": 128},
+    "svhn": {"partition": "halves"},
+    "cifar10": {"partition": "halves", "learning_rate": 2e-4, "min_learning_rate": 1e-5},
+}
+PAPER = {
+    "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-4,
+    "weight_decay": 0.0, "epochs": 1500, "partition": "interleaved", "mixing": "swap", "kernel_init": "uniform",
+    "init_range": 0.01, "data_init": False, "zero_last_layer": False, "scaling": "layer", "num_couplings": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASED_BY_SET)
+def test_presets_have_the_numbers_of_their_sources(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code = flag_file_config(f"configs/code_2014/{name}.flags").as_dict()
+    expected = {**RELEASED, **RELEASED_BY_SET[name]}
+    assert {key: code[key] for key in expected} == expected
+    paper = flag_file_config(f"configs/paper/{name}.flags").as_dict()
+    expected = {**PAPER, "batch_size": 128 if name == "tfd" else 200}
+    assert {key: paper[key] for key in expected} == expected
+
+
+def test_settings_of_the_start_reach_the_flow():
+    config = nice_tf.Config(
+        hidden_units=(40,), input_range="symmetric", kernel_init="uniform", init_range=0.02, zero_last_layer=False
+    )
+    built = nice_tf.layers(models.make_flow(config, [6]))
+    (scale,) = (layer for layer in built if isinstance(layer, tfb.Scale))
+    assert float(scale.scale) == 2.0
+    kernels = [v for layer in built if hasattr(layer, "conditioner") for v in layer.variables if v.shape.rank == 2]
+    assert len(kernels) == 8
+    for kernel in kernels:
+        assert 0.015 < np.max(np.abs(kernel)) <= 0.02
 
 
 def test_flag_files_say_what_they_are_for(monkeypatch):
@@ -144,6 +190,7 @@ def test_differences_leave_out_what_changes_no_result():
             r"hidden_units must all be at least 1, got \[\[4\], \[4, 0\]\]",
         ),
         ({"hidden_units": ((4,), (5,))}, "hidden_units has 2 lists for 4 couplings"),
+        ({"whitening_epsilon": 0.1}, "whitening_epsilon is for whitening zca, got 0.1 with whitening none"),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],

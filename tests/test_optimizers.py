@@ -11,7 +11,8 @@ from nice_tf import optimizers
 def test_floored_rmsprop_against_its_equations():
     momenta = [0.0, 0.0, 0.5, 0.5]
     momentum = tf_keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.0, 0.5])
-    optimizer = optimizers.FlooredRMSprop(0.1, rho=0.8, floor=0.3, momentum=momentum)
+    rates = optimizers.FlooredDecay(0.1, 1.5, 0.04)
+    optimizer = optimizers.FlooredRMSprop(rates, rho=0.8, floor=0.3, momentum=momentum)
     variable = tf.Variable([1.0, -2.0, 3.0])
     w, v, u = variable.numpy(), np.zeros(3), np.zeros(3)
     floored = 0
@@ -19,7 +20,7 @@ def test_floored_rmsprop_against_its_equations():
         g = np.array([0.01, -5.0, 0.4]) * (step + 1)
         v = 0.8 * v + 0.2 * g**2
         floored += np.sum(np.sqrt(v) < 0.3)
-        u = factor * u - 0.1 * g / np.maximum(np.sqrt(v), 0.3)
+        u = factor * u - max(0.1 / 1.5**step, 0.04) * g / np.maximum(np.sqrt(v), 0.3)
         w = w + u
         optimizer.apply_gradients([(tf.constant(g, tf.float32), variable)])
         np.testing.assert_allclose(variable, w, rtol=1e-5)
@@ -28,13 +29,13 @@ def test_floored_rmsprop_against_its_equations():
 
 def test_settings_of_the_released_code():
     config = nice_tf.Config(
-        optimizer="rmsprop", beta_2=0.95, epsilon=1e-2, momentum=0.5, momentum_start_epoch=6, schedule="exponential",
+        optimizer="rmsprop", beta_2=0.95, epsilon=1e-2, momentum=0.5, momentum_start_epoch=5, schedule="exponential",
         learning_rate=1e-3, learning_rate_decay=1.0005, min_learning_rate=1e-4, epochs=10,
     )  # fmt: skip
     flow = nice_tf.build_flow([4], hidden_units=(4,))
     optimizer = optimizers.make_optimizer(config, flow, 100)
     assert isinstance(optimizer, optimizers.FlooredRMSprop)
-    assert [float(optimizer._momentum(step)) for step in (0, 599, 600, 999)] == [0.0, 0.0, 0.5, 0.5]
+    assert [float(optimizer._momentum(step)) for step in (0, 499, 500, 999)] == [0.0, 0.0, 0.5, 0.5]
     schedule = optimizers.make_schedule(config, 1000)
     np.testing.assert_allclose(
         [schedule(step) for step in (0, 1, 1000, 10_000)], [1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**1000, 1e-4], rtol=1e-4

@@ -22,6 +22,8 @@ def test_grid_clips_and_keeps_colours():
     np.testing.assert_array_equal(plots.image_grid(colours, levels=256)[1, 1], [0, 128, 255])
     continuous = plots.image_grid(np.array([[[-1.0, 0.0, 3.0]]]), levels=None)
     np.testing.assert_array_equal(continuous[1, 1:4, 0], [0, 64, 255])
+    lost = plots.image_grid(np.array([[[np.nan, np.inf, 4.0]]]), levels=5)
+    np.testing.assert_array_equal(lost[1, 1:4, 0], [0, 255, 255])
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,15 @@ import subprocess
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib import image as plt_image
 
 import nice_tf
+from nice_tf import data as data_lib
 from nice_tf import experiments, figures, plots
 from nice_tf.apps import figures as figures_app
+from nice_tf.inpainting import MASKS, make_mask
+from nice_tf.seeds import stateless_seed
 
 SMALL = {
     "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 2, "batch_size": 100, "num_draws": 2,
@@ -75,6 +79,11 @@ def test_inpainting_shows_original_masked_filled(run):
     original, masked, filled = (grid[:, start : start + width] for start in (0, width + 6, 2 * (width + 6)))
     assert grid.shape == (10 * 9 + 1, 3 * width + 12, 3)
     hidden = np.all(masked == figures._HIDDEN, axis=-1)
+    shown = np.rint(run.data.validation[:4, :, :, 0] / 16 * 255)
+    for name, row, blank in zip(MASKS, cells(original, 10, 4), cells(hidden[..., np.newaxis], 10, 4), strict=True):
+        np.testing.assert_allclose(row.astype(float), shown, atol=1)
+        for one in blank:
+            np.testing.assert_array_equal(one, ~make_mask(name, [8, 8], seed=run.config.seed), err_msg=name)
     np.testing.assert_array_equal(masked[~hidden], original[~hidden])
     np.testing.assert_array_equal(filled[~hidden], original[~hidden])
     assert np.abs(filled[hidden].astype(float) - original[hidden]).mean() > 1
@@ -83,8 +92,16 @@ def test_inpainting_shows_original_masked_filled(run):
 
 
 def test_temperatures_and_spheres_differ_by_row(run):
-    rows = cells(figures.temperatures(run), 5, 10)
-    assert len(np.unique(rows.reshape(5, -1), axis=0)) == 5
+    seed = stateless_seed(run.config.seed, "samples")
+    for row, temperature in zip(cells(figures.temperatures(run), 5, 10), (0.6, 0.7, 0.8, 0.9, 1.0), strict=True):
+        drawn = nice_tf.sample(run.flow, 10, seed=seed, temperature=temperature).numpy()[..., 0]
+        np.testing.assert_allclose(row, np.clip((drawn * 17 - 0.5) / 16, 0, 1) * 255, atol=1)
+    for name, dimension in (("sphere", 2), ("sphere_3", 3)):
+        radius = np.sqrt(64) * np.pi / np.sqrt(3)  # where samples of the logistic prior lie
+        codes = nice_tf.sphere_codes(64, radius=radius, num_rows=10, num_columns=10, dimension=dimension, seed=0)
+        np.testing.assert_allclose(np.linalg.norm(codes, axis=-1), radius, rtol=1e-5)
+        z = tf.reshape(tf.cast(codes, tf.float32), [-1, 64])
+        np.testing.assert_array_equal(figures.FIGURES[name][0](run), run.grid(run.flow.bijector.forward(z)))
     assert not np.array_equal(figures.sphere(run), figures.sphere_3(run))
 
 
@@ -138,6 +155,7 @@ def test_report_holds_everything_and_needs_nothing(page, workdir):
     for source in pictures:
         picture = plt_image.imread(io.BytesIO(base64.b64decode(source.partition(",")[2])))
         assert picture.std() > 0.05, "a picture of nothing"
+    assert len(set(pictures)) == 8, "each is another one"
     assert text.count("<svg") == 2
     result = json.loads((workdir / "evaluation.json").read_text())
     for value in (result["log_prob"], *result["log_prob_on_ranges"].values(), result["importance_weighted_log_prob"]):
@@ -153,7 +171,7 @@ def test_report_of_a_table_has_no_pictures(table, run_command):
     finished = run_command("-m", "nice_tf.apps.report", f"--workdir={table}")
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
     text = (table / "report.html").read_text()
-    assert "Spectrum" in text and "Inpainting" not in text and "bits/dim" not in text and "<img" not in text
+    assert "Spectrum" in text and "In-painting" not in text and "bits/dim" not in text and "<img" not in text
     assert "in the data&#x27;s own units" in text
     wrong = run_command("-m", "nice_tf.apps.figures", f"--workdir={table}", "--figures=sphere")
     assert wrong.returncode == 1 and "figures sphere are of pictures, examples have shape [4]" in wrong.stderr
@@ -212,7 +230,7 @@ def test_figures_and_inpaint_commands(run_command, workdir, tmp_path):
     np.save(tmp_path / "mask.npy", np.tri(7))
     for arguments, message in (
         ([f"--mask_file={tmp_path}/mask.npy"], "the mask has shape [7, 7], the model's examples have [8, 8, 1]"),
-        ([f"--mask_file={tmp_path}/none.npy"], "cannot be read as a NumPy array"),
+        ([f"--mask_file={tmp_path}/none.npy"], "cannot be read (No such file or directory)"),
         (["--masks=sideways"], "mask must be one of top, bottom"),
     ):
         wrong = run_command(*inpaint, *arguments)
@@ -231,7 +249,9 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_command):
     (tmp_path / "evaluation.json").rename(tmp_path / "run" / "evaluation.json")
     content["data"]["event_shape"] = [7, 7, 1]
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
-    with pytest.raises(nice_tf.UserError, match=r"shape \[8, 8, 1\], the model of .* was trained on \[7, 7, 1\]"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"trained on other data \(data event_shape: \[8, 8, 1\], not \[7, 7, 1\]\)"
+    ):
         figures.load_finished_run(tmp_path / "run")
 
 
@@ -242,7 +262,35 @@ def test_noise_experiment(tmp_path):
     assert plt_image.imread(tmp_path / "noise.png").shape[1] > 1000
     assert without["num_at_floor"] > 0 == with_noise["num_at_floor"]
     assert without["log_prob_with_noise"] < with_noise["log_prob_with_noise"]
+    for noise, row in (("uniform", with_noise), ("none", without)):
+        trained, data = nice_tf.load_flow(tmp_path / noise), data_lib.load(config)
+        x = (data.validation + 0.5) / 17  # integers without noise, at the centre of their bins
+        np.testing.assert_allclose(row["log_prob_without_noise"], np.mean(trained.log_prob(x)), rtol=1e-4)
+        noisy = trained.log_prob(nice_tf.dequantize(data.validation, 17, tf.constant([1, 2])))
+        np.testing.assert_allclose(row["log_prob_with_noise"], np.mean(noisy), rtol=0.1)
     np.testing.assert_allclose(without["nats_of_a_floor_ten_times_lower"], without["num_at_floor"] * np.log(10))
+
+
+def test_noise_experiment_refuses_continuous_data_before_it_trains(tmp_path):
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[300, 4]))
+    config = nice_tf.Config(**{**SMALL, "dataset": str(tmp_path / "table.npy")})
+    with pytest.raises(nice_tf.UserError, match="is continuous: there is no noise to leave out"):
+        experiments.noise_experiment(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_validation_images_are_all_shown(tmp_path):
+    images = np.random.default_rng(0).integers(0, 17, [50, 6, 6], np.uint8)
+    np.save(tmp_path / "few.npy", images)
+    config = {**SMALL, "dataset": str(tmp_path / "few.npy"), "levels": 17, "batch_size": 10, "epochs": 1}
+    nice_tf.train_and_evaluate(nice_tf.Config(**config), tmp_path / "run")
+    run = figures.load_finished_run(tmp_path / "run")
+    assert len(run.data.validation) == 7
+    assert figures.interpolation(run).shape[0] == 6 * 7 + 1
+    assert figures.inpainting(run, num_images=300, num_steps=1).shape == (10 * 7 + 1, 3 * (7 * 7 + 1) + 12, 3)
+    np.save(tmp_path / "few.npy", images[::-1])
+    with pytest.raises(nice_tf.UserError, match=r"trained on other data \(data sha256"):
+        figures.load_finished_run(tmp_path / "run")
 
 
 def test_side_by_side():

@@ -164,16 +164,36 @@ def test_inpainting_noise_is_seeded_by_row(flow, digits):
     assert not np.allclose(fill(1.0, 1, 1)[0], fill(0.0, 1, 1)[0])
 
 
-def test_inpainting_of_a_gaussian_finds_the_conditional_mode():
-    """Without couplings the hidden coordinates are independent: the mode is their mean."""
-    flow = nice_tf.build_flow([3], prior="gaussian", hidden_units=(4,))
-    data = tf.constant(np.random.default_rng(0).normal([1.0, 2.0, 3.0], [0.1, 1.0, 10.0], [400, 3]), tf.float32)
-    nice_tf.initialize_from_data(flow, data)
-    randomize(nice_tf.layers(flow)[3], deviation=0.0)
-    mean = tf.reduce_mean(data, axis=0)
-    x = tf.constant([[5.0, 5.0, 5.0]])
-    filled, _ = inpaint(flow, x, tf.constant([[False, True, False]]), seed=seeds(0), num_steps=10)
-    np.testing.assert_allclose(filled, [[mean[0], 5.0, mean[2]]], rtol=1e-4)
+@pytest.fixture(scope="module")
+def gaussian():
+    """A flow with m = 0 that is a correlated Gaussian, with its mean and covariance."""
+    generator = np.random.default_rng(0)
+    data = generator.normal(size=[4000, 3]) @ [[1.0, 0.8, 0.3], [0.0, 0.5, 0.4], [0.0, 0.0, 2.0]] + [1.0, 2.0, 3.0]
+    flow = nice_tf.build_flow([3], prior="gaussian", hidden_units=(4,), whitening="zca", dtype=tf.float64)
+    nice_tf.initialize_from_data(flow, tf.constant(data))
+    return flow, data.mean(axis=0), np.cov(data.T, bias=True)
+
+
+def test_inpainting_of_a_gaussian_finds_the_conditional_mode(gaussian):
+    """It is mean_h + C_ho C_oo^-1 (x_o - mean_o), well away from the mean, where the search starts."""
+    flow, mean, covariance = gaussian
+    x = tf.constant([[0.0, 4.0, 0.0]], tf.float64)
+    hidden = [0, 2]
+    mode = mean[hidden] + covariance[hidden, 1] / covariance[1, 1] * (4.0 - mean[1])
+    assert np.all(np.abs(mode - mean[hidden]) > 0.3)
+    filled, log_prob = inpaint(flow, x, tf.constant([[False, True, False]]), seed=seeds(0), num_steps=400)
+    np.testing.assert_allclose(filled, [[mode[0], 4.0, mode[1]]], rtol=1e-5)
+    np.testing.assert_allclose(log_prob, flow.log_prob(filled), rtol=1e-12)
+
+
+def test_inpainting_noise_is_in_units_of_each_conditional_scale(gaussian):
+    """One step from the mean, where the gradient is 0: what is left is a_0 * noise * sigma * e."""
+    flow, mean, covariance = gaussian
+    number = 4000
+    x = tf.zeros([number, 3], tf.float64)
+    filled, _ = inpaint(flow, x, tf.zeros_like(x, tf.bool), seed=seeds(*range(number)), num_steps=1, noise=0.5)
+    sigma = 1 / np.sqrt(np.diag(np.linalg.inv(covariance)))
+    np.testing.assert_allclose(np.std(filled - mean, axis=0), 0.1 * 0.5 * sigma, rtol=0.05)
 
 
 def test_every_batchable_input_and_output_has_a_leading_batch_dimension(model):

@@ -77,6 +77,15 @@ def test_load_flow_gives_the_density_that_was_reported(finished):
     assert per_draw.shape == (2, 300)
     np.testing.assert_allclose(per_draw.mean(), result["log_prob"], rtol=1e-6)
     np.testing.assert_allclose(metrics.standard_error(per_draw.mean(axis=0)), result["log_prob_std_error"], rtol=1e-4)
+    on_bytes = result["log_prob"] - 64 * np.log(17)  # x of a volume 17^64 times as large
+    np.testing.assert_allclose(result["log_prob_on_ranges"]["[0, 17]"], on_bytes, rtol=1e-9)
+    np.testing.assert_allclose(result["log_prob_on_ranges"]["[-1, 1]"], result["log_prob"] - 64 * np.log(2), rtol=1e-9)
+    bound = np.mean(np.log(np.mean(np.exp(per_draw), axis=0)))
+    assert bound > per_draw.mean() + 0.01
+    np.testing.assert_allclose(result["importance_weighted_log_prob"], bound, rtol=1e-6)
+    np.testing.assert_allclose(
+        result["importance_weighted_bits_per_dim"], metrics.bits_per_dim(bound, 64, 17), rtol=1e-6
+    )
     # The same mean with noise that this test draws itself, to within six standard errors of the noise.
     own = [flow.log_prob(nice_tf.dequantize(data.test, 17, tf.constant([9, i]))).numpy().mean() for i in range(20)]
     spread = np.std(own, ddof=1)

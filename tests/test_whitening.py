@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,6 +8,7 @@ from bijector_laws import check_laws, fresh
 from flows import random_points
 
 import nice_tf
+from nice_tf import models
 from nice_tf.whitening import covariance
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -112,7 +115,7 @@ def test_epsilon_is_a_floor_of_the_eigenvalues():
         (lambda: nice_tf.TriangularWhitening(3, shift=tf.ones(4)), "shift must have shape"),
         (lambda: nice_tf.Whitening(3).fit(np.ones([4, 5])), r"examples of shape \[N, 3\] are needed, got \[4, 5\]"),
         (lambda: nice_tf.Whitening(3).fit(np.ones([1, 3])), "at least 2 examples, got 1"),
-        (lambda: nice_tf.TriangularWhitening(3).fit(np.ones([9, 3])), "a rank below the 3 coordinates"),
+        (lambda: nice_tf.TriangularWhitening(3).fit(np.ones([9, 3])), "rank 0, below the 3 coordinates"),
         (lambda: nice_tf.Standardize(3).fit(np.ones([9, 3])), "3 of 3 coordinates have the same value"),
         (lambda: nice_tf.Whitening(3).forward(tf.ones([2, 1])), "the last axis must have 3 values"),
     ],
@@ -120,6 +123,25 @@ def test_epsilon_is_a_floor_of_the_eigenvalues():
 def test_bad_arguments(call, message):
     with pytest.raises(nice_tf.UserError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["zca", "pca", "triangular"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_linear_dependence_is_refused_to_rounding(name, dtype):
+    for seed in range(20):
+        x = correlated(300, 3, seed).astype(dtype)
+        with pytest.raises(nice_tf.UserError, match="has rank 3, below the 4 coordinates"):
+            LAYERS[name](4).fit(np.concatenate([x, x[:, :1] + x[:, 1:2]], axis=1))
+
+
+def test_whitening_epsilon_is_in_units_of_x_whatever_the_range():
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]) / 4
+    config = nice_tf.Config(whitening="zca", whitening_epsilon=0.01, hidden_units=(4,), num_couplings=2)
+    for input_range in ("unit", "symmetric"):
+        flow = models.make_flow(dataclasses.replace(config, input_range=input_range), [2])
+        nice_tf.initialize_from_data(flow, x, scales=False)
+        whole = nice_tf.encoder(flow).forward(tf.constant([[1.0, 1.0], [0.0, 0.0]]))
+        np.testing.assert_allclose(whole[0] - whole[1], [4.0, 10.0], rtol=1e-4)
 
 
 def test_covariance_in_parts(monkeypatch):

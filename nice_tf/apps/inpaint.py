@@ -36,7 +36,7 @@ def main() -> None:
         import numpy as np
 
         from nice_tf import figures, plots
-        from nice_tf.inpainting import check_mask, make_mask
+        from nice_tf.inpainting import MASKS, check_mask, make_mask
     run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
     shape = run.data.event_shape
     if not plots.is_image(shape):
@@ -45,14 +45,17 @@ def main() -> None:
     if values.mask_file:
         try:
             mask = np.load(values.mask_file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"mask_file {values.mask_file} cannot be read as a NumPy array: {error}") from error
+        except OSError as error:
+            raise UserError(f"mask_file {values.mask_file} cannot be read ({error.strerror or error})") from error
+        except (ValueError, EOFError) as error:
+            raise UserError(f"mask_file {values.mask_file} is not a .npy file of numbers") from error
+        if not isinstance(mask, np.ndarray):
+            raise UserError(f"mask_file {values.mask_file} is an archive, a single array (.npy) is needed")
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
     path = pathlib.Path(values.output or pathlib.Path(values.workdir) / "inpainting.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
     plots.write_png(path, grid, min_width=1200)
-    print(path)
+    print(f"{path}: original | masked | filled; rows: {', '.join(masks or MASKS)}")
 
 
 if __name__ == "__main__":
