@@ -14,7 +14,7 @@ from nice_tf.errors import UserError
 
 tfb = tfp.bijectors
 
-PARTITIONS = ("interleaved", "halves")
+PARTITIONS = ("interleaved", "halves", "checkerboard")
 MIXINGS = ("swap", "reverse", "shuffle")
 
 
@@ -45,7 +45,8 @@ class AdditiveCoupling(tfb.Bijector):
 
         Args:
           conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its variables are tracked
-            when it is a `tf.Module`, such as `nice_tf.MLP`.
+            when it is a `tf.Module`, such as `nice_tf.MLP`. It gets the keywords that `forward` and `inverse` are
+            called with, or that TFP passes on to a bijector of this name.
           num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D - 1.
           passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest, `"second"`
             passes the last `num_passthrough` and shifts those before them.
@@ -99,15 +100,16 @@ class AdditiveCoupling(tfb.Bijector):
             raise UserError(
                 f"a coupling that passes {self._num_passthrough} coordinates needs more than that many, got {size}"
             )
+        # tf.split, because the gradient of two slices fills both up with zeros and adds them.
         if self._passthrough == "first":
-            return h[..., : self._num_passthrough], h[..., self._num_passthrough :]
-        return h[..., -self._num_passthrough :], h[..., : -self._num_passthrough]
+            return tf.split(h, [self._num_passthrough, -1], axis=-1)
+        return tf.split(h, [-1, self._num_passthrough], axis=-1)[::-1]
 
     def _join(self, passed, shifted):
         return tf.concat([passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1)
 
-    def _shift(self, passed, shifted):
-        shift = self._conditioner(passed)
+    def _shift(self, passed, shifted, kwargs):
+        shift = self._conditioner(passed, **kwargs)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(
                 f"the conditioner must return {shifted.shape[-1]} values an example, one for each shifted "
@@ -115,15 +117,15 @@ class AdditiveCoupling(tfb.Bijector):
             )
         return shift
 
-    def _forward(self, x):
+    def _forward(self, x, **kwargs):
         passed, shifted = self._split(x)
-        return self._join(passed, shifted + self._shift(passed, shifted))
+        return self._join(passed, shifted + self._shift(passed, shifted, kwargs))
 
-    def _inverse(self, y):
+    def _inverse(self, y, **kwargs):
         passed, shifted = self._split(y)
-        return self._join(passed, shifted - self._shift(passed, shifted))
+        return self._join(passed, shifted - self._shift(passed, shifted, kwargs))
 
-    def _forward_log_det_jacobian(self, x):
+    def _forward_log_det_jacobian(self, x, **kwargs):
         return tf.zeros([], x.dtype)
 
 
@@ -235,12 +237,13 @@ def check_last_axis(x: tf.Tensor, event_size: int) -> None:
 
 
 def coupling_splits(
-    event_size: int, num_couplings: int, *, partition: str, mixing: str, seed: int = 0
+    event_shape: Sequence[int], num_couplings: int, *, partition: str, mixing: str, seed: int = 0
 ) -> list[tuple[np.ndarray, str]]:
     """In which order each coupling reads the coordinates, and which side it passes on.
 
-    `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position second;
-    `halves` leaves them as they stand. Position means the place in data order for the first coupling. Then, from
+    `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position second; `halves`
+    leaves them as they stand; `checkerboard` puts those first whose row and column add up to an even number, with all
+    their channels. Position means the place in data order for the first coupling. Then, from
     coupling to coupling,
 
       `swap`     keeps the order, and the two sides change roles;
@@ -249,7 +252,7 @@ def coupling_splits(
                  couplings shifts every coordinate once.
 
     Args:
-      event_size: D.
+      event_shape: of one example; D is its product.
       num_couplings: K.
       partition: one of `PARTITIONS`.
       mixing: one of `MIXINGS`.
@@ -259,14 +262,21 @@ def coupling_splits(
       K pairs (order, passthrough): the i-th coordinate coupling k reads is coordinate `order[i]` of x.
 
     Raises:
-      UserError: an unknown partition or mixing.
+      UserError: an unknown partition or mixing, or a checkerboard of what has no rows and columns.
     """
     if partition not in PARTITIONS:
         raise UserError(f"partition must be one of {', '.join(PARTITIONS)}, got {partition!r}")
     if mixing not in MIXINGS:
         raise UserError(f"mixing must be one of {', '.join(MIXINGS)}, got {mixing!r}")
+    if partition == "checkerboard" and len(event_shape) < 2:
+        raise UserError(f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}")
+    event_size = int(np.prod(event_shape))
     positions = np.arange(event_size)
-    split = np.concatenate([positions[::2], positions[1::2]]) if partition == "interleaved" else positions
+    if partition == "checkerboard":
+        row, column, *_ = np.indices(event_shape)
+        split = np.argsort((row + column).ravel() % 2, kind="stable")
+    else:
+        split = np.argsort(positions % 2, kind="stable") if partition == "interleaved" else positions
     generator = np.random.default_rng(seed)
     splits = []
     for k in range(num_couplings):

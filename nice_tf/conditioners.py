@@ -26,6 +26,10 @@ class MLP(tf.Module):
     Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015) or from U(-init_range, init_range), biases start at zero.
     With `zero_last_layer` the last kernel is zero too: m starts as 0 and a coupling as the identity, so that an
     initialisation from data statistics (`nice_tf.initialize_from_data`) is exact at the first step.
+
+    With `residual`, every layer between two hidden ones of equal width adds to what it gets:
+
+        h_1 = x W_1 + b_1,   h_k = h_{k-1} + activation(h_{k-1}) W_k + b_k,   m(x) = activation(h_{K-1}) W_K + b_K
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class MLP(tf.Module):
         *,
         hidden_units: Sequence[int] = (1000,) * 5,
         activation: str | Callable[[tf.Tensor], tf.Tensor] = "relu",
+        residual: bool = False,
+        dropout: float = 0.0,
         init_range: float | None = None,
         zero_last_layer: bool = True,
         dtype: tf.DType = tf.float32,
@@ -49,6 +55,8 @@ class MLP(tf.Module):
           output_size: length of the last axis of the output.
           hidden_units: width of each hidden layer; empty for a linear m.
           activation: a name in `ACTIVATIONS` or a function of a tensor.
+          residual: add the input of each layer between hidden ones of equal width to its output.
+          dropout: share of the hidden units that a call with a `dropout_seed` sets to 0 (Srivastava et al. 2014).
           init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal distribution.
           zero_last_layer: start with m = 0.
           dtype: of variables, input and output.
@@ -57,7 +65,7 @@ class MLP(tf.Module):
           name: of the module.
 
         Raises:
-          UserError: a size below 1 or an unknown activation.
+          UserError: a size below 1, an unknown activation, or a dropout outside of [0, 1).
         """
         super().__init__(name=name)
         sizes = (input_size, *hidden_units, output_size)
@@ -65,9 +73,14 @@ class MLP(tf.Module):
             raise UserError(f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)")
         if isinstance(activation, str) and activation not in ACTIVATIONS:
             raise UserError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.dtype = tf.as_dtype(dtype)
         self.compute_dtype = tf.as_dtype(compute_dtype or dtype)
         self._activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self._residual = residual
+        self._dropout = dropout
+        self._seed = seed
         kernels = []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             if layer == len(sizes) - 2 and zero_last_layer:
@@ -85,13 +98,30 @@ class MLP(tf.Module):
             self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
             self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., input_size]` to `[..., output_size]`."""
+    def __call__(self, x: tf.Tensor, *, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps `[..., input_size]` to `[..., output_size]`.
+
+        Args:
+          x: the input.
+          dropout_seed: stateless seed, int32 `[2]`, of the units that are dropped; with none, nothing is dropped.
+            Networks made with different seeds drop different units. The inverse of a coupling needs the same one.
+        """
         # One matrix product of rank 2 and one bias_add a layer: TensorFlow fuses these two with the activation.
         h = tf.cast(x if x.shape.rank == 2 else tf.reshape(x, [-1, self._kernels[0].shape[0]]), self.compute_dtype)
         for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
+            before = h
             if layer > 0:
-                h = self._activation(h)
+                h = self._dropped(self._activation(h), layer, dropout_seed)
             h = tf.nn.bias_add(tf.matmul(h, tf.cast(kernel, self.compute_dtype)), tf.cast(bias, self.compute_dtype))
+            if self._residual and 0 < layer < len(self._kernels) - 1 and kernel.shape[0] == kernel.shape[1]:
+                h += before
         h = tf.cast(h, self.dtype)
         return h if x.shape.rank == 2 else tf.reshape(h, tf.concat([tf.shape(x)[:-1], [self._kernels[-1].shape[1]]], 0))
+
+    def _dropped(self, h, layer, dropout_seed):
+        if not self._dropout or dropout_seed is None:
+            return h
+        seed = dropout_seed
+        for number in (self._seed, layer):
+            seed = tf.random.experimental.stateless_fold_in(seed, number)
+        return tf.nn.experimental.stateless_dropout(h, self._dropout, seed, rng_alg="philox")

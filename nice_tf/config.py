@@ -64,6 +64,9 @@ class Config:
         "activation of the hidden layers",
         choices=("relu", "elu", "gelu", "silu", "softplus", "tanh"),
     )
+    residual: bool = _setting(
+        False, "model", "add the input of each layer between hidden ones of equal width to its output"
+    )
     input_range: str = _setting(
         "unit",
         "model",
@@ -84,7 +87,10 @@ class Config:
         "floor of the covariance's eigenvalues in zca, in squared density units (values on [0, 1]); 0: none",
     )
     partition: str = _setting(
-        "interleaved", "model", "which coordinates form the two halves", choices=("interleaved", "halves")
+        "interleaved",
+        "model",
+        "which coordinates form the two halves; checkerboard is for pictures",
+        choices=("interleaved", "halves", "checkerboard"),
     )
     mixing: str = _setting("swap", "model", "what happens between couplings", choices=("swap", "reverse", "shuffle"))
     prior: str = _setting("logistic", "model", "density of each latent coordinate", choices=("logistic", "gaussian"))
@@ -139,6 +145,11 @@ class Config:
     momentum_start_epoch: int = _setting(0, "training", "epochs of RMSProp without its momentum, at the start")
     weight_decay: float = _setting(0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step")
     gradient_clip_norm: float = _setting(0.0, "training", "largest global norm of the gradient; 0: not clipped")
+    dropout: float = _setting(0.0, "training", "share of the hidden units of m that each training step leaves out")
+    max_shift: int = _setting(
+        0, "training", "pixels by which a training picture may be moved up, down, left and right; 0: not moved"
+    )
+    shift_epochs: int = _setting(0, "training", "epochs of max_shift, before the rest on the pictures as they are")
     ema_decay: float = _setting(
         0.0, "training", "decay a step of the averaged weights that validation and all results then use; 0: off"
     )
@@ -197,6 +208,8 @@ class Config:
             "learning_rate_decay": 1,
             "whitening_epsilon": 0,
             "weight_decay": 0,
+            "max_shift": 0,
+            "shift_epochs": 0,
             "gradient_clip_norm": 0,
             "early_stopping_epochs": 0,
             "sample_every_epochs": 0,
@@ -210,7 +223,7 @@ class Config:
         for name in ("learning_rate", "epsilon", "temperature", "init_range"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
-        for name in ("beta_1", "beta_2", "ema_decay", "momentum"):
+        for name in ("beta_1", "beta_2", "ema_decay", "momentum", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if any(size < 1 for part in self.hidden_units for size in (part if per_coupling else (part,))):
@@ -223,6 +236,11 @@ class Config:
         if self.whitening_epsilon and self.whitening != "zca":
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
+            )
+        if bool(self.max_shift) != bool(self.shift_epochs):
+            raise UserError(
+                f"max_shift and shift_epochs go together, got max_shift {self.max_shift}, shift_epochs "
+                f"{self.shift_epochs}"
             )
         if self.schedule == "exponential" and self.warmup_steps:
             raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")

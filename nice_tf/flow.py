@@ -27,6 +27,8 @@ def build_flow(
     num_couplings: int = 4,
     hidden_units: Sequence[int] | Sequence[Sequence[int]] = (1000,) * 5,
     activation: str = "relu",
+    residual: bool = False,
+    dropout: float = 0.0,
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
@@ -56,7 +58,10 @@ def build_flow(
       num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
       hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
-      partition: how coordinates are halved, `"interleaved"` or `"halves"`. The first half has one more when D is odd.
+      residual: as for `MLP`.
+      dropout: as for `MLP`; without effect but in a call with `dropout_kwargs`.
+      partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
+        half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
         as `bijectors.coupling_splits` says.
       prior: `"logistic"` or `"gaussian"`.
@@ -102,7 +107,7 @@ def build_flow(
         raise UserError(
             f"hidden_units has {len(widths)} sequences, num_couplings is {num_couplings}: give one for each"
         )
-    splits = coupling_splits(event_size, num_couplings, partition=partition, mixing=mixing, seed=seed)
+    splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
     size_first = (event_size + 1) // 2
     if not allow_incomplete_mixing:
         _check_mixing(splits, size_first, partition, mixing)
@@ -128,6 +133,8 @@ def build_flow(
             event_size - num_passthrough,
             hidden_units=widths[k],
             activation=activation,
+            residual=residual,
+            dropout=dropout,
             init_range=init_range,
             zero_last_layer=zero_last_layer,
             dtype=dtype,
@@ -169,6 +176,11 @@ def _check_mixing(splits, size_first, partition, mixing):
             f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
             "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
         )
+
+
+def dropout_kwargs(seed: tf.Tensor) -> dict[str, dict]:
+    """What makes every m of a flow of `build_flow` drop units: `flow.log_prob(x, **dropout_kwargs(seed))`."""
+    return {"bijector_kwargs": {"additive_coupling": {"dropout_seed": seed}}}
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:

@@ -8,10 +8,11 @@ import tf_keras
 from nice_tf.config import Config
 from nice_tf.data import Data
 from nice_tf.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
-from nice_tf.flow import build_flow, initialize_from_data
+from nice_tf.errors import UserError
+from nice_tf.flow import build_flow, dropout_kwargs, initialize_from_data
 from nice_tf.metrics import bits_per_dim
 from nice_tf.optimizers import make_optimizer
-from nice_tf.preprocessing import to_density_units
+from nice_tf.preprocessing import shift_images, to_density_units
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
@@ -35,6 +36,9 @@ class FlowModel(tf_keras.Model):
         levels: int | None,
         dequantization: str = "uniform",
         ema_decay: float = 0.0,
+        dropout: float = 0.0,
+        max_shift: int = 0,
+        num_shifted_steps: int = 0,
         seed: int = 0,
     ):
         """Makes the model.
@@ -45,6 +49,9 @@ class FlowModel(tf_keras.Model):
           levels: number of integer levels of the data; `None` for continuous data.
           dequantization: as `Config.dequantization`.
           ema_decay: as `Config.ema_decay`.
+          dropout: that of the conditioners of `flow`.
+          max_shift: as `Config.max_shift`.
+          num_shifted_steps: how many steps see shifted pictures.
           seed: of the noise.
         """
         super().__init__()
@@ -53,6 +60,9 @@ class FlowModel(tf_keras.Model):
         self._levels = levels
         self._dequantization = dequantization
         self._ema_decay = ema_decay
+        self._dropout = dropout
+        self._max_shift = max_shift
+        self._num_shifted_steps = num_shifted_steps
         self._seed = seed
         self._means = {"log_prob": tf_keras.metrics.Mean("log_prob")}
         if levels is not None:
@@ -77,10 +87,15 @@ class FlowModel(tf_keras.Model):
     def train_step(self, values):
         """One step of the optimizer on a batch of data values."""
         replicas = tf.distribute.get_replica_context()
-        x = self.density_units(values, "train_noise", self.optimizer.iterations, replicas.replica_id_in_sync_group)
+        counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
+        if self._max_shift:
+            max_shift = tf.where(self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0)
+            values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
+        x = self.density_units(values, "train_noise", *counters)
+        kwargs = dropout_kwargs(stateless_seed(self._seed, "dropout", *counters)) if self._dropout else {}
         variables = self.flow.trainable_variables
         with tf.GradientTape() as tape:
-            log_prob = self.flow.log_prob(x)
+            log_prob = self.flow.log_prob(x, **kwargs)
             # The optimizer adds up the gradients of all replicas, which have equal parts of the batch.
             loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
@@ -130,6 +145,8 @@ def make_flow(config: Config, event_shape: list[int], *, for_training: bool = Fa
         num_couplings=config.num_couplings,
         hidden_units=config.hidden_units,
         activation=config.activation,
+        residual=config.residual,
+        dropout=config.dropout if for_training else 0.0,
         partition=config.partition,
         mixing=config.mixing,
         prior=config.prior,
@@ -149,17 +166,25 @@ def make_flow(config: Config, event_shape: list[int], *, for_training: bool = Fa
 
 def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
+    steps_per_epoch = len(data.train) // config.batch_size
+    if config.max_shift and (len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift):
+        raise UserError(
+            f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than that, got examples of "
+            f"shape {data.event_shape}"
+        )
     model = FlowModel(
         make_flow(config, data.event_shape, for_training=True),
         make_flow(config, data.event_shape),
         levels=data.levels,
         dequantization=config.dequantization,
         ema_decay=config.ema_decay,
+        dropout=config.dropout,
+        max_shift=config.max_shift,
+        num_shifted_steps=config.shift_epochs * steps_per_epoch,
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none":
         model.initialize_from_data(data.train, scales=config.data_init)
-    steps_per_epoch = len(data.train) // config.batch_size
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),

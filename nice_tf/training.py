@@ -46,6 +46,16 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
+    data, run, is_chief = train(config, workdir)
+    return finish(config, data, run) if is_chief else None
+
+
+def train(config: Config, workdir: str | os.PathLike) -> tuple[data_lib.Data, Workdir, bool]:
+    """Trains, or continues, the run in `workdir`; test is not looked at. Arguments and errors as above.
+
+    Returns:
+      The data, the folder of the run, and whether this process is the chief.
+    """
     devices.let_memory_grow()
     strategy = devices.make_strategy(config.strategy)
     if config.deterministic:
@@ -72,7 +82,7 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
         _announce(config, data, model, run, state, strategy)
     if not state.is_finished(config):
         fit(model, config, data, run, state, is_chief=is_chief)
-    return finish(config, data, run) if is_chief else None
+    return data, run, is_chief
 
 
 def fit(

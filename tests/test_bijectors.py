@@ -138,6 +138,24 @@ def test_usable_alone_in_tfp_models():
     np.testing.assert_allclose(joint.log_prob(draw), expected, rtol=1e-5)
 
 
+def test_keywords_reach_the_conditioner():
+    """In a chain between TFP's own bijectors, both ways, as for every conditional bijector of TFP."""
+    coupling = nice_tf.AdditiveCoupling(lambda h, context: h * context, num_passthrough=2, name="mine")
+    chain = tfb.Chain([tfb.Scale(2.0), coupling])
+    x, context = tf.constant([[1.0, 2.0, 3.0, 4.0]]), tf.constant([[10.0]])
+    y = chain.forward(x, mine={"context": context})
+    np.testing.assert_allclose(y, [[2, 4, 26, 48]])
+    np.testing.assert_allclose(chain.inverse(tf.identity(y), mine={"context": context}), x)
+    np.testing.assert_allclose(
+        chain.forward_log_det_jacobian(tf.identity(x), 1, mine={"context": context}), 4 * np.log(2), rtol=1e-6
+    )
+    flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Invert(chain))
+    expected = tfd.Normal(0.0, 1.0).log_prob(y).numpy().sum() + 4 * np.log(2)
+    np.testing.assert_allclose(
+        flow.log_prob(x, bijector_kwargs={"mine": {"context": context}}), [expected], rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("partition", "mixing", "orders", "sides"),
     [
@@ -148,20 +166,30 @@ def test_usable_alone_in_tfp_models():
     ],
 )
 def test_splits(partition, mixing, orders, sides):
-    splits = coupling_splits(5, 3, partition=partition, mixing=mixing)
+    splits = coupling_splits([5], 3, partition=partition, mixing=mixing)
     np.testing.assert_array_equal([order for order, _ in splits], orders)
     assert [side for _, side in splits] == sides
 
 
+def test_checkerboard_parts_neighbours():
+    (order, side), *_ = coupling_splits([3, 4, 2], 3, partition="checkerboard", mixing="swap")
+    first = np.zeros(24, bool)
+    first[order[:12]] = True
+    board = first.reshape(3, 4, 2)
+    assert side == "first" and np.array_equal(board[..., 0], board[..., 1]) and board[0, 0, 0]
+    assert np.all(board[1:] != board[:-1]) and np.all(board[:, 1:] != board[:, :-1])
+    assert sorted(order) == list(range(24))
+
+
 def test_shuffle_is_a_fixed_permutation_of_its_seed():
-    splits = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=1)
+    splits = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=1)
     assert all(sorted(order) == list(range(30)) for order, _ in splits)
     assert [side for _, side in splits] == ["first", "second", "first", "second", "first"]
     np.testing.assert_array_equal(splits[2][0], splits[3][0])
     assert not np.array_equal(splits[1][0], splits[2][0]) and not np.array_equal(splits[3][0], splits[4][0])
-    again = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=1)
+    again = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=1)
     np.testing.assert_array_equal([order for order, _ in splits], [order for order, _ in again])
-    other = coupling_splits(30, 5, partition="halves", mixing="shuffle", seed=2)
+    other = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=2)
     assert not np.array_equal(splits[2][0], other[2][0])
 
 
@@ -197,9 +225,11 @@ def test_reorder():
         (lambda: nice_tf.Center(3, loc=tf.zeros(2)), r"shape \(3,\), got \(2,\)"),
         (lambda: nice_tf.MLP(3, 2, hidden_units=(4, 0)), r"at least 1 unit, got sizes \(3, 4, 0, 2\)"),
         (lambda: nice_tf.MLP(3, 2, activation="rely"), "activation must be one of relu, .* got 'rely'"),
+        (lambda: nice_tf.MLP(3, 2, dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (lambda: nice_tf.logistic_prior(0), "at least 1, got 0"),
-        (lambda: coupling_splits(4, 3, partition="thirds", mixing="swap"), "one of interleaved, halves, got 'thirds'"),
-        (lambda: coupling_splits(4, 3, partition="halves", mixing="mix"), "swap, reverse, shuffle, got 'mix'"),
+        (lambda: coupling_splits([4], 3, partition="thirds", mixing="swap"), "halves, checkerboard, got 'thirds'"),
+        (lambda: coupling_splits([4], 3, partition="checkerboard", mixing="swap"), r"rows and columns, got .* \[4\]"),
+        (lambda: coupling_splits([4], 3, partition="halves", mixing="mix"), "swap, reverse, shuffle, got 'mix'"),
     ],
 )
 def test_bad_arguments(make, message):

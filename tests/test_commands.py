@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import nice_tf
 from nice_tf import checkpoints, devices
+from nice_tf import data as data_lib
 from nice_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -180,3 +181,52 @@ def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request)
 @pytest.mark.parametrize("block", readme_commands()[1])
 def test_readme_python_runs(run_command, tmp_path, block):
     assert run_command("-c", block, cwd=tmp_path).returncode == 0
+
+
+def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_path):
+    (tmp_path / "variants.txt").write_text("# three ways\nplain\nslow --learning_rate=1e-9 --epochs=2\nleft_out\n")
+    command = (
+        "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
+        f"--variants={tmp_path}/variants.txt", "--only=plain,slow", "--seeds=0,1",
+    )  # fmt: skip
+    finished = run_command(*command)
+    assert finished.returncode == 0, finished.stderr
+    table = [line for line in finished.stdout.split("\n\n")[-1].splitlines() if "seed" in line]
+    assert [row.split(" | ")[0][2:] for row in table] == ["plain-seed0", "plain-seed1", "slow-seed0", "slow-seed1"]
+    for row in table:
+        run = Workdir(tmp_path / "runs" / row.split(" | ")[0][2:])
+        best = max(run.read_metrics(up_to_epoch=9), key=lambda found: float(found["val_log_prob"]))
+        assert f"| {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | {best['epoch']} of" in row
+        assert not run.evaluation.exists() and not run.calibration.exists()
+        config, _ = run.read_config()
+        is_slow = run.path.name.startswith("slow")
+        assert (config.learning_rate == 1e-9) == is_slow and config.epochs == (2 if is_slow else 1)
+        assert config.seed == int(run.path.name[-1]) and config.hidden_units == (32,)
+    assert not (tmp_path / "runs" / "left_out-seed0").exists()
+    failed = run_command(*command[:-2], "--only=other")
+    assert failed.returncode == 1 and "only names other, which" in failed.stderr
+
+
+def test_baselines_give_the_density_of_what_they_chose(run_command):
+    finished = run_command("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
+    assert finished.returncode == 0, finished.stderr
+    pattern = r"\| {} \| \w+ (\S+) \| (-?\d+\.\d+) \| (-?\d+\.\d+) \+- "
+    ridge, _, found = map(float, re.search(pattern.format("full-covariance Gaussian"), finished.stdout).groups())
+    data = data_lib.load(nice_tf.Config())
+    generator = np.random.default_rng(0)
+    train, test = (
+        ((values + generator.random(values.shape)) / 17).reshape(len(values), -1)
+        for values in (np.repeat(data.train, 2, axis=0), data.test)
+    )
+    covariance = np.cov(train, rowvar=False) + ridge * np.eye(64)
+    centred = test - train.mean(axis=0)
+    squares = np.sum(centred @ np.linalg.inv(covariance) * centred, axis=1)
+    expected = np.mean(-0.5 * (squares + np.linalg.slogdet(covariance)[1] + 64 * np.log(2 * np.pi)))
+    np.testing.assert_allclose(found, expected, atol=1.0)
+    bandwidth, chosen, found = map(float, re.search(pattern.format("kernel density"), finished.stdout).groups())
+    distances = np.sum((test[:, np.newaxis] - train) ** 2, axis=-1)
+    kernels = -distances / (2 * bandwidth**2) - 32 * np.log(2 * np.pi * bandwidth**2)
+    highest = kernels.max(axis=1)
+    expected = np.mean(highest + np.log(np.mean(np.exp(kernels - highest[:, np.newaxis]), axis=1)))
+    np.testing.assert_allclose(found, expected, atol=1.0)
+    assert 0.03 < bandwidth < 0.5 and chosen > 20, "within the grid"

@@ -50,3 +50,38 @@ def test_bfloat16_inside_only():
     x = random_points(6, 3, dtype=np.float32)
     assert mlp(x).dtype == tf.float32 and {v.dtype for v in mlp.variables} == {tf.float32}
     assert 1e-4 < np.max(np.abs(mlp(x) - exact(x))) < 0.1
+
+
+def test_residual_layers_add_their_input():
+    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=(5, 5, 4), residual=True, dtype=tf.float64))
+    kernels = [next(v for v in mlp.variables if f"kernel_{i}" in v.name).numpy() for i in range(4)]
+    biases = [next(v for v in mlp.variables if f"bias_{i}" in v.name).numpy() for i in range(4)]
+    x = random_points(50, 3)
+    h = x.numpy() @ kernels[0] + biases[0]
+    h = h + np.maximum(h, 0) @ kernels[1] + biases[1]  # 5 to 5; the layer of 5 to 4 cannot
+    for kernel, bias in zip(kernels[2:], biases[2:], strict=True):
+        h = np.maximum(h, 0) @ kernel + bias
+    np.testing.assert_allclose(mlp(x), h, rtol=1e-12)
+
+
+def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
+    """A network whose output is the sum of its only hidden layer, all ones before dropout."""
+    mlp = nice_tf.MLP(2, 1, hidden_units=(1000,), dropout=0.2)
+    for variable in mlp.variables:
+        is_one = "kernel_1" in variable.name or "bias_0" in variable.name
+        variable.assign(tf.fill(variable.shape, float(is_one)))
+    x = tf.ones([300, 2])
+    np.testing.assert_allclose(mlp(x), np.full([300, 1], 1000))
+    dropped = mlp(x, dropout_seed=tf.constant([0, 1])).numpy()
+    assert len(np.unique(dropped)) > 50, "each example loses units of its own"
+    # Each unit is 0, or 1 / 0.8: mean 1, variance 0.25.
+    np.testing.assert_allclose(dropped.mean(), 1000, atol=5 * np.sqrt(250 / 300))
+    np.testing.assert_allclose(dropped.std(), np.sqrt(250), rtol=0.3)
+    np.testing.assert_array_equal(dropped, mlp(x, dropout_seed=tf.constant([0, 1])))
+    assert not np.array_equal(dropped, mlp(x, dropout_seed=tf.constant([0, 2])))
+    others = nice_tf.MLP(2, 1, hidden_units=(1000,), dropout=0.2, seed=1)
+    for variable, value in zip(others.variables, mlp.variables, strict=True):
+        variable.assign(value)
+    assert not np.array_equal(dropped, others(x, dropout_seed=tf.constant([0, 1])))
+    plain = randomize(nice_tf.MLP(2, 1, hidden_units=(9,)))
+    np.testing.assert_array_equal(plain(x), plain(x, dropout_seed=tf.constant([0, 1])))

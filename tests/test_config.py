@@ -176,13 +176,16 @@ def test_differences_leave_out_what_changes_no_result():
     [
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
-        ({"partition": "thirds"}, "partition must be one of interleaved, halves, got 'thirds'"),
+        ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
         ({"temperature": -1.0}, "temperature must be a finite number above 0, got -1.0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"max_shift": 1}, "go together, got max_shift 1, shift_epochs 0"),
+        ({"shift_epochs": 2}, "go together, got max_shift 0, shift_epochs 2"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
         (

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf.preprocessing import bin_centres, to_data_units, to_density_units
+from nice_tf.preprocessing import bin_centres, shift_images, to_data_units, to_density_units
 
 SEED = tf.constant([1, 2])
 
@@ -45,3 +45,18 @@ def test_units_and_back():
 def test_unknown_dequantization():
     with pytest.raises(nice_tf.UserError, match="one of uniform, none, got 'gaussian'"):
         to_density_units(np.zeros([1, 2]), 256, "gaussian", SEED)
+
+
+def test_shifted_pictures_move_whole_and_each_on_its_own():
+    pictures = np.random.default_rng(0).integers(1, 256, [900, 5, 4, 2], np.uint8)
+    shifted = shift_images(tf.constant(pictures), 1, SEED).numpy()
+    assert shifted.dtype == np.uint8
+    padded = np.pad(pictures, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    moves = np.zeros([3, 3], int)
+    for picture, found in zip(padded, shifted, strict=True):
+        is_equal = [[np.array_equal(picture[i : i + 5, j : j + 4], found) for j in range(3)] for i in range(3)]
+        assert np.sum(is_equal) == 1
+        moves += is_equal
+    assert np.all(moves > 60), "each of the nine moves for about 100 of 900 pictures"
+    np.testing.assert_array_equal(shift_images(tf.constant(pictures), 0, SEED), pictures)
+    np.testing.assert_array_equal(shift_images(tf.constant(pictures), tf.constant(0), SEED), pictures)

@@ -191,6 +191,37 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     assert not np.allclose(weights(trained.flow), weights(trained.evaluation_flow))
 
 
+def test_dropout_is_for_training_steps_only():
+    config = small(dropout=0.5, learning_rate=1e-30, zero_last_layer=False, dequantization="none")
+    data = data_lib.load(config)
+    model = models.make_model(config, data)
+    values = tf.constant(data.train[:100])
+
+    def trained():
+        model.reset_metrics()
+        return float(model.train_step(values)["log_prob"])
+
+    whole = float(tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any"))))
+    with_dropout = {trained() for _ in range(3)}
+    assert len(with_dropout) == 3 and whole not in with_dropout, "other units at each step"
+    model.reset_metrics()
+    np.testing.assert_allclose(float(model.test_step((tf.fill([100], 0), values))["log_prob"]), whole, rtol=1e-5)
+
+
+def test_pictures_are_shifted_in_the_first_epochs_only():
+    config = small(max_shift=1, shift_epochs=1, learning_rate=1e-30, dequantization="none", batch_size=600)
+    data = data_lib.load(config)
+    model = models.make_model(config, data)  # 2 steps an epoch
+    values = tf.constant(data.train[:600])
+    results = []
+    for _ in range(4):
+        model.reset_metrics()
+        results.append(float(model.train_step(values)["log_prob"]))
+    whole = float(tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any"))))
+    np.testing.assert_allclose(results[2:], [whole] * 2, rtol=1e-5)
+    assert results[0] != results[1] and max(results[:2]) < whole - 10, "shifted digits are unlikely digits"
+
+
 def test_without_averaging_validation_sees_the_newest_weights():
     data = data_lib.load(small())
     model = models.make_model(small(), data)

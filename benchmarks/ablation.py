@@ -1,0 +1,92 @@
+r"""Which setting is worth how many nats: variants of a run, each trained, compared on validation.
+
+    python benchmarks/ablation.py --flagfile=benchmarks/ablations/base.flags --manual_dir=../shared/data/mnist \
+        --variants=benchmarks/ablations/levers.txt --workdir=runs/ablation
+
+A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
+A variant that was cut off is continued, a finished one is only read. The test split is not looked at: the winner's
+figure on test is that of `train.py`, read once.
+"""
+
+import csv
+import multiprocessing
+import os
+import pathlib
+import shlex
+
+from absl import flags
+
+from nice_tf import cli, config
+from nice_tf.errors import UserError
+from nice_tf.workdir import Workdir
+
+GROUPS = ["ablation", *config.define_flags()]
+flags.DEFINE_string("variants", "", "file of variants", module_name="ablation")
+flags.DEFINE_list("only", [], "names of the variants to run; empty: all", module_name="ablation")
+flags.DEFINE_list("seeds", ["0"], "seeds of each variant", module_name="ablation")
+flags.DEFINE_string("workdir", "runs/ablation", "folder of the runs", module_name="ablation")
+
+
+def read_variants(path: str) -> dict[str, list[str]]:
+    """Name to flags, of a file of variants."""
+    if not os.path.isfile(path):
+        raise UserError(f"variants {path!r}: there is no such file")
+    lines = [shlex.split(line, comments=True) for line in pathlib.Path(path).read_text().splitlines()]
+    return {line[0]: line[1:] for line in lines if line}
+
+
+def settings(variant: list[str], seed: str) -> config.Config:
+    """The settings of this command with the flags of a variant over them."""
+    own = flags.FlagValues()
+    config.define_flags(own)
+    mine = flags.FLAGS.flags_by_module_dict()
+    common = [f.serialize() for group in GROUPS[1:] for f in mine[group] if f.present]
+    own(["ablation", *common, *variant, f"--seed={seed}"])
+    return config.from_flags(own)
+
+
+def train(values: config.Config, workdir: pathlib.Path) -> None:
+    """One run, in a process of its own."""
+    with cli.quiet_tensorflow():
+        from nice_tf import training
+    training.train(values, workdir)
+
+
+def report(workdir: pathlib.Path) -> str:
+    """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the epoch."""
+    with Workdir(workdir).metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = max(rows, key=lambda row: float(row["val_log_prob"]))
+    minutes = sum(float(row["seconds"]) for row in rows) / 60
+    return (
+        f"| {workdir.name} | {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | {best['epoch']} of "
+        f"{len(rows)} | {minutes:.1f} |"
+    )
+
+
+def main() -> None:
+    """Runs all variants, then prints the table."""
+    values = flags.FLAGS
+    variants = read_variants(values.variants)
+    unknown = set(values.only) - set(variants)
+    if unknown:
+        raise UserError(f"only names {', '.join(sorted(unknown))}, which {values.variants} does not hold")
+    runs = {
+        pathlib.Path(values.workdir) / f"{name}-seed{seed}": settings(variants[name], seed)
+        for name in values.only or variants
+        for seed in values.seeds
+    }
+    table = ["| variant | validation, nats | train, nats | epoch | minutes |", "|---|---|---|---|---|"]
+    for workdir, run in runs.items():
+        process = multiprocessing.get_context("spawn").Process(target=train, args=(run, workdir))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise UserError(f"variant {workdir.name} ended with exit code {process.exitcode}")
+        table.append(report(workdir))
+        print(table[-1], flush=True)
+    print("\n" + "\n".join(table))
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=GROUPS)
