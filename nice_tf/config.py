@@ -27,18 +27,26 @@ class Config:
         "digits",
         "data",
         "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image set such as mnist, "
-        "fashion_mnist, cifar10 or svhn_cropped, or the path of a .npy or .npz file",
+        "fashion_mnist, cifar10 or svhn_cropped, or the path of a .npy or .npz file or of .tfrecord files (a folder or "
+        "a pattern)",
     )
     data_dir: str = _setting(
         "",
         "data",
-        "where TensorFlow Datasets keeps prepared sets; empty: its own default folder",
+        "where TensorFlow Datasets keeps prepared sets, and where TFRecord files and other large sets are copied to, "
+        "row by row; empty: its own default folder, and ~/.cache/nice_tf",
         changes_result=False,
     )
     manual_dir: str = _setting(
         "",
         "data",
         "folder with the original files of a TFDS set, to prepare it without a network",
+        changes_result=False,
+    )
+    in_memory_mb: int = _setting(
+        512,
+        "data",
+        "arrays of more MB stay on disk and are read batch by batch, with the same results; .npz files never do",
         changes_result=False,
     )
     levels: int = _setting(
@@ -200,6 +208,7 @@ class Config:
             "epochs": 1,
             "batch_size": 1,
             "num_draws": 1,
+            "in_memory_mb": 0,
             "levels": 0,
             "num_validation": 0,
             "warmup_steps": 0,

@@ -1,5 +1,7 @@
 """What the settings describe: the flow, and the Keras model around it."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -19,6 +21,9 @@ tfd = tfp.distributions
 
 # On integer data without noise the likelihood is unbounded; this bound on 1/s keeps it finite.
 MIN_INVERSE_SCALE_WITHOUT_NOISE = 1e-6
+
+# More training values than these (SVHN has 0.19e9) are not all looked at before training: they would fill the memory.
+_VALUES_TO_START_FROM = 2**28
 
 
 class FlowModel(tf_keras.Model):
@@ -164,6 +169,18 @@ def make_flow(config: Config, event_shape: list[int], *, for_training: bool = Fa
     )
 
 
+def _to_start_from(train, whitening):
+    """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th of a large set.
+
+    It goes by the number of values alone, not by where they lie, so that data on disk and in memory start alike.
+    """
+    size = math.prod(train.shape[1:])
+    if len(train) * size <= _VALUES_TO_START_FROM:
+        return train[:]
+    number = max(10_000, 8 * size if whitening in ("zca", "triangular") else 0)  # a covariance wants more than D
+    return train[:: -(-len(train) // number)]
+
+
 def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
@@ -184,7 +201,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none":
-        model.initialize_from_data(data.train, scales=config.data_init)
+        model.initialize_from_data(_to_start_from(data.train, config.whitening), scales=config.data_init)
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),

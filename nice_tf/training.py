@@ -1,5 +1,6 @@
 """A run, from settings to results: train or continue, evaluate, sample."""
 
+import glob
 import os
 import sys
 import zlib
@@ -27,8 +28,11 @@ tfd = tfp.distributions
 
 
 def default_workdir(config: Config) -> str:
-    """`runs/` and the name of the data set."""
-    return os.path.join("runs", os.path.splitext(os.path.basename(config.dataset))[0])
+    """`runs/` and the name of the data set; of a pattern, that of its folder."""
+    folder, name = os.path.split(os.path.normpath(config.dataset))
+    if glob.has_magic(name):
+        name = os.path.basename(folder) or "data"
+    return os.path.join("runs", os.path.splitext(name)[0])
 
 
 def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, Any] | None:
@@ -98,23 +102,27 @@ def fit(
             SamplePictures(run, data.levels, config),
             Recorder(run, state),  # last: an epoch that it has saved has left everything else, too
         ]
-    model.fit(
-        data_lib.training_batches(
-            data.train,
-            config.batch_size,
-            seed=config.seed,
-            first_step=epochs_done * steps_per_epoch,
-            last_step=config.epochs * steps_per_epoch,
-        ),
-        initial_epoch=epochs_done,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=data_lib.evaluation_batches(data.validation, config.batch_size),
-        validation_steps=-(-len(data.validation) // config.batch_size),
-        # A moving bar on a terminal, one line an epoch in a file.
-        verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
-        callbacks=callbacks,
-    )
+    try:
+        model.fit(
+            data_lib.training_batches(
+                data.train,
+                config.batch_size,
+                seed=config.seed,
+                first_step=epochs_done * steps_per_epoch,
+                last_step=config.epochs * steps_per_epoch,
+            ),
+            initial_epoch=epochs_done,
+            epochs=config.epochs,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=data_lib.evaluation_batches(data.validation, config.batch_size),
+            validation_steps=-(-len(data.validation) // config.batch_size),
+            # A moving bar on a terminal, one line an epoch in a file.
+            verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
+            callbacks=callbacks,
+        )
+    except tf.errors.InvalidArgumentError:
+        data.check_unchanged()  # if that is what stopped a step, it is said in place of TensorFlow's report
+        raise
 
 
 def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:

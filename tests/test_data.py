@@ -7,6 +7,7 @@ import pytest
 
 import nice_tf
 from nice_tf import data
+from nice_tf.rows import Rows
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, [60, 3, 2], np.uint8)
 FLOATS = np.random.default_rng(0).normal(size=[60, 5]).astype(np.float32)
@@ -143,8 +144,9 @@ def test_mnist_through_the_real_builder(tmp_path, mnist_files):
     with gzip.open(mnist_files / "t10k-images-idx3-ubyte.gz") as file:
         original = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 784)
     assert rows(mnist.test) == rows(original), "test is the original test set"
-    again = load(dataset="mnist", data_dir=str(tmp_path))
-    np.testing.assert_array_equal(mnist.validation, again.validation)
+    again = load(dataset="mnist", data_dir=str(tmp_path), in_memory_mb=10)  # train is larger, test is not
+    assert isinstance(again.train, Rows) and isinstance(again.validation, Rows) and isinstance(again.test, np.ndarray)
+    assert again.description() == mnist.description()
 
 
 def test_mnist_without_network_says_what_would_help(tmp_path, monkeypatch):

@@ -1,0 +1,196 @@
+"""Rows of a file by number: what batches, checks and fingerprints need of an array, without its memory."""
+
+import contextlib
+import hashlib
+import math
+import os
+import pathlib
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from nice_tf.errors import UserError
+
+_CHUNK_BYTES = 2**24
+
+
+class Rows:
+    """The rows of a `.npy` file, or some of them, read when they are asked for.
+
+    Indexing reads: `rows[3]`, `rows[2:5]` and `rows[[7, 1]]` are arrays in memory, as those of an array would be.
+    `select` and `astype` read nothing.
+
+    Attributes:
+      path: of the file.
+      shape: `(N, *event_shape)`.
+      dtype: of the arrays that are read.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        """Opens the file, whose values must lie row after row.
+
+        Args:
+          path: of a `.npy` file in C order.
+
+        Raises:
+          ValueError: the file is none.
+        """
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not mapped.flags.c_contiguous:
+            raise ValueError(f"{path} is not in C order")
+        self._file, self._offset, self._stored_dtype = _OpenFile(path), mapped.offset, mapped.dtype
+        self._numbers = np.arange(len(mapped))
+        self.path = path
+        self.shape = mapped.shape
+        self.dtype = mapped.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, the rows' own."""
+        return len(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        self.check_unchanged()
+        numbers = self._numbers[index]
+        result = self._read(np.ravel(numbers)).astype(self.dtype, copy=False)
+        return result.reshape([*np.shape(numbers), *self.shape[1:]])
+
+    def _read(self, numbers):
+        # Not through a memory map: each row would bring up to 2 MB around it into the memory of this process, and a
+        # file that is cut meanwhile would kill it.
+        result = np.empty([len(numbers), *self.shape[1:]], self._stored_dtype)
+        size, content = math.prod(self.shape[1:]) * result.itemsize, memoryview(result.reshape(-1).view(np.uint8))
+        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)  # of rows that lie side by side
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=False):
+            part, position = content[start * size : end * size], self._offset + int(numbers[start]) * size
+            while part:
+                num_read = os.preadv(self._file.number, [part], position)
+                if not num_read:
+                    raise UserError(f"{self.path} was cut while it was read")
+                part, position = part[num_read:], position + num_read
+        return result
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
+
+    def select(self, index: np.ndarray | slice) -> "Rows":
+        """The rows of these numbers, in their order."""
+        return self._like(self._numbers[index], self.dtype)
+
+    def astype(self, dtype: np.dtype) -> "Rows":
+        """The same rows, cast as they are read."""
+        return self._like(self._numbers, np.dtype(dtype))
+
+    def _like(self, numbers, dtype):
+        result = object.__new__(Rows)
+        result.__dict__.update(self.__dict__)
+        result._numbers, result.dtype = numbers, dtype
+        result.shape = (len(numbers), *self.shape[1:])
+        return result
+
+    def check_unchanged(self) -> None:
+        """Looks whether the file still is what was opened; one that is gone or replaced stays readable as it was.
+
+        Raises:
+          UserError: it was written to.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            now, then = os.stat(self.path), self._file.opened
+            if now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+                raise UserError(f"{self.path} was changed while it was read: write new data to another file")
+
+
+class _OpenFile:
+    """A file that is open as long as any rows of it are in use."""
+
+    def __init__(self, path):
+        self.number = os.open(path, os.O_RDONLY)
+        self.opened = os.stat(self.number)
+
+    def __del__(self):
+        os.close(self.number)
+
+
+Array = np.ndarray | Rows
+
+
+def chunks(values: Array) -> Iterator[np.ndarray]:
+    """All rows in order, some megabytes at a time."""
+    step = max(1, _CHUNK_BYTES // max(1, math.prod(values.shape[1:]) * values.dtype.itemsize))
+    return (values[start : start + step] for start in range(0, len(values), step))
+
+
+def select(values: Array, index: np.ndarray | slice) -> Array:
+    """Some of the rows, in memory if `values` are."""
+    return values.select(index) if isinstance(values, Rows) else values[index]
+
+
+def read_npy(path: str | os.PathLike, *, in_memory_mb: int, cache: pathlib.Path) -> Array:
+    """The array of a file: in memory if the file has at most so many MB, else by rows.
+
+    A larger file in Fortran order, as pandas' tables make it, is written to `cache` row by row first.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no `.npy` file of numbers.
+    """
+    if os.path.getsize(path) <= in_memory_mb * 2**20:
+        with open(path, "rb") as file:
+            return np.load(file, allow_pickle=False)
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if mapped.flags.c_contiguous:
+        return Rows(path)
+    return Rows(cached("rows", [path], chunks(mapped), cache))
+
+
+def cached(name: str, files: Sequence[str | os.PathLike], content: Iterable[np.ndarray], cache: pathlib.Path) -> str:
+    """The path of a `.npy` file in `cache` with the content that these files gave; it is read only once.
+
+    Args:
+      name: what is read of the files; starts the name of the cached file.
+      files: where the content comes from; the cached file counts as long as their paths, sizes and times stay.
+      content: arrays `[n, *event_shape]` of one shape and type, at least one; not touched where the file is there.
+      cache: folder, made if need be.
+
+    Raises:
+      UserError: the cache cannot be written.
+    """
+    states = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+    path = cache / f"{name}-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}.npy"
+    if not path.exists():
+        print(f"copying the data to {path}, once", flush=True)
+        _write(path, content)
+    return str(path)
+
+
+def _write(path, content):
+    """Writes under a name of its own, so that several workers may do it at once, and renames."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            number = 0
+            for rows in content:
+                if not number:
+                    _write_header(file, 0, rows)
+                file.write(np.ascontiguousarray(rows))
+                number += len(rows)
+            file.seek(0)
+            _write_header(file, number, rows)  # now that it is known; NumPy leaves room for a growing first axis
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): give a folder with more room as data_dir"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_header(file, number, rows):
+    header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(file, {**header, "shape": (number, *rows.shape[1:])})

@@ -1,0 +1,203 @@
+"""The only readers of data: what `--dataset` names, to arrays or to rows of a file.
+
+A new source is a function from settings to `Found`, and a line in `_SOURCES`. What is large it leaves on disk as
+`rows.Rows`, by `read_npy` or `cached`. Checking, splitting and batching are the same for all, in `data`.
+"""
+
+import dataclasses
+import glob
+import logging
+import math
+import os
+import pathlib
+import re
+import socket
+import urllib.request
+import zipfile
+import zlib
+
+import numpy as np
+
+from nice_tf import tfrecord
+from nice_tf.config import Config
+from nice_tf.errors import UserError
+from nice_tf.rows import Array, Rows, cached, read_npy
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a source holds, not yet checked.
+
+    Attributes:
+      arrays: `train` and `test`, and perhaps `validation`; or one array of any name, that is yet to be split.
+      levels: number of integer levels, if the source knows it.
+      num_test: examples to split off for test; one sixth if not given.
+    """
+
+    arrays: dict[str, Array]
+    levels: int | None = None
+    num_test: int | None = None
+
+
+def find(config: Config) -> Found:
+    """Reads what `config.dataset` names.
+
+    Raises:
+      UserError: no such data, or none that can be read; the message says which and what would help.
+    """
+    read = next(read for is_meant, read in _SOURCES if is_meant(config.dataset))
+    return read(config)
+
+
+def _digits(config):
+    # Imported where it is used: a second of start-up that the other data sets need not pay.
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images.astype(np.uint8)[..., np.newaxis]
+    return Found({"the images": images}, levels=17, num_test=300)
+
+
+def _from_npy(config):
+    return Found({"the array": _read(config.dataset, read_npy, **_where(config))})
+
+
+def _from_npz(config):
+    def read(path):
+        with open(path, "rb") as file:  # opened here, because NumPy leaves a file open that it cannot read
+            content = np.load(file, allow_pickle=False)
+            return {key: content[key] for key in content.files}
+
+    return Found(_read(config.dataset, read))
+
+
+def _read(path, read, **arguments):
+    if not os.path.isfile(path):
+        raise UserError(f"dataset {path}: there is no such file")
+    try:
+        return read(path, **arguments)
+    except UserError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"dataset {path} cannot be read as a NumPy file of numbers: {error}") from error
+
+
+def _where(config):
+    folder = config.data_dir or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nice_tf")
+    return {"in_memory_mb": config.in_memory_mb, "cache": pathlib.Path(folder).expanduser()}
+
+
+def _is_tfrecord(name):
+    return ".tfrecord" in os.path.basename(name) or bool(_tfrecord_files(name))
+
+
+def _tfrecord_files(name):
+    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
+    return sorted(filter(os.path.isfile, glob.glob(pattern)))
+
+
+def _from_tfrecord(config):
+    """Splits are those in the files' names, `train-00.tfrecord`; all records together where none has one."""
+    files = _tfrecord_files(config.dataset)
+    if not files:
+        raise UserError(f"dataset {config.dataset}: there is no such TFRecord file")
+    by_split = {}
+    for file in files:
+        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file))
+        by_split.setdefault(split[1] if split else "the records", []).append(file)
+    where = _where(config)
+    return Found(
+        {
+            split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
+            for split, names in by_split.items()
+        }
+    )
+
+
+def _from_tfds(config):
+    import tensorflow_datasets as tfds
+
+    name, manual_dir = config.dataset, config.manual_dir
+    if manual_dir and not os.path.isdir(manual_dir):
+        raise UserError(f"manual_dir {manual_dir}: there is no such folder")
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name, data_dir=config.data_dir or None)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise UserError(
+            f"dataset {name!r} is not known: it must be 'digits', the path of a .npy or .npz file or of .tfrecord "
+            "files, or an image set of TensorFlow Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
+        ) from error
+    features = builder.info.features
+    image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
+    if not isinstance(image, tfds.features.Image) or None in image.shape:
+        raise UserError(f"dataset {name!r} of TensorFlow Datasets has no 'image' of one fixed shape")
+    if not builder.is_prepared():
+        _prepare(builder, manual_dir)
+    missing = {"train", "test"} - set(builder.info.splits)
+    if missing:
+        raise UserError(f"dataset {name!r} has no split {', '.join(sorted(missing))}, only {list(builder.info.splits)}")
+    return Found({split: _images(builder, split, image, **_where(config)) for split in ("train", "test")})
+
+
+def _images(builder, split, image, *, in_memory_mb, cache):
+    # The stored order is already a fixed pseudo-random one; reading it in order keeps the split the same everywhere.
+    info = builder.info.splits[split]
+    batches = builder.as_dataset(split=split, shuffle_files=False).map(lambda example: example["image"]).batch(1000)
+    content = batches.prefetch(1).as_numpy_iterator()
+    if info.num_examples * math.prod(image.shape) * np.dtype(image.np_dtype).itemsize <= in_memory_mb * 2**20:
+        return np.concatenate(list(content))
+    return Rows(cached(f"{builder.name}-{split}", info.filepaths, content, cache))
+
+
+_ORIGINAL_FILES = {
+    name: [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    for name in ("mnist", "fashion_mnist", "kmnist")
+} | {
+    "cifar10": ["cifar-10-binary.tar.gz"],
+    "cifar100": ["cifar-100-binary.tar.gz"],
+    "svhn_cropped": [f"{part}_32x32.mat" for part in ("train", "test", "extra")],
+}
+
+
+def _prepare(builder, manual_dir):
+    """Writes the set to `data_dir`, from `manual_dir` if given, else by download."""
+    import tensorflow_datasets as tfds
+
+    originals = _ORIGINAL_FILES.get(builder.name, [])
+    way_out = (
+        f"Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
+        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original files"
+        f"{' ' + ', '.join(originals) if originals else ''}; or connect to the network. --dataset=digits needs neither"
+    )
+    missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
+    if manual_dir and missing:
+        raise UserError(f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. {way_out}")
+    if not manual_dir and not _has_network():
+        raise UserError(f"dataset {builder.name!r} is not prepared on this machine and there is no network. {way_out}")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    print(f"preparing dataset {builder.name} in {builder.data_path}", flush=True)
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None))
+    except Exception as error:  # TFDS passes on whatever its network, file and decoding layers raise.
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}") from error
+
+
+def _has_network():
+    """Whether a download can be tried. TFDS itself retries for minutes before it says that there is no network."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        return bool(socket.getaddrinfo("storage.googleapis.com", 443))
+    except OSError:
+        return False
+
+
+# Which names a source takes, and the source; the first that takes a name reads it.
+_SOURCES = (
+    (lambda name: name == "digits", _digits),
+    (lambda name: name.endswith(".npy"), _from_npy),
+    (lambda name: name.endswith(".npz"), _from_npz),
+    (_is_tfrecord, _from_tfrecord),
+    (lambda name: True, _from_tfds),
+)

@@ -1,0 +1,112 @@
+"""TFRecord files to arrays."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from nice_tf.errors import UserError
+
+_CHUNK_BYTES = 2**24
+_PICTURE = re.compile(b"\x89PNG\r\n\x1a\n|\xff\xd8\xff")  # how PNG and JPEG files start
+
+
+def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
+    """The values of all records in order, some megabytes at a time.
+
+    A record is a `tf.train.Example`. Its values are the feature `image`, or else the only feature: floats, a PNG or
+    JPEG picture, or raw 8-bit integers. An int64 feature `shape` beside it gives the shape of floats and of raw
+    integers, which are flat without one. What the first record is, all must be, and of its shape.
+
+    Args:
+      files: paths of uncompressed files.
+
+    Yields:
+      `[n, *event_shape]`, float32 or uint8.
+
+    Raises:
+      UserError: no records, or one that breaks a rule, named by its file and its number.
+    """
+    encoding, expected, gathered = None, None, []
+    for where, record in _records(files):
+        feature, shape = _features(record, where)
+        encoding = encoding or _encoding(feature, shape)
+        values = _values(feature, shape, encoding, where)
+        expected = expected or values.shape
+        if values.shape != expected:
+            raise UserError(
+                f"{where} has values of shape {list(values.shape)}, the first record of shape {list(expected)}: all "
+                "must have the same"
+            )
+        gathered.append(values)
+        if len(gathered) * values.nbytes >= _CHUNK_BYTES:
+            yield np.stack(gathered)
+            gathered = []
+    if expected is None:
+        raise UserError(f"{', '.join(files)}: there are no records")
+    if gathered:
+        yield np.stack(gathered)
+
+
+def _records(files):
+    for file in files:
+        records, number = tf.data.TFRecordDataset(file).as_numpy_iterator(), 0
+        while True:
+            where = f"record {number} of {file} (counted from 0)"
+            try:
+                record = next(records, None)
+            except tf.errors.OpError as error:
+                raise UserError(f"{where} is damaged, or the file is compressed or no TFRecord file") from error
+            if record is None:
+                break
+            yield where, record
+            number += 1
+
+
+def _features(record, where):
+    """The feature with the values, and the shape that stands beside it."""
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise UserError(f"{where} is no tf.train.Example") from error
+    shape = list(features["shape"].int64_list.value) if "shape" in features else None
+    names = sorted(set(features) - {"shape"})
+    if "image" in names:
+        names = ["image"]
+    if len(names) != 1:
+        raise UserError(
+            f"{where} has the features {', '.join(names) or 'none'}: its values must be 'image', or the only one but "
+            "'shape'"
+        )
+    return features[names[0]], shape
+
+
+def _encoding(feature, shape):
+    """How the values are stored. Raw integers may start as a picture does, so that one record decides for all."""
+    if feature.WhichOneof("kind") == "float_list":
+        return "floats"
+    content = b"".join(feature.bytes_list.value)
+    is_raw = shape is not None and math.prod(shape) == len(content)
+    return "picture" if _PICTURE.match(content) and not is_raw else "integers"
+
+
+def _values(feature, shape, encoding, where):
+    kind = feature.WhichOneof("kind") or "float_list"
+    content = getattr(feature, kind).value
+    if kind != ("float_list" if encoding == "floats" else "bytes_list") or (encoding != "floats" and len(content) != 1):
+        raise UserError(
+            f"{where} has its values as {kind} of {len(content)}: floats are needed, or bytes of one picture or of raw "
+            "8-bit integers, in all records the same"
+        )
+    if encoding == "picture":
+        try:
+            return tf.io.decode_image(content[0], expand_animations=False).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"{where} holds no PNG or JPEG picture that can be decoded") from error
+    values = np.array(content, np.float32) if encoding == "floats" else np.frombuffer(content[0], np.uint8)
+    if shape is not None and math.prod(shape) != len(values):
+        raise UserError(f"{where} has {len(values)} values, which do not fill its shape {shape}")
+    return values if shape is None else values.reshape(shape)
