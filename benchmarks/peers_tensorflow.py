@@ -44,7 +44,7 @@ class _Flow:
 
 
 class NiceTf(_Flow):
-    """This package, as `train.py` runs it."""
+    """This package, as `train.py` runs it; a frozen flow answers."""
 
     def training_step(self, values, batch):
         """One call of the function that Keras' `fit` repeats, input pipeline and metrics with it."""
@@ -63,13 +63,14 @@ class NiceTf(_Flow):
 
     @functools.cached_property
     def _flow(self):
-        return nice_tf.build_flow(
+        flow = nice_tf.build_flow(
             [self._shape.event_size],
             num_couplings=self._shape.couplings,
             hidden_units=(self._shape.hidden,) * self._shape.depth,
             zero_last_layer=False,
             compute_dtype=tf.as_dtype(self._contestant.precision),
         )
+        return nice_tf.freeze(flow, num_branches=1 if self._contestant.compiled else None)
 
 
 class Tfp(_Flow):

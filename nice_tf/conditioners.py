@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from nice_tf.errors import UserError
@@ -16,6 +17,10 @@ ACTIVATIONS = {
     "softplus": tf.nn.softplus,
     "tanh": tf.tanh,
 }
+
+
+# A layer of so many weights takes longer to read than a second core takes to start.
+_WORTH_A_SECOND_CORE = 2**18
 
 
 class MLP(tf.Module):
@@ -78,7 +83,7 @@ class MLP(tf.Module):
         self.dtype = tf.as_dtype(dtype)
         self.compute_dtype = tf.as_dtype(compute_dtype or dtype)
         self._activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
-        self._residual = residual
+        self.residual = residual
         self._dropout = dropout
         self._seed = seed
         kernels = []
@@ -106,17 +111,15 @@ class MLP(tf.Module):
           dropout_seed: stateless seed, int32 `[2]`, of the units that are dropped; with none, nothing is dropped.
             Networks made with different seeds drop different units. The inverse of a coupling needs the same one.
         """
-        # One matrix product of rank 2 and one bias_add a layer: TensorFlow fuses these two with the activation.
-        h = tf.cast(x if x.shape.rank == 2 else tf.reshape(x, [-1, self._kernels[0].shape[0]]), self.compute_dtype)
+        h = tf.cast(_to_rows(x, self._kernels[0].shape[0]), self.compute_dtype)
         for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
             before = h
             if layer > 0:
                 h = self._dropped(self._activation(h), layer, dropout_seed)
-            h = tf.nn.bias_add(tf.matmul(h, tf.cast(kernel, self.compute_dtype)), tf.cast(bias, self.compute_dtype))
-            if self._residual and 0 < layer < len(self._kernels) - 1 and kernel.shape[0] == kernel.shape[1]:
+            h = _affine(h, tf.cast(kernel, self.compute_dtype), tf.cast(bias, self.compute_dtype))
+            if self.residual and 0 < layer < len(self._kernels) - 1 and kernel.shape[0] == kernel.shape[1]:
                 h += before
-        h = tf.cast(h, self.dtype)
-        return h if x.shape.rank == 2 else tf.reshape(h, tf.concat([tf.shape(x)[:-1], [self._kernels[-1].shape[1]]], 0))
+        return _from_rows(tf.cast(h, self.dtype), x, self._kernels[-1].shape[1])
 
     def _dropped(self, h, layer, dropout_seed):
         if not self._dropout or dropout_seed is None:
@@ -125,3 +128,88 @@ class MLP(tf.Module):
         for number in (self._seed, layer):
             seed = tf.random.experimental.stateless_fold_in(seed, number)
         return tf.nn.experimental.stateless_dropout(h, self._dropout, seed, rng_alg="philox")
+
+
+class FrozenMLP(tf.Module):
+    """An `MLP` as it is now, for answers only: its weights are copied once, in the dtype of the products.
+
+    TensorFlow multiplies few rows on one core, which waits for the weights. So the units of a large hidden layer are
+    dealt out to branches that run side by side, and each takes its share of the next layer, too, before they join:
+
+        h_{k+2} = sum_j activation(h_k W_{k+1}[:, j] + b_{k+1}[j]) W_{k+2}[j, :] + b_{k+2}
+    """
+
+    def __init__(self, mlp: MLP, *, num_branches: int | None = None, name: str = "frozen_mlp"):
+        """Copies the weights.
+
+        Args:
+          mlp: the network, without residual layers.
+          num_branches: at most the width of the narrowest hidden layer; 2 where layers are large enough to gain by it,
+            else 1, when not given.
+          name: of the module.
+
+        Raises:
+          UserError: a network with residual layers, which would have to join after each.
+        """
+        super().__init__(name=name)
+        if mlp.residual:
+            raise UserError("a network with residual layers cannot be frozen")
+        self.dtype, self.compute_dtype, self._activation = mlp.dtype, mlp.compute_dtype, mlp._activation
+        self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
+        layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
+        if num_branches is None:
+            num_branches = 2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
+        stages = [(layers,)]  # each a sum of branches, which are networks themselves
+        if num_branches > 1:
+            first = len(layers) % 2  # an odd number leaves the first layer whole
+            stages = [(layers[:first],)] if first else []
+            pairs = zip(layers[first::2], layers[first + 1 :: 2], strict=True)
+            stages += [_branches(*pair, num_branches) for pair in pairs]
+        with self.name_scope:
+            self._stages = tf.nest.map_structure(
+                lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False), tuple(stages)
+            )
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., input_size]` to `[..., output_size]`."""
+        h = tf.cast(_to_rows(x, self._sizes[0]), self.compute_dtype)
+        for stage, branches in enumerate(self._stages):
+            if stage > 0:
+                h = self._activation(h)
+            # Not `+`, which TensorFlow would fuse with one branch's product: that branch then waited for the others.
+            h = tf.add_n([_forward(h, layers, self._activation) for layers in branches])
+        return _from_rows(tf.cast(h, self.dtype), x, self._sizes[1])
+
+
+def _branches(layer, next_layer, num_branches):
+    """Two layers as networks of fewer hidden units whose sum they are."""
+    parts = zip(
+        np.array_split(layer[0], num_branches, axis=1),
+        np.array_split(layer[1], num_branches),
+        np.array_split(next_layer[0], num_branches, axis=0),
+        [next_layer[1], *[np.zeros_like(next_layer[1])] * (num_branches - 1)],
+        strict=True,
+    )
+    return tuple(((kernel, bias), (next_kernel, next_bias)) for kernel, bias, next_kernel, next_bias in parts)
+
+
+def _forward(h, layers, activation):
+    for layer, (kernel, bias) in enumerate(layers):
+        if layer > 0:
+            h = activation(h)
+        h = _affine(h, kernel, bias)
+    return h
+
+
+def _affine(h, kernel, bias):
+    # One matrix product of rank 2 and one bias_add: TensorFlow fuses these two with the activation.
+    return tf.nn.bias_add(tf.matmul(h, kernel), bias)
+
+
+def _to_rows(x, size):
+    return x if x.shape.rank == 2 else tf.reshape(x, [-1, size])
+
+
+def _from_rows(h, x, size):
+    """The inverse of `_to_rows`, for rows of another size."""
+    return h if x.shape.rank == 2 else tf.reshape(h, tf.concat([tf.shape(x)[:-1], [size]], 0))

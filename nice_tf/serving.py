@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.flow import encoder
+from nice_tf.flow import encoder, freeze
 from nice_tf.inpainting import inpaint
 from nice_tf.metrics import bits_per_dim
 from nice_tf.preprocessing import bin_centres, to_data_units
@@ -19,6 +19,7 @@ from nice_tf.preprocessing import bin_centres, to_data_units
 tfd = tfp.distributions
 
 MAX_NUM_SAMPLES = 10_000
+_SEEDS_A_TURN = 4
 
 
 class FlowServer(tf.Module):
@@ -60,7 +61,8 @@ class FlowServer(tf.Module):
             one read of all weights, which XLA's code does faster; larger batches go on as they are.
         """
         super().__init__()
-        self._flow = flow
+        # XLA runs one operation after the other: branches would only cost.
+        self._flow = freeze(flow, num_branches=1 if compile_single else None)
         self._levels = levels
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
@@ -185,9 +187,16 @@ class FlowServer(tf.Module):
                 shape=[event_size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
             )
 
-        rows = tf.TensorSpec([event_size], tf.float32)
-        # One row at a time: what sets several going costs more than a row.
-        u = tf.map_fn(uniform, seeds, fn_output_signature=rows, parallel_iterations=1)
+        # A few rows a turn of the loop, and one turn at a time: what moves a loop on costs more than a row.
+        num_rows = tf.shape(seeds)[0]
+        seeds = tf.reshape(tf.pad(seeds, [[0, -num_rows % _SEEDS_A_TURN], [0, 0]]), [-1, _SEEDS_A_TURN, 2])
+        u = tf.map_fn(
+            lambda turn: tf.stack([uniform(seed) for seed in tf.unstack(turn)]),
+            seeds,
+            fn_output_signature=tf.TensorSpec([_SEEDS_A_TURN, event_size], tf.float32),
+            parallel_iterations=1,
+        )
+        u = tf.gather(tf.reshape(u, [-1, event_size]), tf.range(num_rows))
         u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
         prior = self._flow.distribution.distribution
         z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(tf.cast(u, self._flow.dtype))

@@ -85,3 +85,58 @@ def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
     assert not np.array_equal(dropped, others(x, dropout_seed=tf.constant([0, 1])))
     plain = randomize(nice_tf.MLP(2, 1, hidden_units=(9,)))
     np.testing.assert_array_equal(plain(x), plain(x, dropout_seed=tf.constant([0, 1])))
+
+
+@pytest.mark.parametrize("num_branches", [1, 2, 3])
+@pytest.mark.parametrize("hidden_units", [(), (4,), (5, 4), (5, 4, 7)])
+def test_frozen_is_the_same_function(hidden_units, num_branches):
+    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, dtype=tf.float64))
+    frozen = nice_tf.FrozenMLP(mlp, num_branches=num_branches)
+    x = random_points(50, 3)
+    for batch in (x, x[:, tf.newaxis], x[0]):
+        np.testing.assert_allclose(frozen(batch), mlp(batch), rtol=1e-12, atol=1e-14)
+    before = mlp(x).numpy()
+    randomize(mlp, seed=1)
+    np.testing.assert_allclose(frozen(x), before, rtol=1e-12, atol=1e-14)
+    assert not frozen.trainable_variables and {v.dtype for v in frozen.variables} == {tf.float64}
+
+
+def test_frozen_holds_the_weights_once_in_the_dtype_of_the_products():
+    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=(4,), compute_dtype=tf.bfloat16))
+    x = random_points(6, 3, dtype=np.float32)
+    whole = nice_tf.FrozenMLP(mlp)
+    np.testing.assert_array_equal(whole(x), mlp(x))
+    assert whole(x).dtype == tf.float32 and {v.dtype for v in whole.variables} == {tf.bfloat16}
+    np.testing.assert_allclose(nice_tf.FrozenMLP(mlp, num_branches=2)(x), mlp(x), atol=0.05)
+
+
+def test_large_layers_are_dealt_out_to_two_branches():
+    def kernels(width):
+        frozen = nice_tf.FrozenMLP(nice_tf.MLP(3, 2, hidden_units=(width, width, width)))
+        return [v.shape.as_list() for v in frozen.variables if v.shape.rank == 2]
+
+    assert sorted(kernels(100)) == [[3, 100], [100, 2], [100, 100], [100, 100]]
+    assert sorted(kernels(600)) == sorted(2 * [[3, 300], [300, 600], [600, 300], [300, 2]])
+
+
+def test_branches_do_not_wait_for_each_other():
+    """No branch may be fused with the sum: its product would start when the other's is there."""
+    frozen = nice_tf.FrozenMLP(randomize(nice_tf.MLP(3, 2, hidden_units=(4, 4, 4))), num_branches=2)
+    graph = tf.function(frozen).get_concrete_function(tf.TensorSpec([None, 3])).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert kinds.count("AddN") == 2 and kinds.count("MatMul") == 8 and "AddV2" not in kinds
+    products = {op: set() for op in graph.get_operations() if op.type == "MatMul"}
+    for product in products:  # what each one waits for
+        waiting = [product]
+        while waiting:
+            for tensor in waiting.pop().inputs:
+                products[product].add(tensor.op)
+                waiting.append(tensor.op)
+    depth = sorted(sum(other in before for other in products) for before in products.values())
+    assert depth == [0, 0, 1, 1, 4, 4, 5, 5]
+
+
+def test_residual_networks_are_not_frozen():
+    mlp = nice_tf.MLP(3, 2, hidden_units=(4, 4), residual=True)
+    with pytest.raises(nice_tf.UserError, match="residual layers cannot be frozen"):
+        nice_tf.FrozenMLP(mlp)

@@ -252,7 +252,7 @@ def test_checkpoint_restores_everything(tmp_path):
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
-        ({"partition": "checkerboard"}, "partition must be one of interleaved, halves, got 'checkerboard'"),
+        ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
     ],
 )
 def test_bad_arguments(kwargs, message):
@@ -265,3 +265,32 @@ def test_bad_temperature():
         nice_tf.sample(
             randomize(nice_tf.build_flow([4], hidden_units=(4,))), 1, seed=tf.constant([0, 0]), temperature=0
         )
+
+
+@pytest.mark.parametrize("scaling", ["layer", "prior"])
+def test_frozen_flow_is_the_same_density(scaling):
+    flow = random_flow([5], scaling=scaling, whitening="standardize")
+    frozen = nice_tf.freeze(flow, num_branches=2)
+    x = random_points(20, 5)
+    before = flow.log_prob(x).numpy()
+    np.testing.assert_allclose(frozen.log_prob(fresh(x)), before, rtol=1e-10)
+    np.testing.assert_allclose(frozen.sample(4, seed=[1, 2]), flow.sample(4, seed=[1, 2]), rtol=1e-10)
+    assert [type(layer) for layer in nice_tf.layers(frozen)] == [type(layer) for layer in nice_tf.layers(flow)]
+    (scale,) = frozen.trainable_variables  # shared; the networks are not trained
+    assert any(scale is variable for variable in flow.trainable_variables)
+    for layer in nice_tf.layers(flow):
+        if isinstance(layer, nice_tf.AdditiveCoupling):
+            randomize(layer.conditioner, seed=1)
+    assert not np.allclose(flow.log_prob(fresh(x)), before)
+    np.testing.assert_allclose(frozen.log_prob(fresh(x)), before, rtol=1e-10)
+
+
+def test_frozen_flow_keeps_other_conditioners():
+    residual = random_flow([6], hidden_units=(4, 4), residual=True)
+    kept = zip(nice_tf.layers(nice_tf.freeze(residual)), nice_tf.layers(residual), strict=True)
+    assert all(one is other for one, other in kept)
+    coupling = nice_tf.AdditiveCoupling(tf.sin, num_passthrough=1)
+    flow = tfp.distributions.TransformedDistribution(
+        nice_tf.logistic_prior(2), tfp.bijectors.Invert(tfp.bijectors.Chain([coupling]))
+    )
+    assert nice_tf.layers(nice_tf.freeze(flow))[0] is coupling
