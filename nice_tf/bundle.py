@@ -52,6 +52,8 @@ services:
       - --grpc_max_threads=128
       # A model exported with --compile_single needs it.
       {{comment}}- --xla_cpu_compilation_enabled
+      # On two cores, for requests of many rows: one core an operation, the model's branches fill both.
+      # - --tensorflow_intra_op_parallelism=1
       # For many small requests; the scalar signature sample_n is then out of reach.
       # - --enable_batching
       # - --batching_parameters_file=/models/{MODEL_NAME}/batching_parameters.txt
