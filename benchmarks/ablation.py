@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pathlib
 import shlex
+import sys
 
 from absl import flags
 
@@ -35,13 +36,18 @@ def read_variants(path: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines if line}
 
 
-def settings(variant: list[str], seed: str) -> config.Config:
+def settings(name: str, variant: list[str], seed: str) -> config.Config:
     """The settings of this command with the flags of a variant over them."""
     own = flags.FlagValues()
     config.define_flags(own)
     mine = flags.FLAGS.flags_by_module_dict()
     common = [f.serialize() for group in GROUPS[1:] for f in mine[group] if f.present]
-    own(["ablation", *common, *variant, f"--seed={seed}"])
+    try:
+        _, *strays = own(["ablation", *common, *variant, f"--seed={seed}"])
+    except flags.Error as error:
+        raise UserError(f"variant {name}: {error}") from error
+    if strays:
+        raise UserError(f"variant {name}: {' '.join(strays)!r} is no flag; one starts with --")
     return config.from_flags(own)
 
 
@@ -49,7 +55,10 @@ def train(values: config.Config, workdir: pathlib.Path) -> None:
     """One run, in a process of its own."""
     with cli.quiet_tensorflow():
         from nice_tf import training
-    training.train(values, workdir)
+    try:
+        training.train(values, workdir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def report(workdir: pathlib.Path) -> str:
@@ -68,11 +77,13 @@ def main() -> None:
     """Runs all variants, then prints the table."""
     values = flags.FLAGS
     variants = read_variants(values.variants)
+    if values["seed"].present:
+        raise UserError("seed is for a single run: give seeds, one or several by commas")
     unknown = set(values.only) - set(variants)
     if unknown:
         raise UserError(f"only names {', '.join(sorted(unknown))}, which {values.variants} does not hold")
     runs = {
-        pathlib.Path(values.workdir) / f"{name}-seed{seed}": settings(variants[name], seed)
+        pathlib.Path(values.workdir) / f"{name}-seed{seed}": settings(name, variants[name], seed)
         for name in values.only or variants
         for seed in values.seeds
     }
@@ -81,11 +92,11 @@ def main() -> None:
         process = multiprocessing.get_context("spawn").Process(target=train, args=(run, workdir))
         process.start()
         process.join()
-        if process.exitcode:
-            raise UserError(f"variant {workdir.name} ended with exit code {process.exitcode}")
-        table.append(report(workdir))
+        table.append(report(workdir) if not process.exitcode else f"| {workdir.name} | failed | | | |")
         print(table[-1], flush=True)
     print("\n" + "\n".join(table))
+    if any("failed" in row for row in table):
+        raise UserError("some variants failed, see above")
 
 
 if __name__ == "__main__":

@@ -127,14 +127,17 @@ class MLP(tf.Module):
         seed = dropout_seed
         for number in (self._seed, layer):
             seed = tf.random.experimental.stateless_fold_in(seed, number)
-        return tf.nn.experimental.stateless_dropout(h, self._dropout, seed, rng_alg="philox")
+        # In full precision: uniform numbers in bfloat16 are multiples of 1/128, which drops other shares than asked.
+        kept = tf.nn.experimental.stateless_dropout(tf.cast(h, self.dtype), self._dropout, seed, rng_alg="philox")
+        return tf.cast(kept, self.compute_dtype)
 
 
 class FrozenMLP(tf.Module):
     """An `MLP` as it is now, for answers only: its weights are copied once, in the dtype of the products.
 
-    TensorFlow multiplies few rows on one core, which waits for the weights. So the units of a large hidden layer are
-    dealt out to branches that run side by side, and each takes its share of the next layer, too, before they join:
+    TensorFlow multiplies few rows on one core, which waits for the weights. So where a layer is large, the units of
+    every second one are dealt out to branches that run side by side, and each takes its share of the next layer, too,
+    before they join:
 
         h_{k+2} = sum_j activation(h_k W_{k+1}[:, j] + b_{k+1}[j]) W_{k+2}[j, :] + b_{k+2}
     """
@@ -144,12 +147,11 @@ class FrozenMLP(tf.Module):
 
         Args:
           mlp: the network, without residual layers.
-          num_branches: at most the width of the narrowest hidden layer; 2 where layers are large enough to gain by it,
-            else 1, when not given.
+          num_branches: at least 1; when not given, 2 where layers are large enough to gain by it, else 1.
           name: of the module.
 
         Raises:
-          UserError: a network with residual layers, which would have to join after each.
+          UserError: a network with residual layers, which would join after each; or `num_branches` below 1.
         """
         super().__init__(name=name)
         if mlp.residual:
@@ -157,6 +159,8 @@ class FrozenMLP(tf.Module):
         self.dtype, self.compute_dtype, self._activation = mlp.dtype, mlp.compute_dtype, mlp._activation
         self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
         layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
+        if num_branches is not None and num_branches < 1:
+            raise UserError(f"num_branches must be at least 1, got {num_branches}")
         if num_branches is None:
             num_branches = 2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
         stages = [(layers,)]  # each a sum of branches, which are networks themselves

@@ -157,7 +157,9 @@ class Config:
     max_shift: int = _setting(
         0, "training", "pixels by which a training picture may be moved up, down, left and right; 0: not moved"
     )
-    shift_epochs: int = _setting(0, "training", "epochs of max_shift, before the rest on the pictures as they are")
+    shift_share: float = _setting(
+        0.0, "training", "share of the epochs, at the start, with max_shift; the rest sees the pictures as they are"
+    )
     ema_decay: float = _setting(
         0.0, "training", "decay a step of the averaged weights that validation and all results then use; 0: off"
     )
@@ -218,7 +220,6 @@ class Config:
             "whitening_epsilon": 0,
             "weight_decay": 0,
             "max_shift": 0,
-            "shift_epochs": 0,
             "gradient_clip_norm": 0,
             "early_stopping_epochs": 0,
             "sample_every_epochs": 0,
@@ -232,7 +233,7 @@ class Config:
         for name in ("learning_rate", "epsilon", "temperature", "init_range"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
-        for name in ("beta_1", "beta_2", "ema_decay", "momentum", "dropout"):
+        for name in ("beta_1", "beta_2", "ema_decay", "momentum", "dropout", "shift_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if any(size < 1 for part in self.hidden_units for size in (part if per_coupling else (part,))):
@@ -246,10 +247,9 @@ class Config:
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
             )
-        if bool(self.max_shift) != bool(self.shift_epochs):
+        if bool(self.max_shift) != bool(self.shift_share):
             raise UserError(
-                f"max_shift and shift_epochs go together, got max_shift {self.max_shift}, shift_epochs "
-                f"{self.shift_epochs}"
+                f"max_shift and shift_share go together, got max_shift {self.max_shift}, shift_share {self.shift_share}"
             )
         if self.schedule == "exponential" and self.warmup_steps:
             raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")

@@ -59,7 +59,7 @@ def build_flow(
       hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
       residual: as for `MLP`.
-      dropout: as for `MLP`; without effect but in a call with `dropout_kwargs`.
+      dropout: as for `MLP`; without effect but in a call with `flow.dropout_kwargs`.
       partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
         half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
@@ -169,18 +169,20 @@ def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None
       num_branches: as for `FrozenMLP`.
 
     Returns:
-      A flow of the same layers.
+      A flow of the same layers, which takes no `dropout_kwargs`.
     """
 
     def frozen(layer):
         if not isinstance(layer, AdditiveCoupling):
             return layer
-        if not isinstance(layer.conditioner, MLP) or layer.conditioner.residual:
+        if type(layer.conditioner) is not MLP or layer.conditioner.residual:  # a subclass may compute something else
             return layer
         return AdditiveCoupling(
             FrozenMLP(layer.conditioner, num_branches=num_branches),
             num_passthrough=layer.num_passthrough,
             passthrough=layer.passthrough,
+            validate_args=layer.validate_args,
+            name=layer.name,
         )
 
     return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)

@@ -37,8 +37,8 @@ class Rows:
           ValueError: the file is none.
         """
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not mapped.flags.c_contiguous:
-            raise ValueError(f"{path} is not in C order")
+        if not mapped.flags.c_contiguous or not mapped.ndim:
+            raise ValueError(f"{path} has no rows in C order")
         self._file, self._offset, self._stored_dtype = _OpenFile(path), mapped.offset, mapped.dtype
         self._numbers = np.arange(len(mapped))
         self.path = path

@@ -87,7 +87,9 @@ def _where(config):
 
 
 def _is_tfrecord(name):
-    return ".tfrecord" in os.path.basename(name) or bool(_tfrecord_files(name))
+    if ".tfrecord" in os.path.basename(name):
+        return True
+    return (os.path.isdir(name) or glob.has_magic(name)) and bool(_tfrecord_files(name))
 
 
 def _tfrecord_files(name):

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from nice_tf.errors import UserError
 
 _CHUNK_BYTES = 2**24
+_OTHER_PICTURE = re.compile(b"GIF8|RIFF....WEBP", re.DOTALL)
 _PICTURE = re.compile(b"\x89PNG\r\n\x1a\n|\xff\xd8\xff")  # how PNG and JPEG files start
 
 
@@ -101,12 +102,16 @@ def _values(feature, shape, encoding, where):
             f"{where} has its values as {kind} of {len(content)}: floats are needed, or bytes of one picture or of raw "
             "8-bit integers, in all records the same"
         )
+    if encoding != "floats" and shape is None and _OTHER_PICTURE.match(content[0]):
+        raise UserError(f"{where} holds a GIF or WebP picture: PNG or JPEG is needed")
     if encoding == "picture":
+        if content[0][24:25] == b"\x10" and content[0].startswith(b"\x89PNG"):  # its bit depth
+            raise UserError(f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are needed")
         try:
             return tf.io.decode_image(content[0], expand_animations=False).numpy()
         except tf.errors.InvalidArgumentError as error:
             raise UserError(f"{where} holds no PNG or JPEG picture that can be decoded") from error
     values = np.array(content, np.float32) if encoding == "floats" else np.frombuffer(content[0], np.uint8)
-    if shape is not None and math.prod(shape) != len(values):
+    if shape is not None and (math.prod(shape) != len(values) or min(shape, default=1) < 0):
         raise UserError(f"{where} has {len(values)} values, which do not fill its shape {shape}")
     return values if shape is None else values.reshape(shape)

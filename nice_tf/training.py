@@ -1,5 +1,6 @@
 """A run, from settings to results: train or continue, evaluate, sample."""
 
+import contextlib
 import glob
 import os
 import sys
@@ -102,7 +103,7 @@ def fit(
             SamplePictures(run, data.levels, config),
             Recorder(run, state),  # last: an epoch that it has saved has left everything else, too
         ]
-    try:
+    with _saying_what_changed(data):
         model.fit(
             data_lib.training_batches(
                 data.train,
@@ -120,8 +121,15 @@ def fit(
             verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
             callbacks=callbacks,
         )
+
+
+@contextlib.contextmanager
+def _saying_what_changed(data):
+    """Names a data file that was written to, if that is what stopped TensorFlow, in place of its report."""
+    try:
+        yield
     except tf.errors.InvalidArgumentError:
-        data.check_unchanged()  # if that is what stopped a step, it is said in place of TensorFlow's report
+        data.check_unchanged()
         raise
 
 
@@ -130,10 +138,11 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
     flow, epoch = restore_best(run, make_flow(config, data.event_shape))
     result = evaluation.read(run, epoch=epoch, num_draws=config.num_draws)
     if result is None:
-        result = evaluation.evaluate(
-            flow, data.test, levels=data.levels, config=config, split="test", dataset=data.name, epoch=epoch
-        )
-        usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config)
+        with _saying_what_changed(data):
+            result = evaluation.evaluate(
+                flow, data.test, levels=data.levels, config=config, split="test", dataset=data.name, epoch=epoch
+            )
+            usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config)
         run.write_array(run.calibration, usual)
         run.write_json(run.evaluation, result)
     written = _write_samples(flow, data, config, run)

@@ -103,7 +103,7 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
     """kill -9 at random moments, many times; the end is that of a run which nothing interrupted."""
     arguments = [
         *SMOKE, "--epochs=30", "--deterministic", "--ema_decay=0.9", "--schedule=cosine", "--warmup_steps=20",
-        "--hidden_units=64,64", "--num_couplings=4",
+        "--hidden_units=64,64", "--num_couplings=4", "--dropout=0.1", "--max_shift=1", "--shift_share=0.5",
     ]  # fmt: skip
     whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
@@ -203,8 +203,35 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         assert (config.learning_rate == 1e-9) == is_slow and config.epochs == (2 if is_slow else 1)
         assert config.seed == int(run.path.name[-1]) and config.hidden_units == (32,)
     assert not (tmp_path / "runs" / "left_out-seed0").exists()
-    failed = run_command(*command[:-2], "--only=other")
-    assert failed.returncode == 1 and "only names other, which" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "argument", "message"),
+    [
+        ("plain", "--only=other", "only names other, which"),
+        ("plain dropout=0.3", "--epochs=1", "variant plain: 'dropout=0.3' is no flag"),
+        ("plain --droput=0.3", "--epochs=1", "variant plain: Unknown command line flag 'droput'"),
+        ("plain", "--seed=3", "give seeds"),
+        ("plain", "--variants=nowhere.txt", "'nowhere.txt': there is no such file"),
+    ],
+)
+def test_ablation_refuses_what_it_would_have_to_guess(run_command, tmp_path, line, argument, message):
+    (tmp_path / "variants.txt").write_text(line)
+    command = ("benchmarks/ablation.py", f"--variants={tmp_path}/variants.txt", f"--workdir={tmp_path}/runs", argument)
+    failed = run_command(*command)
+    assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
+    (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
+    finished = run_command(
+        "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
+        f"--variants={tmp_path}/variants.txt",
+    )  # fmt: skip
+    assert finished.returncode == 1 and "batch_size 5000 is more than the 1247" in finished.stderr
+    assert "| too_many-seed0 | failed |" in finished.stdout and "Traceback" not in finished.stderr
+    assert "| plain-seed0 | " in finished.stdout.split("\n\n")[-1]
 
 
 def test_baselines_give_the_density_of_what_they_chose(run_command):

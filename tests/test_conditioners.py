@@ -64,6 +64,22 @@ def test_residual_layers_add_their_input():
     np.testing.assert_allclose(mlp(x), h, rtol=1e-12)
 
 
+@pytest.mark.parametrize("rate", [0.002, 0.05, 0.3])
+@pytest.mark.parametrize("compute_dtype", [tf.float32, tf.bfloat16])
+def test_dropout_leaves_out_the_share_that_was_asked_for(compute_dtype, rate):
+    """The last layer passes on each unit of a hidden layer of ones."""
+    mlp = nice_tf.MLP(1, 500, hidden_units=(500,), dropout=rate, compute_dtype=compute_dtype)
+    for variable, value in zip(
+        sorted(mlp.variables, key=lambda variable: variable.name),
+        (np.ones(500), np.zeros(500), np.zeros([1, 500]), np.eye(500)),  # biases, kernels
+        strict=True,
+    ):
+        variable.assign(value)
+    dropped = mlp(tf.zeros([400, 1]), dropout_seed=tf.constant([0, 1])).numpy()
+    np.testing.assert_allclose(np.mean(dropped == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / dropped.size))
+    np.testing.assert_allclose(dropped[dropped != 0], 1 / (1 - rate), rtol=4e-3)
+
+
 def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
     """A network whose output is the sum of its only hidden layer, all ones before dropout."""
     mlp = nice_tf.MLP(2, 1, hidden_units=(1000,), dropout=0.2)
@@ -140,3 +156,8 @@ def test_residual_networks_are_not_frozen():
     mlp = nice_tf.MLP(3, 2, hidden_units=(4, 4), residual=True)
     with pytest.raises(nice_tf.UserError, match="residual layers cannot be frozen"):
         nice_tf.FrozenMLP(mlp)
+
+
+def test_at_least_one_branch():
+    with pytest.raises(nice_tf.UserError, match="at least 1, got 0"):
+        nice_tf.FrozenMLP(nice_tf.MLP(3, 2, hidden_units=(4, 6)), num_branches=0)

@@ -50,6 +50,8 @@ def counted_by_hand(size, depths, width):
 
 PARAMETERS = {
     "mnist.flags": 19_158_352,
+    "mnist_fast.flags": 19_158_352,
+    "mnist_small.flags": 4_488_592,
     "mnist_gaussian.flags": 19_158_352,
     "paper/mnist.flags": 19_158_352,
     "paper/tfd.flags": 346_166_912 + 2_657_664,
@@ -184,8 +186,9 @@ def test_differences_leave_out_what_changes_no_result():
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
         ({"temperature": -1.0}, "temperature must be a finite number above 0, got -1.0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
-        ({"max_shift": 1}, "go together, got max_shift 1, shift_epochs 0"),
-        ({"shift_epochs": 2}, "go together, got max_shift 0, shift_epochs 2"),
+        ({"max_shift": 1}, "go together, got max_shift 1, shift_share 0"),
+        ({"shift_share": 0.5}, "go together, got max_shift 0, shift_share 0.5"),
+        ({"shift_share": 1.0, "max_shift": 1}, "shift_share must be at least 0 and below 1, got 1.0"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
         (

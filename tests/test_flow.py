@@ -289,6 +289,17 @@ def test_frozen_flow_keeps_other_conditioners():
     residual = random_flow([6], hidden_units=(4, 4), residual=True)
     kept = zip(nice_tf.layers(nice_tf.freeze(residual)), nice_tf.layers(residual), strict=True)
     assert all(one is other for one, other in kept)
+
+    class Doubled(nice_tf.MLP):
+        def __call__(self, x, **kwargs):
+            return 2 * super().__call__(x, **kwargs)
+
+    flow = random_flow([4])
+    for layer in nice_tf.layers(flow):
+        if isinstance(layer, nice_tf.AdditiveCoupling):
+            layer.conditioner.__class__ = Doubled
+    x = random_points(9, 4)
+    np.testing.assert_array_equal(nice_tf.freeze(flow).log_prob(x), flow.log_prob(fresh(x)))
     coupling = nice_tf.AdditiveCoupling(tf.sin, num_passthrough=1)
     flow = tfp.distributions.TransformedDistribution(
         nice_tf.logistic_prior(2), tfp.bijectors.Invert(tfp.bijectors.Chain([coupling]))

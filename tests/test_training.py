@@ -191,6 +191,23 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     assert not np.allclose(weights(trained.flow), weights(trained.evaluation_flow))
 
 
+@pytest.mark.parametrize("setting", [{"residual": True}, {"partition": "checkerboard"}, {"mixing": "shuffle"}])
+def test_settings_of_the_model_reach_the_flow(setting):
+    def log_prob(config):
+        flow = randomize(models.make_flow(config, [8, 8, 1]))
+        return flow.log_prob(np.random.default_rng(0).random([5, 8, 8, 1]).astype(np.float32)).numpy()
+
+    base = {"num_couplings": 4, "hidden_units": (16, 16)}
+    assert not np.allclose(log_prob(small(**base, **setting)), log_prob(small(**base)))
+
+
+def test_shifts_are_for_pictures(tmp_path):
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[60, 3]))
+    config = small(dataset=str(tmp_path / "table.npy"), batch_size=10, max_shift=1, shift_share=0.5)
+    with pytest.raises(nice_tf.UserError, match=r"max_shift 1 is for pictures .* got examples of shape \[3\]"):
+        models.make_model(config, data_lib.load(config))
+
+
 def test_dropout_is_for_training_steps_only():
     config = small(dropout=0.5, learning_rate=1e-30, zero_last_layer=False, dequantization="none")
     data = data_lib.load(config)
@@ -209,7 +226,7 @@ def test_dropout_is_for_training_steps_only():
 
 
 def test_pictures_are_shifted_in_the_first_epochs_only():
-    config = small(max_shift=1, shift_epochs=1, learning_rate=1e-30, dequantization="none", batch_size=600)
+    config = small(max_shift=1, shift_share=0.34, learning_rate=1e-30, dequantization="none", batch_size=600)
     data = data_lib.load(config)
     model = models.make_model(config, data)  # 2 steps an epoch
     values = tf.constant(data.train[:600])
