@@ -16,8 +16,8 @@ flags.DEFINE_float("inpaint_noise", 0.0, "deviation of the noise of the inpaint 
 flags.DEFINE_bool(
     "compile_single",
     False,
-    "answer log_prob and sample of single examples through XLA, which is faster; TensorFlow Serving then needs "
-    "--xla_cpu_compilation_enabled",
+    "answer log_prob and sample of single examples through XLA, which is faster on some CPUs; TensorFlow Serving then "
+    "needs --xla_cpu_compilation_enabled",
     module_name="export",
 )
 
