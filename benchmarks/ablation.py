@@ -30,9 +30,17 @@ flags.DEFINE_string("workdir", "runs/ablation", "folder of the runs", module_nam
 
 def read_variants(path: str) -> dict[str, list[str]]:
     """Name to flags, of a file of variants."""
+    if not path:
+        raise UserError("variants is needed: --variants=benchmarks/ablations/levers.txt")
     if not os.path.isfile(path):
         raise UserError(f"variants {path!r}: there is no such file")
-    lines = [shlex.split(line, comments=True) for line in pathlib.Path(path).read_text().splitlines()]
+    try:
+        lines = [shlex.split(line, comments=True) for line in pathlib.Path(path).read_text().splitlines()]
+    except ValueError as error:
+        raise UserError(f"variants {path!r}: {error}") from error
+    names = [line[0] for line in lines if line]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"variants {path!r} must hold lines of different names, got {', '.join(names) or 'none'}")
     return {line[0]: line[1:] for line in lines if line}
 
 
@@ -44,11 +52,11 @@ def settings(name: str, variant: list[str], seed: str) -> config.Config:
     common = [f.serialize() for group in GROUPS[1:] for f in mine[group] if f.present]
     try:
         _, *strays = own(["ablation", *common, *variant, f"--seed={seed}"])
-    except flags.Error as error:
+        if strays:
+            raise UserError(f"{' '.join(strays)!r} is no flag; one starts with --")
+        return config.from_flags(own)
+    except (flags.Error, UserError) as error:
         raise UserError(f"variant {name}: {error}") from error
-    if strays:
-        raise UserError(f"variant {name}: {' '.join(strays)!r} is no flag; one starts with --")
-    return config.from_flags(own)
 
 
 def train(values: config.Config, workdir: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from nice_tf import cli, config
+from nice_tf.errors import UserError
 
 GROUPS = ["baselines", *config.define_flags()]
 flags.DEFINE_integer("copies", 5, "dequantized copies of the training examples to fit to", module_name="baselines")
@@ -45,6 +46,10 @@ def main() -> None:
     with cli.quiet_tensorflow():
         from nice_tf import data, metrics, preprocessing, seeds
     values = flags.FLAGS
+    if values.copies < 1 or values.num_train < 0:
+        raise UserError(
+            f"copies must be at least 1 and num_train at least 0, got {values.copies} and {values.num_train}"
+        )
     settings = config.from_flags()
     sets = data.load(settings)
     sets_train = sets.train[: values.num_train or None]

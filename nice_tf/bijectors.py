@@ -100,10 +100,9 @@ class AdditiveCoupling(tfb.Bijector):
             raise UserError(
                 f"a coupling that passes {self._num_passthrough} coordinates needs more than that many, got {size}"
             )
-        # tf.split, because the gradient of two slices fills both up with zeros and adds them.
         if self._passthrough == "first":
-            return tf.split(h, [self._num_passthrough, -1], axis=-1)
-        return tf.split(h, [-1, self._num_passthrough], axis=-1)[::-1]
+            return h[..., : self._num_passthrough], h[..., self._num_passthrough :]
+        return h[..., -self._num_passthrough :], h[..., : -self._num_passthrough]
 
     def _join(self, passed, shifted):
         return tf.concat([passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1)

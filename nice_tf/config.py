@@ -258,6 +258,11 @@ class Config:
         if self.levels == 1:
             raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
 
+    @property
+    def num_shifted_epochs(self) -> int:
+        """Epochs with `max_shift`: `shift_share` of all, rounded down."""
+        return int(self.shift_share * self.epochs + 1e-9)  # 0.29 * 100 is a little less than 29
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         units = [list(part) if isinstance(part, tuple) else part for part in self.hidden_units]

@@ -197,7 +197,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
         ema_decay=config.ema_decay,
         dropout=config.dropout,
         max_shift=config.max_shift,
-        num_shifted_steps=round(config.shift_share * config.epochs) * steps_per_epoch,
+        num_shifted_steps=config.num_shifted_epochs * steps_per_epoch,
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none":

@@ -198,6 +198,8 @@ def _announce(config, data, model, run, state, strategy):
         f"precision  {devices.choose_precision(config.precision)}\n"
         f"workdir    {run.path}" + (f", continued after epoch {int(state.epoch)}" if int(state.epoch) else "")
     )
+    if config.max_shift:
+        print(f"pictures   moved by up to {config.max_shift} pixels in the first {config.num_shifted_epochs} epochs")
     if data.levels and config.dequantization == "none":
         print(
             "warning    dequantization=none: on integer data the likelihood is unbounded, its figures mean nothing; "

@@ -28,6 +28,13 @@ def flag_file_config(name):
     return from_flags(values)
 
 
+@pytest.mark.parametrize(
+    ("share", "epochs", "expected"), [(0.65, 100, 65), (0.29, 100, 29), (0.65, 3, 1), (0.65, 1, 0)]
+)
+def test_shifted_epochs_are_a_share_rounded_down(share, epochs, expected):
+    assert nice_tf.Config(max_shift=1, shift_share=share, epochs=epochs).num_shifted_epochs == expected
+
+
 @pytest.mark.parametrize("name", FLAG_FILES)
 def test_every_flag_file_builds(name, monkeypatch):
     monkeypatch.chdir(ROOT)

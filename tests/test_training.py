@@ -226,7 +226,7 @@ def test_dropout_is_for_training_steps_only():
 
 
 def test_pictures_are_shifted_in_the_first_epochs_only():
-    config = small(max_shift=1, shift_share=0.34, learning_rate=1e-30, dequantization="none", batch_size=600)
+    config = small(max_shift=1, shift_share=0.5, learning_rate=1e-30, dequantization="none", batch_size=600)
     data = data_lib.load(config)
     model = models.make_model(config, data)  # 2 steps an epoch
     values = tf.constant(data.train[:600])
