@@ -1,5 +1,6 @@
 """All settings of a run: one frozen dataclass, from which the command-line flags are made."""
 
+import csv
 import dataclasses
 import json
 from typing import Any
@@ -27,9 +28,19 @@ class Config:
         "digits",
         "data",
         "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image set such as mnist, "
-        "fashion_mnist, cifar10 or svhn_cropped, or the path of a .npy or .npz file or of .tfrecord files (a folder or "
-        "a pattern)",
+        "fashion_mnist, cifar10 or svhn_cropped, or the path of a table (.csv, .parquet), of a folder of PNG or JPEG "
+        "pictures, of a .npy or .npz file, or of .tfrecord files; tables and .tfrecord files also as a folder or pattern",
     )
+    columns: str = _setting(
+        "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"
+    )
+    impute: bool = _setting(
+        False, "data", "fill missing values of a table with others of their column, drawn at random; else refuse them"
+    )
+    resize: tuple[int, ...] = _setting(
+        (), "data", "height,width that all pictures of a folder are brought to; empty: they must be of one size"
+    )
+    skip_bad: bool = _setting(False, "data", "leave out pictures that cannot be decoded, naming them; else stop")
     data_dir: str = _setting(
         "",
         "data",
@@ -85,9 +96,9 @@ class Config:
     whitening: str = _setting(
         "none",
         "model",
-        "linear layer before the couplings, fitted to the training data: mean and deviation of each value, zca, or a "
-        "triangular matrix that is then trained, too",
-        choices=("none", "standardize", "zca", "triangular"),
+        "linear layer before the couplings, fitted to the training data: mean and deviation of each value, zca, a "
+        "triangular matrix that is then trained, too, or for tables standardize and then that",
+        choices=("none", "standardize", "zca", "triangular", "standardize_triangular"),
     )
     whitening_epsilon: float = _setting(
         0.0,
@@ -129,7 +140,9 @@ class Config:
     )
 
     epochs: int = _setting(100, "training", "passes over the training examples")
-    batch_size: int = _setting(200, "training", "examples a step")
+    batch_size: int = _setting(
+        200, "training", "examples a step; 0: a hundredth of the training examples, from 32 to 1,000"
+    )
     optimizer: str = _setting(
         "adam",
         "training",
@@ -205,10 +218,11 @@ class Config:
         units = self.hidden_units
         per_coupling = any(not isinstance(part, int) for part in units)
         object.__setattr__(self, "hidden_units", tuple(map(tuple, units)) if per_coupling else tuple(units))
+        object.__setattr__(self, "resize", tuple(self.resize))
         at_least = {
             "num_couplings": 1,
             "epochs": 1,
-            "batch_size": 1,
+            "batch_size": 0,
             "num_draws": 1,
             "in_memory_mb": 0,
             "levels": 0,
@@ -243,6 +257,8 @@ class Config:
                 f"hidden_units has {len(self.hidden_units)} lists for {self.num_couplings} couplings: give one for "
                 "each, or a single one for all"
             )
+        if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
+            raise UserError(f"resize must be height,width of at least 1, got {self.flag_text('resize')}")
         if self.whitening_epsilon and self.whitening != "zca":
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
@@ -259,6 +275,11 @@ class Config:
             raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
 
     @property
+    def column_names(self) -> list[str]:
+        """The names of `columns`; one with a comma in it stands in double quotes."""
+        return [name.strip() for name in next(csv.reader([self.columns], skipinitialspace=True), []) if name.strip()]
+
+    @property
     def num_shifted_epochs(self) -> int:
         """Epochs with `max_shift`: `shift_share` of all, rounded down."""
         return int(self.shift_share * self.epochs + 1e-9)  # 0.29 * 100 is a little less than 29
@@ -266,7 +287,7 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         units = [list(part) if isinstance(part, tuple) else part for part in self.hidden_units]
-        return {**dataclasses.asdict(self), "hidden_units": units}
+        return {**dataclasses.asdict(self), "hidden_units": units, "resize": list(self.resize)}
 
     def flag_text(self, name: str) -> str:
         """The value of a setting as its flag takes it."""

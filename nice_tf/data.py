@@ -11,6 +11,7 @@ from nice_tf import sources
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.rows import Array, Rows, chunks, select
+from nice_tf.schema import Schema
 from nice_tf.seeds import stateless_seed
 
 
@@ -23,7 +24,9 @@ class Data:
       train: `[N, *event_shape]`, unsigned integers 0..levels-1 or floating point; an array, or `Rows` of a file.
       validation: as `train`.
       test: as `train`.
-      levels: number of integer levels; `None` for continuous data.
+      levels: number of integer levels; `None` for continuous data and for tables.
+      schema: of a table, its columns; `None` for other data.
+      warnings: what the user should know of the data, a line each.
     """
 
     name: str
@@ -31,6 +34,13 @@ class Data:
     validation: Array
     test: Array
     levels: int | None
+    schema: Schema | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> np.ndarray | None:
+        """Distance of the values of each column of a table, 0 for continuous ones, `[D]`; `None` for other data."""
+        return self.schema.steps if self.schema else None
 
     @property
     def event_shape(self) -> list[int]:
@@ -69,6 +79,7 @@ class Data:
             "num_validation": len(self.validation),
             "num_test": len(self.test),
             "sha256": self._fingerprint(),
+            **({"schema": self.schema.as_dict()} if self.schema else {}),
         }
 
 
@@ -76,8 +87,8 @@ def load(config: Config) -> Data:
     """Reads the data set that `config.dataset` names.
 
     Digits: 1797 examples shuffled with `split_seed`, 300 for test. A TFDS set: its own train and test. Files with
-    `train` and `test` (and perhaps `validation`): those. A single array: shuffled with `split_seed`, one sixth for
-    test. Validation, where not given, is the end of train: `num_validation` examples or one sixth.
+    `train` and `test` (and perhaps `validation`): those. A single array or table: shuffled with `split_seed`, one sixth
+    for test. Validation, where not given, is the end of train: `num_validation` examples or one sixth.
 
     Raises:
       UserError: no such data, or data that breaks a rule; the message says which and what would help.
@@ -86,7 +97,9 @@ def load(config: Config) -> Data:
     arrays = found.arrays
     for key, values in arrays.items():
         _check_values(values, f"{key} of {name}")
-    levels = _levels(arrays, config.levels or found.levels, name)
+    if found.schema and config.levels:
+        raise UserError(f"levels is not for tables, got {config.levels}: each column of {name} has steps of its own")
+    levels = None if found.schema else _levels(arrays, config.levels or found.levels, name)
     if len(arrays) == 1:
         (values,) = arrays.values()
         arrays = _split_test(values, found.num_test, config.split_seed, name)
@@ -103,7 +116,7 @@ def load(config: Config) -> Data:
             )
     if "validation" not in arrays:
         arrays["train"], arrays["validation"] = _split_validation(arrays["train"], config.num_validation, name)
-    data = Data(name=name, levels=levels, **arrays)
+    data = Data(name=name, levels=levels, schema=found.schema, warnings=found.warnings, **arrays)
     if len(data.train) < config.batch_size:
         raise UserError(
             f"batch_size {config.batch_size} is more than the {len(data.train)} training examples of {name}: "

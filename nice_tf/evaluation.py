@@ -11,6 +11,7 @@ from nice_tf.config import Config
 from nice_tf.data import evaluation_batches
 from nice_tf.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 from nice_tf.preprocessing import to_density_units
+from nice_tf.schema import Schema
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
 
@@ -18,7 +19,13 @@ tfd = tfp.distributions
 
 
 def log_probs(
-    flow: tfd.TransformedDistribution, values: np.ndarray, *, levels: int | None, config: Config, split: str
+    flow: tfd.TransformedDistribution,
+    values: np.ndarray,
+    *,
+    levels: int | None,
+    config: Config,
+    split: str,
+    steps: np.ndarray | None = None,
 ) -> np.ndarray:
     """Log-likelihood of each example, for independent draws of the noise.
 
@@ -28,6 +35,7 @@ def log_probs(
       levels: number of integer levels; `None` for continuous data, of which one draw is all there is.
       config: for `num_draws`, `batch_size`, `dequantization` and `seed`.
       split: sets the noise of one split apart from that of another.
+      steps: as for `to_density_units`.
 
     Returns:
       Nats, `[num_draws, N]` in float64.
@@ -36,18 +44,21 @@ def log_probs(
     @tf.function(reduce_retracing=True)
     def batch_log_prob(batch, draw, numbers):
         seed = stateless_seed(config.seed, f"{split}_noise", draw, numbers[0])
-        return flow.log_prob(to_density_units(batch, levels, config.dequantization, seed, dtype=flow.dtype))
+        x = to_density_units(batch, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype)
+        return flow.log_prob(x)
 
     batches = evaluation_batches(values, config.batch_size)
     draws = [
         np.concatenate([batch_log_prob(batch, tf.constant(draw), numbers).numpy() for numbers, batch in batches])
-        for draw in range(config.num_draws if _is_noisy(levels, config) else 1)
+        for draw in range(number_of_draws(levels, steps, config))
     ]
     return np.asarray(draws, np.float64)
 
 
-def _is_noisy(levels, config):
-    return levels is not None and config.dequantization == "uniform"
+def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
+    """How many noise draws an evaluation takes: one where there is no noise."""
+    is_discrete = levels is not None or (steps is not None and np.any(steps))
+    return config.num_draws if is_discrete and config.dequantization == "uniform" else 1
 
 
 def evaluate(
@@ -59,8 +70,9 @@ def evaluate(
     split: str,
     dataset: str,
     epoch: int,
+    schema: Schema | None = None,
 ) -> dict[str, Any]:
-    """Mean log-likelihood of a split; arguments as for `log_probs`.
+    """Mean log-likelihood of a split; arguments as for `log_probs`, and the schema of a table.
 
     Returns:
       The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
@@ -68,7 +80,8 @@ def evaluate(
       same density with values on other ranges. `bits_per_dim` and the bound of `metrics.importance_weighted` are None
       where no noise is added.
     """
-    draws = log_probs(flow, values, levels=levels, config=config, split=split)
+    steps = schema.steps if schema else None
+    draws = log_probs(flow, values, levels=levels, config=config, split=split, steps=steps)
     per_example = draws.mean(axis=0)
     event_size = int(np.prod(values.shape[1:]))
     result = {
@@ -91,11 +104,12 @@ def evaluate(
             f"[{low}, {high}]": on_range(result["log_prob"], event_size, low, high)
             for low, high in ((-1, 1), (0, levels))
         }
-    if _is_noisy(levels, config):  # bits/dim are a bound only for dequantized integers
+    bins = levels or (schema and schema.bins_per_unit)
+    if bins and config.dequantization == "uniform":  # bits/dim are a bound only for dequantized integers
         bound = float(importance_weighted(draws).mean())
-        result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, levels)
+        result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, bins)
         result["importance_weighted_log_prob"] = bound
-        result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, levels)
+        result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, bins)
     return result
 
 
@@ -109,7 +123,8 @@ def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]
         rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
     if noisy:
         bits_error = error / size / np.log(2)
-        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {result['levels']} levels"))
+        bins = f"{result['levels']} levels" if result["levels"] else "a column's own steps"
+        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {bins}"))
     if result.get("importance_weighted_log_prob") is not None:  # absent in what an earlier version evaluated
         draws = f"bound from {result['num_draws']} draws together"
         rows += [
@@ -143,13 +158,12 @@ def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
     result = run.read_evaluation()
     if result is None:
         return None
-    wanted = num_draws if result["bits_per_dim"] is not None else 1
-    return result if (result["epoch"], result["num_draws"]) == (epoch, wanted) else None
+    return result if (result["epoch"], result["num_draws"]) == (epoch, num_draws) else None
 
 
 def as_text(result: dict[str, Any]) -> str:
     """The table printed at the end, with its unit explained."""
-    noisy = result["bits_per_dim"] is not None
+    noisy = result["num_draws"] > 1 or result["bits_per_dim"] is not None
     noise = f"{result['num_draws']} noise draws each" if noisy else "without noise"
     lines = [
         f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, {noise}, "

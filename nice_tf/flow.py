@@ -17,7 +17,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 SCALINGS = ("layer", "prior", "none")
 INPUT_RANGES = ("unit", "symmetric")
-WHITENINGS = ("none", "standardize", "zca", "triangular")
+WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
 _NUM_EXAMPLES_FOR_SCALES = 10_000
 
 
@@ -69,7 +69,8 @@ def build_flow(
         `"none"` for a volume-preserving flow.
       input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
       whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
-        `TriangularWhitening`, `"none"` for none; the identity until `initialize_from_data`.
+        `TriangularWhitening`, `"standardize_triangular"` for one after the other, with shrinkage, for tables, `"none"`
+        for none; the identity until `initialize_from_data`.
       whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
       init_range: as for `MLP`.
@@ -118,13 +119,14 @@ def build_flow(
     if is_symmetric:  # 2 x - 1, until `initialize_from_data` knows a better centre
         layers[-1].loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
         layers.append(tfb.Scale(tf.constant(2.0, dtype)))
-    if whitening == "standardize":
+    if whitening.startswith("standardize"):
         layers.append(Standardize(event_size, dtype=dtype))
-    elif whitening == "zca":
+    if whitening == "zca":
         # The floor is in units of x, which `is_symmetric` has doubled.
         layers.append(Whitening(event_size, epsilon=whitening_epsilon * (4 if is_symmetric else 1), dtype=dtype))
-    elif whitening == "triangular":
-        layers.append(TriangularWhitening(event_size, dtype=dtype))
+    elif whitening.endswith("triangular"):
+        shrinkage = whitening.startswith("standardize")
+        layers.append(TriangularWhitening(event_size, shrinkage=shrinkage, dtype=dtype))
     order = np.arange(event_size)
     for k, (split, passthrough) in enumerate(splits):
         num_passthrough = size_first if passthrough == "first" else event_size - size_first

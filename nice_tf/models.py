@@ -39,6 +39,7 @@ class FlowModel(tf_keras.Model):
         evaluation_flow: tfd.TransformedDistribution,
         *,
         levels: int | None,
+        steps: np.ndarray | None = None,
         dequantization: str = "uniform",
         ema_decay: float = 0.0,
         dropout: float = 0.0,
@@ -51,7 +52,8 @@ class FlowModel(tf_keras.Model):
         Args:
           flow: the density to train.
           evaluation_flow: the same architecture with variables of its own; they are overwritten.
-          levels: number of integer levels of the data; `None` for continuous data.
+          levels: number of integer levels of the data; `None` for others.
+          steps: as for `to_density_units`.
           dequantization: as `Config.dequantization`.
           ema_decay: as `Config.ema_decay`.
           dropout: that of the conditioners of `flow`.
@@ -63,6 +65,7 @@ class FlowModel(tf_keras.Model):
         self.flow = flow
         self.evaluation_flow = evaluation_flow
         self._levels = levels
+        self._steps = steps
         self._dequantization = dequantization
         self._ema_decay = ema_decay
         self._dropout = dropout
@@ -82,7 +85,9 @@ class FlowModel(tf_keras.Model):
     def density_units(self, values: tf.Tensor, purpose: str, *counters) -> tf.Tensor:
         """Data values to x, with noise of its own for this purpose and these counters."""
         noise_seed = stateless_seed(self._seed, purpose, *counters)
-        return to_density_units(values, self._levels, self._dequantization, noise_seed, dtype=self.flow.dtype)
+        return to_density_units(
+            values, self._levels, self._dequantization, noise_seed, steps=self._steps, dtype=self.flow.dtype
+        )
 
     def initialize_from_data(self, values: np.ndarray, *, scales: bool = True) -> None:
         """Sets mean, whitening and, if asked, scales from training data; see `nice_tf.initialize_from_data`."""
@@ -177,7 +182,7 @@ def _to_start_from(train, whitening):
     size = math.prod(train.shape[1:])
     if len(train) * size <= _VALUES_TO_START_FROM:
         return train[:]
-    number = max(10_000, 8 * size if whitening in ("zca", "triangular") else 0)  # a covariance wants more than D
+    number = max(10_000, 8 * size if whitening not in ("none", "standardize") else 0)  # a covariance wants more than D
     return train[:: -(-len(train) // number)]
 
 
@@ -193,6 +198,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
         make_flow(config, data.event_shape, for_training=True),
         make_flow(config, data.event_shape),
         levels=data.levels,
+        steps=data.steps,
         dequantization=config.dequantization,
         ema_decay=config.ema_decay,
         dropout=config.dropout,

@@ -40,15 +40,24 @@ def bin_centres(values: tf.Tensor, levels: int, *, dtype: tf.DType = tf.float32)
 
 
 def to_density_units(
-    values: tf.Tensor, levels: int | None, dequantization: str, seed: tf.Tensor, *, dtype: tf.DType = tf.float32
+    values: tf.Tensor,
+    levels: int | None,
+    dequantization: str,
+    seed: tf.Tensor,
+    *,
+    steps: np.ndarray | None = None,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Data values to the x whose density is modelled.
 
+    Values on steps of their own stay in their units, each spread over its bin: x = v + step (u - 1/2), u ~ U[0, 1).
+
     Args:
       values: a batch of data, any shape.
-      levels: number of integer levels; `None` for continuous data, which is taken as it is.
+      levels: number of integer levels; `None` for other data, which are taken as they are but for `steps`.
       dequantization: one of `DEQUANTIZATIONS`; without effect on continuous data.
       seed: stateless seed of the noise, int32 `[2]`.
+      steps: distance of the values of each coordinate, 0 where they are continuous, `[D]`; `None` for all continuous.
       dtype: of the result.
 
     Returns:
@@ -59,6 +68,9 @@ def to_density_units(
     """
     if dequantization not in DEQUANTIZATIONS:
         raise UserError(f"dequantization must be one of {', '.join(DEQUANTIZATIONS)}, got {dequantization!r}")
+    if levels is None and steps is not None and dequantization == "uniform":
+        noise = tf.random.stateless_uniform(tf.shape(values), seed, -0.5, 0.5, dtype=dtype)
+        return tf.cast(values, dtype) + noise * tf.cast(steps, dtype)
     if levels is None:
         return tf.cast(values, dtype)
     if dequantization == "none":

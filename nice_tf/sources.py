@@ -6,6 +6,7 @@ A new source is a function from settings to `Found`, and a line in `_SOURCES`. W
 
 import dataclasses
 import glob
+import hashlib
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from nice_tf import tfrecord
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.rows import Array, Rows, cached, read_npy
+from nice_tf.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +34,15 @@ class Found:
       arrays: `train` and `test`, and perhaps `validation`; or one array of any name, that is yet to be split.
       levels: number of integer levels, if the source knows it.
       num_test: examples to split off for test; one sixth if not given.
+      schema: of a table, its columns.
+      warnings: what the user should know of the data, a line each.
     """
 
     arrays: dict[str, Array]
     levels: int | None = None
     num_test: int | None = None
+    schema: Schema | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def find(config: Config) -> Found:
@@ -102,17 +108,85 @@ def _from_tfrecord(config):
     files = _tfrecord_files(config.dataset)
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such TFRecord file")
-    by_split = {}
-    for file in files:
-        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file))
-        by_split.setdefault(split[1] if split else "the records", []).append(file)
     where = _where(config)
     return Found(
         {
             split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
-            for split, names in by_split.items()
+            for split, names in _by_split(files, "the records").items()
         }
     )
+
+
+def _by_split(files, rest):
+    """Files by the split that their names tell; those that tell none by the name of the rest."""
+    by_split = {}
+    for file in files:
+        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file))
+        by_split.setdefault(split[1] if split else rest, []).append(file)
+    return by_split
+
+
+def _is_table(name):
+    # pyarrow is imported where a table is read: half a second of start-up that the other data sets need not pay.
+    names_files = name.endswith((".csv", ".csv.gz", ".parquet"))
+    return names_files or ((os.path.isdir(name) or glob.has_magic(name)) and bool(_table_files(name)))
+
+
+def _table_files(name):
+    from nice_tf.tables import table_files
+
+    return table_files(name)
+
+
+def _from_table(config):
+    """Splits are those in the files' names, as of TFRecord files; the columns are those of all splits together."""
+    from nice_tf.tables import Table
+
+    files = _table_files(config.dataset)
+    if not files:
+        raise UserError(f"dataset {config.dataset}: there is no such table")
+    schema, survey = Table(files).survey(config.column_names)
+    warnings = survey.warnings(schema)
+    missing = survey.missing()
+    if missing:
+        where = ", ".join(f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items())
+        if not config.impute:
+            raise UserError(
+                f"dataset {config.dataset} has missing values in {where}: impute fills each with another of its "
+                "column; or leave these rows or columns out"
+            )
+        warnings.append(f"missing values were filled with others of their column, test included: {where}")
+    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
+    _check_resolution(schema, dtype)
+    where = _where(config)
+    arrays = {
+        split: _table_rows(Table(names), schema, dtype, seed=config.split_seed, **where)
+        for split, names in _by_split(files, "the table").items()
+    }
+    return Found(arrays, schema=schema, warnings=tuple(warnings))
+
+
+def _table_rows(table, schema, dtype, *, seed, in_memory_mb, cache):
+    from nice_tf.tables import fill_from_column
+
+    generator = np.random.default_rng(seed)
+    content = (fill_from_column(block, generator).astype(dtype) for block in table.blocks(schema.names))
+    if table.num_rows * len(schema.columns) * dtype.itemsize <= in_memory_mb * 2**20:
+        return np.concatenate(list(content))
+    key = hashlib.sha256(repr((schema.names, dtype.str, seed)).encode()).hexdigest()[:8]
+    return Rows(cached(f"table-{key}", table.files, content, cache))
+
+
+def _check_resolution(schema, dtype):
+    for column in schema.columns:
+        largest = max(abs(column.low), abs(column.high))
+        finest = column.step / 16 if column.step else (column.high - column.low) / 10_000
+        if dtype == np.float32 and np.spacing(np.float32(largest)) > finest:
+            raise UserError(
+                f"column {column.name} has values up to {largest:g} "
+                + (f"in steps of {column.step:g}" if column.step else f"within {column.high - column.low:g}")
+                + ": float32 cannot tell them apart. Take an offset off them, or give precision float64"
+            )
 
 
 def _from_tfds(config):
@@ -126,8 +200,9 @@ def _from_tfds(config):
         builder = tfds.builder(name, data_dir=config.data_dir or None)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise UserError(
-            f"dataset {name!r} is not known: it must be 'digits', the path of a .npy or .npz file or of .tfrecord "
-            "files, or an image set of TensorFlow Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
+            f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, .parquet), of a folder of "
+            "PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord files, or an image set of TensorFlow "
+            "Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
         ) from error
     features = builder.info.features
     image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
@@ -200,6 +275,7 @@ _SOURCES = (
     (lambda name: name == "digits", _digits),
     (lambda name: name.endswith(".npy"), _from_npy),
     (lambda name: name.endswith(".npz"), _from_npz),
+    (_is_table, _from_table),
     (_is_tfrecord, _from_tfrecord),
     (lambda name: True, _from_tfds),
 )

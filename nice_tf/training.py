@@ -1,6 +1,7 @@
 """A run, from settings to results: train or continue, evaluate, sample."""
 
 import contextlib
+import dataclasses
 import glob
 import os
 import sys
@@ -22,8 +23,9 @@ from nice_tf.errors import UserError
 from nice_tf.flow import sample
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
 from nice_tf.preprocessing import to_data_units
+from nice_tf.schema import csv_bytes
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir
+from nice_tf.workdir import Workdir, write_atomically
 
 tfd = tfp.distributions
 
@@ -51,15 +53,16 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
-    data, run, is_chief = train(config, workdir)
+    config, data, run, is_chief = train(config, workdir)
     return finish(config, data, run) if is_chief else None
 
 
-def train(config: Config, workdir: str | os.PathLike) -> tuple[data_lib.Data, Workdir, bool]:
+def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, data_lib.Data, Workdir, bool]:
     """Trains, or continues, the run in `workdir`; test is not looked at. Arguments and errors as above.
 
     Returns:
-      The data, the folder of the run, and whether this process is the chief.
+      The settings with the batch size that was chosen, the data, the folder of the run, and whether this process is
+      the chief.
     """
     devices.let_memory_grow()
     strategy = devices.make_strategy(config.strategy)
@@ -67,11 +70,12 @@ def train(config: Config, workdir: str | os.PathLike) -> tuple[data_lib.Data, Wo
         tf_keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
     is_chief = devices.is_chief(strategy)
+    data = data_lib.load(config)
+    config = dataclasses.replace(config, batch_size=config.batch_size or _batch_size(data, strategy))
     if config.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
             f"batch_size {config.batch_size} cannot be shared equally by {strategy.num_replicas_in_sync} replicas"
         )
-    data = data_lib.load(config)
     run = Workdir(workdir)
     with strategy.scope():
         model = make_model(config, data)
@@ -87,7 +91,14 @@ def train(config: Config, workdir: str | os.PathLike) -> tuple[data_lib.Data, Wo
         _announce(config, data, model, run, state, strategy)
     if not state.is_finished(config):
         fit(model, config, data, run, state, is_chief=is_chief)
-    return data, run, is_chief
+    return config, data, run, is_chief
+
+
+def _batch_size(data, strategy):
+    """Small data want many steps an epoch, large data few calls."""
+    size = min(max(len(data.train) // 100, 32), 1000, len(data.train))
+    replicas = strategy.num_replicas_in_sync
+    return max(size // replicas, 1) * replicas
 
 
 def fit(
@@ -136,11 +147,19 @@ def _saying_what_changed(data):
 def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
     """Test log-likelihood and samples of the best checkpoint; a finished evaluation is read, not made again."""
     flow, epoch = restore_best(run, make_flow(config, data.event_shape))
-    result = evaluation.read(run, epoch=epoch, num_draws=config.num_draws)
+    draws = evaluation.number_of_draws(data.levels, data.steps, config)
+    result = evaluation.read(run, epoch=epoch, num_draws=draws)
     if result is None:
         with _saying_what_changed(data):
             result = evaluation.evaluate(
-                flow, data.test, levels=data.levels, config=config, split="test", dataset=data.name, epoch=epoch
+                flow,
+                data.test,
+                levels=data.levels,
+                config=config,
+                split="test",
+                dataset=data.name,
+                epoch=epoch,
+                schema=data.schema,
             )
             usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config)
         run.write_array(run.calibration, usual)
@@ -155,8 +174,12 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
 
 
 def _write_samples(flow, data, config, run):
-    """Pictures as `samples.png` and `samples_denoised.png`, other data as `samples.npy`; returns the paths."""
+    """Pictures as `samples.png` and `samples_denoised.png`, a table as `samples.csv`, other data as `samples.npy`."""
     x = sample(flow, 100, seed=stateless_seed(config.seed, "samples"), temperature=config.temperature)
+    if data.schema:
+        path = run.path / "samples.csv"
+        write_atomically(path, csv_bytes(data.schema.as_columns(x.numpy())))
+        return [path]
     if not plots.is_image(data.event_shape):
         path = run.path / "samples.npy"
         run.write_array(path, to_data_units(x, data.levels).numpy())
@@ -189,7 +212,7 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
 
 def _announce(config, data, model, run, state, strategy):
     parameters = sum(int(np.prod(variable.shape)) for variable in model.flow.trainable_variables)
-    scale = f"{data.levels} levels" if data.levels else "continuous values"
+    scale = f"{data.levels} levels" if data.levels else "a table" if data.schema else "continuous values"
     print(
         f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test "
         f"examples of shape {data.event_shape}, {scale}\n"
@@ -198,9 +221,14 @@ def _announce(config, data, model, run, state, strategy):
         f"precision  {devices.choose_precision(config.precision)}\n"
         f"workdir    {run.path}" + (f", continued after epoch {int(state.epoch)}" if int(state.epoch) else "")
     )
+    if data.schema:
+        print(f"columns    {data.schema.describe()}")
+    for warning in data.warnings:
+        print(f"warning    {warning}")
     if config.max_shift:
         print(f"pictures   moved by up to {config.max_shift} pixels in the first {config.num_shifted_epochs} epochs")
-    if data.levels and config.dequantization == "none":
+    is_discrete = data.levels or (data.schema and np.any(data.steps))
+    if is_discrete and config.dequantization == "none":
         print(
             "warning    dequantization=none: on integer data the likelihood is unbounded, its figures mean nothing; "
             f"1/s is kept above {MIN_INVERSE_SCALE_WITHOUT_NOISE}"

@@ -172,6 +172,7 @@ class TriangularWhitening(tfb.Bijector):
         *,
         packed: tf.Tensor | tf.Variable | None = None,
         shift: tf.Tensor | tf.Variable | None = None,
+        shrinkage: bool = False,
         dtype: tf.DType = tf.float32,
         validate_args: bool = False,
         name: str = "triangular_whitening",
@@ -182,6 +183,9 @@ class TriangularWhitening(tfb.Bijector):
           event_size: D, length of the last axis.
           packed: L as said above, `[D (D + 1) / 2]`, kept by reference; a new variable of zeros when not given.
           shift: b, `[D]`, as `packed`.
+          shrinkage: let `fit` draw the covariance towards a multiple of the identity, as much as suits the number of
+            examples (Ledoit & Wolf 2004), so that few examples and coordinates that depend on others are no error.
+            For coordinates of like deviations: put `Standardize` before it.
           dtype: of the new variables.
           validate_args: as for every TFP bijector.
           name: as for every TFP bijector.
@@ -194,6 +198,7 @@ class TriangularWhitening(tfb.Bijector):
             zeros = tf.zeros([event_size * (event_size + 1) // 2], dtype)
             self._packed = parameters["packed"] = kept_or_new(packed, zeros, name="packed")
             self._shift = parameters["shift"] = kept_or_new(shift, tf.zeros([event_size], dtype), name="shift")
+            self._shrinkage = shrinkage
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=True,
@@ -216,8 +221,14 @@ class TriangularWhitening(tfb.Bijector):
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
         x = check_examples(x, self._shift.shape[0])
-        eigenvalues, vectors = _spectrum(x, may_be_singular=False)
-        triangle = np.linalg.inv(np.linalg.cholesky(vectors * eigenvalues @ vectors.T))
+        if self._shrinkage:
+            from sklearn.covariance import ledoit_wolf  # a second of start-up that no other layer needs
+
+            shrunk, _ = ledoit_wolf(np.asarray(x, np.float64))
+        else:
+            eigenvalues, vectors = _spectrum(x, may_be_singular=False)
+            shrunk = vectors * eigenvalues @ vectors.T
+        triangle = np.linalg.inv(np.linalg.cholesky(shrunk))
         self._shift.assign(-triangle @ np.mean(x, axis=0, dtype=np.float64))
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(np.tril(triangle)), self._packed.dtype))

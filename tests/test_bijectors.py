@@ -151,9 +151,7 @@ def test_keywords_reach_the_conditioner():
     )
     flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Invert(chain))
     expected = tfd.Normal(0.0, 1.0).log_prob(y).numpy().sum() + 4 * np.log(2)
-    np.testing.assert_allclose(
-        flow.log_prob(x, bijector_kwargs={"mine": {"context": context}}), [expected], rtol=1e-6
-    )
+    np.testing.assert_allclose(flow.log_prob(x, bijector_kwargs={"mine": {"context": context}}), [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,255 @@
+"""What a table of numbers holds: the columns of its density by name, and those that were left out."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from nice_tf.errors import UserError
+
+_MAX_PLACES = 4  # of decimals that count as rounded
+_ROWS_TO_COUNT = 100_000  # in which ties are looked for
+_MAX_TIES = 0.01  # share of rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the density.
+
+    Attributes:
+      name: in the file.
+      step: distance of the values that it can take, 1 for most integers; 0 for continuous values.
+      low: lowest value seen.
+      high: highest value seen.
+    """
+
+    name: str
+    step: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """The columns of a table.
+
+    Attributes:
+      columns: those of the density, in the order of its coordinates.
+      constants: columns of a single value, by name, kept out of the density.
+      ignored: names of the others: text, dates, or not chosen.
+    """
+
+    columns: tuple[Column, ...]
+    constants: dict[str, float] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the density."""
+        return [column.name for column in self.columns]
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The step of each column of the density, `[D]` in float64."""
+        return np.array([column.step for column in self.columns])
+
+    @property
+    def bins_per_unit(self) -> float | None:
+        """Geometric mean of 1 / step over the columns, the `levels` of `metrics.bits_per_dim`; None if any has none."""
+        steps = self.steps
+        return float(np.exp(-np.mean(np.log(steps)))) if np.all(steps > 0) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return {**dataclasses.asdict(self), "columns": list(map(dataclasses.asdict, self.columns)),
+                "ignored": list(self.ignored)}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Schema":
+        """The inverse of `as_dict`."""
+        return cls(
+            tuple(Column(**column) for column in values["columns"]), values["constants"], tuple(values["ignored"])
+        )
+
+    def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows of the density as columns of the table: on their steps where they have some, integers as integers.
+
+        Args:
+          x: `[N, D]`, in the table's units.
+
+        Returns:
+          By name, `[N]` each: the columns of the density, then the constants.
+        """
+        result = {}
+        for column, values in zip(self.columns, np.asarray(x).T, strict=True):
+            if column.step:
+                values = values.astype(np.float64)
+                values = column.low + column.step * np.rint((values - column.low) / column.step)
+            is_whole = column.step and column.step == int(column.step) and column.low == int(column.low)
+            result[column.name] = values.astype(np.int64) if is_whole else values
+        return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
+
+    def describe(self) -> str:
+        """One line on the columns, for the user."""
+        discrete = [f"{column.name} (step {column.step:g})" for column in self.columns if column.step]
+        parts = [f"{len(self.columns)}, {len(self.columns) - len(discrete)} continuous"]
+        for what, names in (
+            ("discrete", discrete),
+            ("constant, left out", list(self.constants)),
+            ("no numbers or not chosen, left out", list(self.ignored)),
+        ):
+            if names:
+                more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+                parts.append(f"{what}: {', '.join(names[:8])}{more}")
+        return "; ".join(parts)
+
+    def check_names(self, names: Collection[str], what: str) -> None:
+        """Looks whether a table has the columns of the density, and none that the density has never heard of.
+
+        Args:
+          names: of the table's columns, in any order.
+          what: the table, for the message.
+
+        Raises:
+          UserError: some are missing, or there are others; all are named.
+        """
+        missing = [name for name in self.names if name not in names]
+        known = {*self.names, *self.constants, *self.ignored}
+        extra = [name for name in names if name not in known]
+        if missing or extra:
+            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(extra)}"] * bool(extra)
+            raise UserError(f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}")
+
+
+def csv_bytes(columns: dict[str, np.ndarray]) -> bytes:
+    """Columns of one length as the content of a CSV file, each number with the digits that tell it from others."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(str, values) for values in columns.values()), strict=True))
+    return text.getvalue().encode()
+
+
+class Survey:
+    """Reads a table once, block by block, for its schema and for what would spoil a density.
+
+    A column is discrete if all its values lie on a grid: integers, or decimals of at most four places that come back
+    again and again, as rounded measurements do. Its step is the largest that fits all.
+    """
+
+    def __init__(self, names: list[str]):
+        """Starts a survey.
+
+        Args:
+          names: of the columns of the blocks.
+        """
+        self._names = names
+        self.num_rows = 0
+        self._num_missing = np.zeros(len(names), np.int64)
+        self._first_missing = np.full(len(names), -1)
+        self._low, self._high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+        # For each number of decimal places: the greatest common divisor of all differences, -1 once one fits no grid.
+        self._divisors = np.zeros([_MAX_PLACES + 1, len(names)], np.int64)
+        self._first = np.full(len(names), np.nan)
+        self._start = []
+
+    def add(self, block: np.ndarray) -> None:
+        """Looks at some rows, `[n, columns]` in float64, NaN where a value is missing.
+
+        Raises:
+          UserError: an infinite value.
+        """
+        infinite = np.argwhere(np.isinf(block))
+        if len(infinite):
+            row, column = infinite[0]
+            raise UserError(
+                f"column {self._names[column]} has {block[row, column]} in row {self.num_rows + row + 1}: values must "
+                "be finite"
+            )
+        missing = np.isnan(block)
+        starts = np.where(missing.any(axis=0) & (self._first_missing < 0), missing.argmax(axis=0), -1)
+        self._first_missing = np.where(starts >= 0, self.num_rows + starts + 1, self._first_missing)
+        self._num_missing += missing.sum(axis=0)
+        self._low = np.minimum(self._low, np.min(block, axis=0, initial=np.inf, where=~missing))
+        self._high = np.maximum(self._high, np.max(block, axis=0, initial=-np.inf, where=~missing))
+        for column in range(block.shape[1]):
+            self._add_to_grid(column, block[~missing[:, column], column])
+        if sum(map(len, self._start)) < _ROWS_TO_COUNT:
+            self._start.append(block[:_ROWS_TO_COUNT])
+        self.num_rows += len(block)
+
+    def _add_to_grid(self, column, values):
+        if not len(values):
+            return
+        if np.isnan(self._first[column]):
+            self._first[column] = values[0]
+        for places in range(_MAX_PLACES + 1):
+            if self._divisors[places, column] < 0:
+                continue
+            scaled = values * 10.0**places
+            whole = np.rint(scaled)
+            fits = np.abs(scaled - whole) <= 1e-9 * np.maximum(1, np.abs(scaled))
+            if np.max(np.abs(scaled)) < 2**53 and np.all(fits):
+                differences = np.unique(whole - np.rint(self._first[column] * 10.0**places)).astype(np.int64)
+                self._divisors[places, column] = np.gcd(self._divisors[places, column], np.gcd.reduce(differences))
+                return  # a grid of more places would be no coarser
+            self._divisors[places, column] = -1
+
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """For each column with missing values: how many, and the first of their rows, counted from 1."""
+        return {
+            name: (int(self._num_missing[k]), int(self._first_missing[k]))
+            for k, name in enumerate(self._names)
+            if self._num_missing[k]
+        }
+
+    def schema(self, ignored: Collection[str]) -> Schema:
+        """What was found.
+
+        Args:
+          ignored: names of the columns of the file that the survey was not of.
+
+        Raises:
+          UserError: a column without any value.
+        """
+        start, columns, constants = np.concatenate(self._start), [], {}
+        for k, name in enumerate(self._names):
+            low, high = float(self._low[k]), float(self._high[k])
+            if low > high:
+                raise UserError(f"column {name} has no value at all: leave it out with columns")
+            if low == high:
+                constants[name] = low
+            else:
+                columns.append(Column(name, self._step(k, start[:, k]), low, high))
+        return Schema(tuple(columns), constants, tuple(ignored))
+
+    def _step(self, k, values):
+        places = next((places for places in range(_MAX_PLACES + 1) if self._divisors[places, k] > 0), None)
+        values = values[~np.isnan(values)]
+        if places is None or (places and len(np.unique(values)) > len(values) / 2):
+            return 0.0
+        return float(self._divisors[places, k]) / 10.0**places
+
+    def warnings(self, schema: Schema) -> list[str]:
+        """What makes a density of these columns degenerate, a line each; looked for in the first rows."""
+        start, found = np.concatenate(self._start), []
+        continuous = [name for name in schema.names if not schema.steps[schema.names.index(name)]]
+        for name in continuous:
+            values, counts = np.unique(start[:, self._names.index(name)], return_counts=True)
+            share = counts.max() / len(start)
+            if counts.max() > 2 and share > _MAX_TIES and not np.isnan(values[counts.argmax()]):
+                found.append(
+                    f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of the rows and continuous elsewhere: its "
+                    " density has no upper bound there"
+                )
+        if continuous:
+            share = 1 - len(np.unique(start, axis=0)) / len(start)
+            if share > _MAX_TIES:
+                found.append(
+                    f"{share:.1%} of the rows repeat others: where they lie the density has no upper bound, and "
+                    "rows of train may come back in test"
+                )
+        return found
