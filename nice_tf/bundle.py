@@ -1,5 +1,6 @@
 """A finished run to a folder that TensorFlow Serving picks up as it is."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -16,10 +17,12 @@ from nice_tf.checkpoints import restore_best
 from nice_tf.errors import UserError
 from nice_tf.evaluation import as_text
 from nice_tf.models import make_flow
+from nice_tf.schema import Schema
 from nice_tf.serving import MAX_NUM_SAMPLES, FlowServer
 from nice_tf.workdir import Workdir, write_atomically
 
 MODEL_NAME = "nice"
+DESCRIPTION = "data.json"  # among the assets of the SavedModel
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
 BATCHING = """\
@@ -90,7 +93,10 @@ def export_saved_model(
         raise UserError(f"inpaint_steps must be at least 1, got {inpaint_steps}")
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
-    server, card = _load(workdir, inpaint_steps, inpaint_noise, compile_single)
+    server, description = load_server(
+        workdir, inpaint_steps=inpaint_steps, inpaint_noise=inpaint_noise, compile_single=compile_single
+    )
+    card = _model_card(workdir, inpaint_steps, inpaint_noise)
     export_dir = pathlib.Path(export_dir)
     temporary = None
     try:
@@ -98,7 +104,7 @@ def export_saved_model(
         # In the same folder, so that renaming is one step; not an integer, so that no server looks at it.
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished-", dir=export_dir))
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
-        tf.saved_model.save(server, str(temporary), signatures=server.signatures())
+        _save(server, description, temporary)
         (temporary / "MODEL_CARD.md").write_text(card)
         _write_warmup(temporary, server, compile_single)
         replay_warmup(temporary)
@@ -114,14 +120,38 @@ def export_saved_model(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(workdir, inpaint_steps, inpaint_noise, compile_single):
-    """The server and the model card of a finished run."""
+def _save(server, description, directory):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / DESCRIPTION
+        path.write_text(json.dumps(description, indent=2) + "\n")
+        server.description = tf.saved_model.Asset(str(path))
+        tf.saved_model.save(server, str(directory), signatures=server.signatures())
+
+
+def load_server(
+    workdir: str | os.PathLike, *, inpaint_steps: int = 100, inpaint_noise: float = 0.0, compile_single: bool = False
+) -> tuple[FlowServer, dict[str, Any]]:
+    """The signatures of a finished run, and what they are of.
+
+    Args:
+      workdir: as for `export_saved_model`.
+      inpaint_steps: as there.
+      inpaint_noise: as there.
+      compile_single: as there.
+
+    Returns:
+      The server; and the description of the data as in `config.json`, with `usual_log_prob`, the mean log-likelihood of
+      validation examples as the server gives them.
+
+    Raises:
+      UserError: an unfinished or diverged run.
+    """
     run = Workdir(workdir)
     config, data = run.read_config()
     flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
     if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
         raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
-    evaluation = run.finished_evaluation()
+    run.finished_evaluation()
     try:
         validation_log_probs = np.load(run.calibration, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -130,11 +160,12 @@ def _load(workdir, inpaint_steps, inpaint_noise, compile_single):
         flow,
         levels=data["levels"],
         validation_log_probs=validation_log_probs,
+        schema=Schema.from_dict(data["schema"]) if "schema" in data else None,
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
     )
-    return server, _model_card(config.as_dict(), data, evaluation, inpaint_steps, inpaint_noise)
+    return server, {**data, "usual_log_prob": float(np.mean(validation_log_probs))}
 
 
 def _publish(temporary, export_dir):
@@ -171,6 +202,8 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
         "sample": {"seed": seeds, "temperature": ones},
         "inpaint": {"x": x, "mask": mask, "seed": seeds},
     }
+    if "explain" in server.signatures():
+        inputs["explain"] = {"x": x}
     requests = []
     for signature, values in inputs.items():
         request = predict_pb2.PredictRequest()
@@ -224,20 +257,24 @@ def _server_files(compile_single: bool) -> dict[str, str]:
     }
 
 
-def _model_card(
-    config: dict[str, Any], data: dict[str, Any], evaluation: dict[str, Any], inpaint_steps: int, inpaint_noise: float
-) -> str:
+def _model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: float) -> str:
+    run = Workdir(workdir)
+    settings, data = run.read_config()
+    config, evaluation = settings.as_dict(), run.finished_evaluation()
     unit = "floating-point numbers as they are; the density is in their own units"
     if data["levels"]:
         unit = (
             f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / {data['levels']}; the "
             "density is that of the result on [0, 1]^D"
         )
+    if "schema" in data:
+        schema = Schema.from_dict(data["schema"])
+        unit = f"the columns {', '.join(schema.names)},\nin this order and in the table's own units, as the density is"
     noise = ""
-    if evaluation["bits_per_dim"] is not None:
+    if evaluation["num_draws"] > 1:
         noise = (
             "The test figure averages over dequantization noise. The `log_prob` signature adds none. To reproduce the "
-            "figure, add\nu - 1/2 to integer values, u from U[0, 1).\n\n"
+            "figure, add\nu - 1/2 to integer values, u from U[0, 1), times the column's step in a table.\n\n"
         )
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
     return f"""\

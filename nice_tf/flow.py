@@ -226,6 +226,11 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
     return tuple(reversed(encoder(flow).bijectors))
 
 
+def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
+    """The mean that the first layer takes off, event shape: of the data once `initialize_from_data` set it, else 0."""
+    return tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
+
+
 def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, scales: bool = True) -> None:
     """Sets the mean, the whitening and the scales of a flow of `build_flow` from data, before training.
 

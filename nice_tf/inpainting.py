@@ -3,11 +3,11 @@
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from numpy.typing import ArrayLike
 
 from nice_tf.analysis import conditional_scales
 from nice_tf.errors import UserError
-from nice_tf.flow import layers
-from nice_tf.preprocessing import Center
+from nice_tf.flow import data_mean
 
 tfd = tfp.distributions
 
@@ -83,7 +83,7 @@ def inpaint(
     seed: tf.Tensor,
     num_steps: int = 100,
     noise: float = 0.0,
-    bounds: tuple[float, float] | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Fills hidden values by projected gradient ascent on the log-density (Dinh et al. 2014, section 5.2).
 
@@ -100,14 +100,13 @@ def inpaint(
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
       noise: deviation of the noise e ~ N(0, 1); 0 for none.
-      bounds: lowest and highest value of a hidden coordinate; `None` for none.
+      bounds: lowest and highest value of a hidden coordinate, numbers or of event shape; `None` for none.
 
     Returns:
       (x, log_prob): `[B, *event_shape]`, where observed values are those given, and `[B]`.
     """
     sigma = conditional_scales(flow)
-    mean = tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
-    x = tf.where(observed, x, mean)
+    x = tf.where(observed, x, data_mean(flow))
 
     def step(i, x):
         with tf.GradientTape() as tape:
@@ -118,7 +117,7 @@ def inpaint(
             ascent += noise * sigma * _normal_rows(seed, i, flow.event_shape, x.dtype)
         moved = x + 10.0 / (100.0 + tf.cast(i, x.dtype)) * ascent
         if bounds is not None:
-            moved = tf.clip_by_value(moved, *bounds)
+            moved = tf.clip_by_value(moved, *(tf.cast(bound, x.dtype) for bound in bounds))
         return i + 1, tf.where(observed, x, moved)
 
     _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])

@@ -74,6 +74,21 @@ class Schema:
             tuple(Column(**column) for column in values["columns"]), values["constants"], tuple(values["ignored"])
         )
 
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest x of each column, `[D]`: the range seen, with the whole bins at its ends."""
+        half = self.steps / 2
+        return (
+            np.array([column.low for column in self.columns]) - half,
+            np.array([column.high for column in self.columns]) + half,
+        )
+
+    def rounded(self, x: np.ndarray) -> np.ndarray:
+        """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column can take."""
+        low, steps = np.array([column.low for column in self.columns]), self.steps
+        whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
+        return np.where(steps > 0, whole, x).astype(x.dtype)
+
     def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Rows of the density as columns of the table: on their steps where they have some, integers as integers.
 
@@ -84,12 +99,9 @@ class Schema:
           By name, `[N]` each: the columns of the density, then the constants.
         """
         result = {}
-        for column, values in zip(self.columns, np.asarray(x).T, strict=True):
-            if column.step:
-                values = values.astype(np.float64)
-                values = column.low + column.step * np.rint((values - column.low) / column.step)
+        for column, values in zip(self.columns, self.rounded(np.asarray(x)).T, strict=True):
             is_whole = column.step and column.step == int(column.step) and column.low == int(column.low)
-            result[column.name] = values.astype(np.int64) if is_whole else values
+            result[column.name] = np.rint(values).astype(np.int64) if is_whole else values
         return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
 
     def describe(self) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.flow import encoder, freeze
+from nice_tf.flow import data_mean, encoder, freeze
 from nice_tf.inpainting import inpaint
 from nice_tf.metrics import bits_per_dim
 from nice_tf.preprocessing import bin_centres, to_data_units
+from nice_tf.schema import Schema
 
 tfd = tfp.distributions
 
@@ -34,8 +35,10 @@ class FlowServer(tf.Module):
         sample    seed [B, 2], temperature [B]   -> x, log_prob [B]; a row depends on its own seed alone
         sample_n  num_samples, seed [2], temperature (scalars) -> x, log_prob [num_samples]
         inpaint   x, mask (1: observed), seed [B, 2] -> x, log_prob [B]
+        explain   x (tables only)                -> contribution [B, D], log_prob [B]
 
-    `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of validation examples
+    `contribution` is what an example's log_prob would gain if this value were its column's mean. `log_prob` is in nats,
+    of x on [0, 1]^D for integer data. `tail_probability` is the share of validation examples
     of lower log-likelihood: near 0 means unusual.
     """
 
@@ -45,6 +48,7 @@ class FlowServer(tf.Module):
         *,
         levels: int | None,
         validation_log_probs: np.ndarray,
+        schema: Schema | None = None,
         inpaint_steps: int = 100,
         inpaint_noise: float = 0.0,
         compile_single: bool = False,
@@ -53,8 +57,9 @@ class FlowServer(tf.Module):
 
         Args:
           flow: a trained flow, with its conditioner in full precision.
-          levels: number of integer levels of the data; `None` for continuous data.
+          levels: number of integer levels of the data; `None` for continuous data and tables.
           validation_log_probs: log-likelihoods of validation examples as this server gives them, `[N]`, ascending.
+          schema: of a table, its columns.
           inpaint_steps: steps of `inpaint`.
           inpaint_noise: deviation of the noise of `inpaint`; 0 for none.
           compile_single: let XLA compile `log_prob` and `sample` of a batch of one. Such a request waits for memory,
@@ -65,6 +70,8 @@ class FlowServer(tf.Module):
         # XLA runs one operation after the other: branches would only cost.
         self._flow = freeze(flow, num_branches=1 if compile_single else None)
         self._levels = levels
+        self._schema = schema
+        self._means = schema.rounded(data_mean(flow).numpy()) if schema else None
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
@@ -79,13 +86,14 @@ class FlowServer(tf.Module):
         self.decode = tf.function(self._serve_decode, input_signature=[z])
         self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures])
         self.sample_n = self._make_sample_n()
+        self.explain = tf.function(self._serve_explain, input_signature=[x])
         self.inpaint = tf.function(
             self._serve_inpaint, input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds]
         )
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name to function, for `tf.saved_model.save`."""
-        names = ("log_prob", "encode", "decode", "sample", "sample_n", "inpaint")
+        names = ["log_prob", "encode", "decode", "sample", "sample_n", "inpaint", *["explain"] * bool(self._schema)]
         return {"serving_default": self.log_prob, **{name: getattr(self, name) for name in names}}
 
     def _serve_log_prob(self, x):
@@ -147,9 +155,23 @@ class FlowServer(tf.Module):
             seed=seed,
             num_steps=self._inpaint_steps,
             noise=self._inpaint_noise,
-            bounds=None if self._levels is None else (0.0, 1.0),
+            bounds=self._bounds(),
         )
         return {"x": tf.where(observed, x, self._data_units(filled)), "log_prob": _finite(log_prob)}
+
+    def _serve_explain(self, x):
+        x = tf.cast(_checked(x, self._batch_shape(), "x"), self._flow.dtype)
+        event_size = self._flow.event_shape.num_elements()
+        replaced = tf.where(tf.eye(event_size, dtype=tf.bool), tf.cast(self._means, x.dtype), x[:, tf.newaxis, :])
+        log_prob = self._flow.log_prob(x)
+        gained = tf.reshape(self._flow.log_prob(tf.reshape(replaced, [-1, event_size])), [-1, event_size])
+        return {"contribution": _finite(gained - log_prob[:, tf.newaxis]), "log_prob": _finite(log_prob)}
+
+    def _bounds(self):
+        """Lowest and highest value of what `inpaint` fills in: the range of the data."""
+        if self._schema:
+            return self._schema.bounds
+        return None if self._levels is None else (0.0, 1.0)
 
     def _batch_shape(self):
         return [None, *self._flow.event_shape]
@@ -171,9 +193,9 @@ class FlowServer(tf.Module):
             "log_prob": log_prob,
             "tail_probability": tf.cast(lower, tf.float32) / self._validation_log_probs.shape[0],
         }
-        if self._levels is not None:
-            event_size = self._flow.event_shape.num_elements()
-            scores["bits_per_dim"] = bits_per_dim(log_prob, event_size, self._levels)
+        bins = self._levels or (self._schema and self._schema.bins_per_unit)
+        if bins:
+            scores["bits_per_dim"] = bits_per_dim(log_prob, self._flow.event_shape.num_elements(), bins)
         return scores
 
     def _samples(self, seeds, temperatures):

@@ -1,0 +1,143 @@
+"""A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in data units."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nice_tf import bundle
+from nice_tf.errors import UserError
+from nice_tf.schema import Schema
+from nice_tf.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What the serving signatures of a model answer, the same from a run and from its export.
+
+    Attributes:
+      path: where it was loaded from.
+      description: of its data, as `bundle.load_server` gives it.
+      signatures: by name; tensors in by keyword, a dict of tensors out.
+    """
+
+    path: str
+    description: dict[str, Any]
+    signatures: dict[str, Callable]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Model":
+        """Loads a model.
+
+        Args:
+          path: the workdir of a finished run; or the folder of an export, of which the newest version is taken, or of
+            one version.
+
+        Raises:
+          UserError: nothing of these is there.
+        """
+        folder = pathlib.Path(path)
+        if Workdir(folder).config.exists():
+            server, description = bundle.load_server(folder)
+            return cls(str(folder), description, server.signatures())
+        if not (folder / "saved_model.pb").exists():
+            versions = [part for part in folder.glob("*/") if part.name.isdigit()]
+            if not versions:
+                raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
+            folder = max(versions, key=lambda part: int(part.name))
+        try:
+            description = json.loads((folder / "assets" / bundle.DESCRIPTION).read_text())
+            loaded = tf.saved_model.load(str(folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise UserError(f"model {folder} cannot be loaded ({error}): export it again") from error
+        model = cls(str(folder), description, dict(loaded.signatures))
+        object.__setattr__(model, "_loaded", loaded)  # signatures alone do not keep its variables alive
+        return model
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns, if the data are a table."""
+        return Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
+
+    @property
+    def event_shape(self) -> list[int]:
+        """Shape of one example."""
+        return self.description["event_shape"]
+
+    def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The answer of a signature, as arrays.
+
+        Raises:
+          UserError: what the signature refuses, in its words.
+        """
+        try:
+            answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"the model refuses {', '.join(inputs)}: {error.message.splitlines()[0]}") from error
+        return {name: value.numpy() for name, value in answers.items()}
+
+    def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """How usual examples are.
+
+        Args:
+          x: `[B, *event_shape]` in data units.
+
+        Returns:
+          `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the share of validation
+          examples of lower log_prob; `typicality`, |log_prob - its mean over validation examples|, which is large for
+          what is too usual as well (Nalisnick et al. 2019).
+        """
+        scores = self("log_prob", x=np.asarray(x, np.float32))
+        names = [name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores]
+        return {name: scores[name] for name in names} | {
+            "typicality": np.abs(scores["log_prob"] - np.float32(self.description["usual_log_prob"]))
+        }
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        """What makes a table's rows unusual: nats that log_prob would gain if a value were its column's mean.
+
+        Args:
+          x: `[B, D]` in data units.
+
+        Returns:
+          `[B, D]`; it takes D times the work of `score`.
+        """
+        return self("explain", x=np.asarray(x, np.float32))["contribution"]
+
+    def sample(self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0) -> np.ndarray:
+        """Samples in data units, unclipped; sample n of a seed is the same however many are drawn at once.
+
+        Args:
+          num_samples: how many, at least 1.
+          seed: at least 0, below 2^31.
+          first: number of the first.
+          temperature: above 0; less than 1 stays nearer to the mode.
+
+        Returns:
+          `[num_samples, *event_shape]`.
+        """
+        numbers = np.arange(first, first + num_samples)
+        seeds = np.stack([np.full(num_samples, seed), numbers], axis=-1).astype(np.int32)
+        return self("sample", seed=seeds, temperature=np.full(num_samples, temperature, np.float32))["x"]
+
+    def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
+        """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2).
+
+        Args:
+          x: `[B, *event_shape]` in data units, NaN where a value is missing.
+          seed: of the noise of the export, if it has any.
+          first: number of the first example, which sets its noise apart.
+
+        Returns:
+          As `x`; what was there is there to the bit.
+        """
+        x = np.asarray(x, np.float32)
+        seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(np.int32)
+        observed = ~np.isnan(x)
+        filled = self("inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds)["x"]
+        return np.where(observed, x, self.schema.rounded(filled) if self.schema else filled)
