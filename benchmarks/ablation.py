@@ -8,7 +8,6 @@ A variant that was cut off is continued, a finished one is only read. The test s
 figure on test is that of `train.py`, read once.
 """
 
-import csv
 import multiprocessing
 import os
 import pathlib
@@ -71,8 +70,7 @@ def train(values: config.Config, workdir: pathlib.Path) -> None:
 
 def report(workdir: pathlib.Path) -> str:
     """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the epoch."""
-    with Workdir(workdir).metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = Workdir(workdir).read_metrics()
     best = max(rows, key=lambda row: float(row["val_log_prob"]))
     minutes = sum(float(row["seconds"]) for row in rows) / 60
     return (
@@ -95,16 +93,19 @@ def main() -> None:
         for name in values.only or variants
         for seed in values.seeds
     }
+    failed = []
     table = ["| variant | validation, nats | train, nats | epoch | minutes |", "|---|---|---|---|---|"]
     for workdir, run in runs.items():
         process = multiprocessing.get_context("spawn").Process(target=train, args=(run, workdir))
         process.start()
         process.join()
-        table.append(report(workdir) if not process.exitcode else f"| {workdir.name} | failed | | | |")
+        if process.exitcode:
+            failed.append(workdir.name)
+        table.append(f"| {workdir.name} | failed | | | |" if process.exitcode else report(workdir))
         print(table[-1], flush=True)
     print("\n" + "\n".join(table))
-    if any("failed" in row for row in table):
-        raise UserError("some variants failed, see above")
+    if failed:
+        raise UserError(f"{', '.join(failed)} failed, see above")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +25,13 @@ class Model:
       path: where it was loaded from.
       description: of its data, as `bundle.load_server` gives it.
       signatures: by name; tensors in by keyword, a dict of tensors out.
+      owner: of the variables, which signatures alone do not keep alive.
     """
 
     path: str
     description: dict[str, Any]
     signatures: dict[str, Callable]
+    owner: Any = None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Model":
@@ -55,9 +58,7 @@ class Model:
             loaded = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise UserError(f"model {folder} cannot be loaded ({error}): export it again") from error
-        model = cls(str(folder), description, dict(loaded.signatures))
-        object.__setattr__(model, "_loaded", loaded)  # signatures alone do not keep its variables alive
-        return model
+        return cls(str(folder), description, dict(loaded.signatures), owner=loaded)
 
     @property
     def schema(self) -> Schema | None:
@@ -78,7 +79,8 @@ class Model:
         try:
             answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         except tf.errors.InvalidArgumentError as error:
-            raise UserError(f"the model refuses {', '.join(inputs)}: {error.message.splitlines()[0]}") from error
+            rule = re.search(r"assertion failed: \[(.*?)\]", error.message)
+            raise UserError(f"the model refuses its input: {rule[1] if rule else error.message}") from error
         return {name: value.numpy() for name, value in answers.items()}
 
     def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -110,7 +112,7 @@ class Model:
         return self("explain", x=np.asarray(x, np.float32))["contribution"]
 
     def sample(self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """Samples in data units, unclipped; sample n of a seed is the same however many are drawn at once.
+        """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however many are drawn.
 
         Args:
           num_samples: how many, at least 1.

@@ -162,12 +162,12 @@ class Workdir:
         np.save(content, values)
         write_atomically(path, content.getvalue())
 
-    def read_metrics(self, up_to_epoch: int) -> list[dict[str, Any]]:
-        """The rows of `metrics.csv` of the first epochs; later ones are of a run that was cut off before saving."""
+    def read_metrics(self, up_to_epoch: int | None = None) -> list[dict[str, Any]]:
+        """The rows of `metrics.csv`, all or of the first epochs; later ones can be of a run cut off before saving."""
         if not self.metrics.exists():
             return []
         with self.metrics.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if int(row["epoch"]) <= up_to_epoch]
+            return [row for row in csv.DictReader(file) if up_to_epoch is None or int(row["epoch"]) <= up_to_epoch]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Writes `metrics.csv`, atomically."""
