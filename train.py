@@ -2,9 +2,9 @@
 
 from absl import flags
 
-from nice_tf import cli, config
+from nice_tf import cli, config_flags
 
-GROUPS = ["run", *config.define_flags()]
+GROUPS = ["run", *config_flags.define_flags()]
 flags.DEFINE_string(
     "workdir",
     "",
@@ -16,7 +16,7 @@ flags.DEFINE_string(
 
 def main() -> None:
     """Reads the flags and runs."""
-    settings = config.from_flags()
+    settings = config_flags.from_flags()
     with cli.quiet_tensorflow():
         from nice_tf import training
     training.train_and_evaluate(settings, flags.FLAGS.workdir or training.default_workdir(settings))

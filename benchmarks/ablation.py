@@ -16,11 +16,11 @@ import sys
 
 from absl import flags
 
-from nice_tf import cli, config
+from nice_tf import cli, config, config_flags
 from nice_tf.errors import UserError
 from nice_tf.workdir import Workdir
 
-GROUPS = ["ablation", *config.define_flags()]
+GROUPS = ["ablation", *config_flags.define_flags()]
 flags.DEFINE_string("variants", "", "file of variants", module_name="ablation")
 flags.DEFINE_list("only", [], "names of the variants to run; empty: all", module_name="ablation")
 flags.DEFINE_list("seeds", ["0"], "seeds of each variant", module_name="ablation")
@@ -46,14 +46,14 @@ def read_variants(path: str) -> dict[str, list[str]]:
 def settings(name: str, variant: list[str], seed: str) -> config.Config:
     """The settings of this command with the flags of a variant over them."""
     own = flags.FlagValues()
-    config.define_flags(own)
+    config_flags.define_flags(own)
     mine = flags.FLAGS.flags_by_module_dict()
     common = [f.serialize() for group in GROUPS[1:] for f in mine[group] if f.present]
     try:
         _, *strays = own(["ablation", *common, *variant, f"--seed={seed}"])
         if strays:
             raise UserError(f"{' '.join(strays)!r} is no flag; one starts with --")
-        return config.from_flags(own)
+        return config_flags.from_flags(own)
     except (flags.Error, UserError) as error:
         raise UserError(f"variant {name}: {error}") from error
 

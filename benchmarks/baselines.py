@@ -11,10 +11,10 @@ fresh noise for each of `--num_draws` draws.
 import numpy as np
 from absl import flags
 
-from nice_tf import cli, config
+from nice_tf import cli, config_flags
 from nice_tf.errors import UserError
 
-GROUPS = ["baselines", *config.define_flags()]
+GROUPS = ["baselines", *config_flags.define_flags()]
 flags.DEFINE_integer("copies", 5, "dequantized copies of the training examples to fit to", module_name="baselines")
 flags.DEFINE_integer("num_train", 0, "training examples to fit to; 0: all", module_name="baselines")
 
@@ -50,7 +50,7 @@ def main() -> None:
         raise UserError(
             f"copies must be at least 1 and num_train at least 0, got {values.copies} and {values.num_train}"
         )
-    settings = config.from_flags()
+    settings = config_flags.from_flags()
     sets = data.load(settings)
     sets_train = sets.train[: values.num_train or None]
 

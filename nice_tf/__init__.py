@@ -36,6 +36,7 @@ _PUBLIC = {
     "load_flow": "training",
     "logistic_prior": "priors",
     "make_mask": "inpainting",
+    "read_flagfile": "config_flags",
     "reconstruct": "analysis",
     "sample": "flow",
     "sphere_codes": "analysis",

@@ -1,11 +1,9 @@
-"""All settings of a run: one frozen dataclass, from which the command-line flags are made."""
+"""All settings of a run: one frozen dataclass, from which `config_flags` makes the command-line flags."""
 
 import csv
 import dataclasses
 import json
 from typing import Any
-
-from absl import flags
 
 from nice_tf.errors import UserError
 
@@ -14,6 +12,14 @@ def _setting(default, group: str, text: str, *, choices: tuple[str, ...] = (), c
     """A field with what its flag needs; `changes_result=False` lets a run be continued with another value."""
     metadata = {"group": group, "text": text, "choices": choices, "changes_result": changes_result}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag_text(value: Any) -> str:
+    """A value as its flag takes it: lists by commas, several by slashes."""
+    if not isinstance(value, tuple):
+        return str(value)
+    lists = value if value and isinstance(value[0], tuple) else (value,)
+    return "/".join(",".join(map(str, part)) for part in lists)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,8 +297,7 @@ class Config:
 
     def flag_text(self, name: str) -> str:
         """The value of a setting as its flag takes it."""
-        value = getattr(self, name)
-        return _UnitsSerializer().serialize(value) if isinstance(value, tuple) else str(value)
+        return flag_text(getattr(self, name))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
@@ -318,52 +323,3 @@ class Config:
             for field in dataclasses.fields(self)
             if field.metadata["changes_result"] and getattr(self, field.name) != getattr(other, field.name)
         ]
-
-
-class _UnitsParser(flags.ArgumentParser):
-    """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes, `1000,1000/500`."""
-
-    syntactic_help = "integers by commas, lists by slashes"
-
-    def parse(self, argument):
-        try:
-            lists = tuple(tuple(int(part) for part in text.split(",") if part.strip()) for text in argument.split("/"))
-        except ValueError as error:
-            raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
-        return lists if len(lists) > 1 else lists[0]
-
-
-class _UnitsSerializer(flags.ArgumentSerializer):
-    def serialize(self, value):
-        lists = value if value and isinstance(value[0], tuple) else (value,)
-        return "/".join(",".join(map(str, part)) for part in lists)
-
-
-def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    """Defines one flag for each field of `Config`, and returns the groups to show in the help."""
-    groups = []
-    for field in dataclasses.fields(Config):
-        name, text, group = field.name, field.metadata["text"], field.metadata["group"]
-        common = {"module_name": group, "flag_values": flag_values}
-        if field.metadata["choices"]:
-            flags.DEFINE_enum(name, field.default, list(field.metadata["choices"]), text, **common)
-        elif isinstance(field.default, bool):
-            flags.DEFINE_bool(name, field.default, text, **common)
-        elif isinstance(field.default, int):
-            flags.DEFINE_integer(name, field.default, text, **common)
-        elif isinstance(field.default, float):
-            flags.DEFINE_float(name, field.default, text, **common)
-        elif isinstance(field.default, tuple):
-            serializer = _UnitsSerializer()
-            default = serializer.serialize(field.default)
-            flags.DEFINE(_UnitsParser(), name, default, text, serializer=serializer, **common)
-        else:
-            flags.DEFINE_string(name, field.default, text, **common)
-        if group not in groups:
-            groups.append(group)
-    return groups
-
-
-def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
-    """The configuration that the parsed flags spell."""
-    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})

@@ -12,7 +12,7 @@ from bijector_laws import fresh
 import nice_tf
 from nice_tf import bijectors, conditioners, flow, models, preprocessing, priors
 from nice_tf import data as data_lib
-from nice_tf.config import define_flags, from_flags
+from nice_tf.config_flags import define_flags, from_flags, read_flagfile
 
 tfb = tfp.bijectors
 ROOT = pathlib.Path(__file__).parents[1]
@@ -211,3 +211,16 @@ def test_differences_leave_out_what_changes_no_result():
 def test_bad_settings(setting, message):
     with pytest.raises(nice_tf.UserError, match=message):
         nice_tf.Config(**setting)
+
+
+def test_flag_files_as_settings(tmp_path):
+    config = read_flagfile(ROOT / "configs" / "mnist_fast.flags", epochs=7)
+    assert (config.dataset, config.epochs, config.weight_decay, config.max_shift) == ("mnist", 7, 0.5, 1)
+    for content, message in (
+        ("--no_such=3", "no_such"), ("epochs=3", "'epochs=3' is no flag"), ("--epochs=0", "epochs must be at least 1")
+    ):  # fmt: skip
+        (tmp_path / "a.flags").write_text(content)
+        with pytest.raises(nice_tf.UserError, match=message):
+            read_flagfile(tmp_path / "a.flags")
+    with pytest.raises(nice_tf.UserError, match="nowhere"):
+        read_flagfile("nowhere.flags")

@@ -5,9 +5,9 @@ python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdi
 
 from absl import flags
 
-from nice_tf import cli, config
+from nice_tf import cli, config_flags
 
-GROUPS = ["noise experiment", *config.define_flags()]
+GROUPS = ["noise experiment", *config_flags.define_flags()]
 flags.DEFINE_string("workdir", "runs/noise", "folder of both runs and of the result", module_name="noise experiment")
 
 EXPLANATION = """\
@@ -18,7 +18,7 @@ without noise states the floor; the one with noise states the model."""
 
 def main() -> None:
     """Runs both and prints the comparison."""
-    settings = config.from_flags()
+    settings = config_flags.from_flags()
     with cli.quiet_tensorflow():
         from nice_tf import experiments
     rows = experiments.noise_experiment(settings, flags.FLAGS.workdir)
