@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo noise-experiment bench test lint clean
+.PHONY: demo noise-experiment bench docs test test-matrix lint clean
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -23,11 +23,31 @@ bench: .venv/installed  ## training and sampling beside other libraries; minutes
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/sampling.py
 
+docs: .venv/installed  ## the site, pages and API reference, as build/site/index.html
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	mkdir -p build/pages
+	for page in README.md CONTRIBUTING.md CHANGELOG.md .nav.yml docs; do ln -sfn ../../$$page build/pages; done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
+# Each of Python and TensorFlow, oldest and newest, in an environment of its own: make test-matrix TESTS=tests/test_flow.py
+MATRIX := $(foreach python,3.10 3.11 3.12,$(foreach tensorflow,2.18 2.21,$(python)-$(tensorflow)))
+
+test-matrix: $(MATRIX:%=.matrix/%)  ## every test with the oldest and newest TensorFlow on every Python; hours, needs python3.10 to 3.12
+
+.matrix/%: FORCE
+	python$(word 1,$(subst -, ,$*)) -m venv $@
+	$@/bin/pip install --quiet --upgrade pip
+	$@/bin/pip install --quiet --editable '.[dev]' 'tensorflow==$(word 2,$(subst -, ,$*)).*'
+	$@/bin/python -m pytest --numprocesses=2 --dist=worksteal $(TESTS)
+
+FORCE:
+
 lint: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .matrix build dist *.egg-info

@@ -119,7 +119,9 @@ def interpolate(
     return encoder(flow).inverse((tf.sin((1 - t) * angle) * start + tf.sin(t * angle) * end) / tf.sin(angle))
 
 
-def sphere_codes(event_size: int, *, radius: float, num_rows: int, num_columns: int, dimension: int, seed: int):
+def sphere_codes(
+    event_size: int, *, radius: float, num_rows: int, num_columns: int, dimension: int, seed: int
+) -> np.ndarray:
     """Latent codes on a randomly turned sphere around 0, as in the manifold figure of Dinh et al. 2014, appendix A.1.
 
     Args:
@@ -142,11 +144,11 @@ def sphere_codes(event_size: int, *, radius: float, num_rows: int, num_columns: 
     around = 2 * np.pi * np.arange(num_columns) / num_columns
     if dimension == 2:
         polar = (np.pi * (np.arange(num_rows) + 0.5) / num_rows)[:, np.newaxis]
-        points = (np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar))
+        coordinates = (np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar))
     else:
         other = (2 * np.pi * np.arange(num_rows) / num_rows)[:, np.newaxis]
-        points = tuple(f(angle) / np.sqrt(2) for angle in (other, around) for f in (np.cos, np.sin))
-    points = np.stack(np.broadcast_arrays(*points), axis=-1)
+        coordinates = tuple(f(angle) / np.sqrt(2) for angle in (other, around) for f in (np.cos, np.sin))
+    points = np.stack(np.broadcast_arrays(*coordinates), axis=-1)
     directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=[event_size, points.shape[-1]]))
     return (radius * points @ directions.T).astype(np.float32)
 

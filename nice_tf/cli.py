@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import pathlib
+import runpy
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +53,16 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def run_app(name: str) -> None:
+    """Runs `nice_tf.apps.NAME` as `python -m` does."""
+    runpy.run_module(f"nice_tf.apps.{name}", run_name="__main__", alter_sys=True)
+
+
+def run_named() -> None:
+    """Runs the app that this program is named after: `nice-train` runs `nice_tf.apps.train`."""
+    run_app(pathlib.Path(sys.argv[0]).stem.removeprefix("nice-"))
+
+
 def define_run_flags(group: str) -> None:
     """The flags of every command about a finished run."""
     flags.DEFINE_string("workdir", "", "folder of the finished run", module_name=group)
@@ -64,9 +76,10 @@ def required(name: str) -> str:
     Raises:
       UserError: it was not.
     """
-    if not flags.FLAGS[name].value:
+    value = flags.FLAGS[name].value
+    if not value:
         raise UserError(f"{name} is needed, see --help")
-    return flags.FLAGS[name].value
+    return value
 
 
 @contextlib.contextmanager

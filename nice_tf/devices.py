@@ -34,11 +34,11 @@ def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None =
     Raises:
       UserError: asked for with several replicas, whose gradients meet outside XLA.
     """
-    is_alone = strategy is None or strategy.num_replicas_in_sync == 1
+    num_replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if requested == "auto":
-        return is_alone and bool(tf.config.list_physical_devices("GPU"))
-    if requested == "true" and not is_alone:
-        raise UserError(f"jit_compile needs a single replica, got {strategy.num_replicas_in_sync}")
+        return num_replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
+    if requested == "true" and num_replicas > 1:
+        raise UserError(f"jit_compile needs a single replica, got {num_replicas}")
     return requested == "true"
 
 

@@ -46,7 +46,7 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
         settings = dataclasses.replace(config, dequantization=noise)
         train_and_evaluate(settings, folder / noise)
         run = figures.load_finished_run(folder / noise)
-        row = {"trained_with": noise}
+        row: dict[str, Any] = {"trained_with": noise}
         for scored in ("uniform", "none"):
             as_scored = dataclasses.replace(settings, dequantization=scored)
             nats = evaluation.log_probs(

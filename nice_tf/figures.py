@@ -173,7 +173,7 @@ def inpainting(
     )
     original, filled = run.grid(x, columns=num_images), run.grid(filled, columns=num_images)
     is_hidden = plots.image_grid(observed, levels=2, columns=num_images).max(axis=-1) == 0
-    masked = np.where(is_hidden[..., np.newaxis], np.uint8(_HIDDEN), original)
+    masked = np.where(is_hidden[..., np.newaxis], np.array(_HIDDEN, np.uint8), original)
     return plots.side_by_side([original, masked, filled])
 
 

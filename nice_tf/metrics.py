@@ -1,11 +1,15 @@
 """Every conversion of a likelihood from one unit to another."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
+import tensorflow as tf
+
+Nats = TypeVar("Nats", float, np.ndarray, tf.Tensor)
 
 
-def bits_per_dim(log_prob, event_size: int, levels: int):
+def bits_per_dim(log_prob: Nats, event_size: int, levels: int) -> Nats:
     """Bits per dimension of discrete data, from the log-likelihood of its dequantized version.
 
         bits_per_dim = (-log_prob / D + log(levels)) / log(2)
@@ -24,7 +28,7 @@ def bits_per_dim(log_prob, event_size: int, levels: int):
     return (log_prob / -event_size + math.log(levels)) / math.log(2.0)
 
 
-def on_range(log_prob, event_size: int, low: float, high: float):
+def on_range(log_prob: Nats, event_size: int, low: float, high: float) -> Nats:
     """The same density in other units: nats on [low, high]^D from nats on [0, 1]^D.
 
         log p(low + (high - low) x) = log p(x) - D log(high - low)

@@ -1,5 +1,7 @@
 """What the settings say of the optimizer: its kind, learning rate and momentum by step."""
 
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -145,7 +147,7 @@ def make_optimizer(
 ) -> tf_keras.optimizers.Optimizer:
     """The optimizer with all its variables made, so that a checkpoint can be read into it."""
     schedule = make_schedule(config, steps_per_epoch * config.epochs)
-    common = {
+    common: dict[str, Any] = {
         "weight_decay": config.weight_decay or None,
         "global_clipnorm": config.gradient_clip_norm or None,
     }

@@ -80,7 +80,7 @@ class Chart:
       marked_x: where to draw a vertical line, if anywhere.
     """
 
-    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+    lines: dict[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
     x_label: str
     y_label: str
     log_y: bool = False

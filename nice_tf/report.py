@@ -69,17 +69,17 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
     Raises:
       UserError: the page cannot be written, or the run lacks its metrics.
     """
-    workdir, path = Workdir(workdir), pathlib.Path(path)
-    result = workdir.finished_evaluation()
+    folder, path = Workdir(workdir), pathlib.Path(path)
+    result = folder.finished_evaluation()
     sections = [
         _header(run, result),
         _section("Likelihood", _ledger(result)),
-        _section("Learning curves", _learning_curves(workdir, run)),
+        _section("Learning curves", _learning_curves(folder, run)),
     ]
     pictures = [
-        _picture((workdir.path / name).read_bytes(), text)
+        _picture((folder.path / name).read_bytes(), text)
         for name, text in _SAMPLES.items()
-        if (workdir.path / name).exists()
+        if (folder.path / name).exists()
     ]
     if pictures:
         sections.append(_section("Samples", _figures(pictures)))
@@ -91,9 +91,9 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
             part = _picture(plots.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0])
         sections.append(_section(_TITLES.get(name, name.capitalize()), _figures([part])))
     sections += [
-        _section("Settings", _table(("setting", "value"), _settings(run.config, workdir.read_chosen()))),
+        _section("Settings", _table(("setting", "value"), _settings(run.config, folder.read_chosen()))),
         _section("This page was made with", _table(("", ""), environment())),
-        _section("Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, workdir)))}</pre>"),
+        _section("Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, folder)))}</pre>"),
     ]
     title = f"NICE on {html.escape(run.data.name)}"
     page = f"""<!DOCTYPE html>

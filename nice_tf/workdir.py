@@ -152,7 +152,7 @@ class Workdir:
             )
         return evaluation
 
-    def write_json(self, path: pathlib.Path, values: dict[str, Any]) -> None:
+    def write_json(self, path: pathlib.Path, values: dict[str, Any] | list[dict[str, Any]]) -> None:
         """Writes a JSON file of this folder, atomically."""
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
 

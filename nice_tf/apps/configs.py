@@ -1,0 +1,33 @@
+"""Writes the flag files that come with the package as a folder configs, for --flagfile=configs/NAME.flags.
+
+nice-configs
+nice-configs --output_dir=elsewhere/configs
+"""
+
+import pathlib
+import shutil
+
+from absl import flags
+
+import nice_tf
+from nice_tf import cli
+from nice_tf.errors import UserError
+
+flags.DEFINE_string("output_dir", "configs", "the folder, which must not be there yet", module_name="configs")
+
+
+def main() -> None:
+    """Copies the folder."""
+    package, output = pathlib.Path(nice_tf.__file__).parent, pathlib.Path(flags.FLAGS.output_dir)
+    # In a wheel beside the modules, in the repository beside the package.
+    source = next(folder / "configs" for folder in (package, package.parent) if (folder / "configs").is_dir())
+    try:
+        shutil.copytree(source, output, ignore=shutil.ignore_patterns("__pycache__"))
+    except OSError as error:
+        raise UserError(f"output_dir {output} cannot be written ({error.strerror or error})") from error
+    for path in sorted(output.rglob("*.flags")):
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["configs"])
