@@ -35,7 +35,7 @@ class Config:
         "data",
         "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image set such as mnist, "
         "fashion_mnist, cifar10 or svhn_cropped, or the path of a table (.csv, .parquet), of a folder of PNG or JPEG "
-        "pictures, of a .npy or .npz file, or of .tfrecord files; tables and .tfrecord also as folder or pattern",
+        "pictures, of a .npy or .npz file, or of .tfrecord files; tables and .tfrecord files also by folder or pattern",
     )
     columns: str = _setting(
         "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"

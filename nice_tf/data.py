@@ -86,9 +86,10 @@ class Data:
 def load(config: Config) -> Data:
     """Reads the data set that `config.dataset` names.
 
-    Digits: 1797 examples shuffled with `split_seed`, 300 for test. A TFDS set: its own train and test. Files with
-    `train` and `test` (and perhaps `validation`): those. A single array or table: shuffled with `split_seed`, one sixth
-    for test. Validation, where not given, is the end of train: `num_validation` examples or one sixth.
+    Digits: 1797 examples shuffled with `split_seed`, 300 for test. A TFDS set: its own train and test. Arrays, files or
+    folders of pictures named `train` and `test` (and perhaps `validation`): those. A single array, table or folder:
+    shuffled with `split_seed`, one sixth for test. Validation, where not given, is the end of train: `num_validation`
+    examples or one sixth.
 
     Raises:
       UserError: no such data, or data that breaks a rule; the message says which and what would help.

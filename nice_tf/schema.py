@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from nice_tf.errors import UserError
 
 _MAX_PLACES = 4  # of decimals that count as rounded
-_ROWS_TO_COUNT = 100_000  # in which ties are looked for
+_ROWS_TO_COUNT, _VALUES_TO_COUNT = 100_000, 2**21  # in which ties are looked for
 _MAX_TIES = 0.01  # share of rows
 
 
@@ -100,8 +100,10 @@ class Schema:
         """
         result = {}
         for column, values in zip(self.columns, self.rounded(np.asarray(x)).T, strict=True):
-            is_whole = column.step and column.step == int(column.step) and column.low == int(column.low)
-            result[column.name] = np.rint(values).astype(np.int64) if is_whole else values
+            if column.step:
+                is_whole = column.step.is_integer() and column.low.is_integer()
+                values = np.rint(values).astype(np.int64) if is_whole else np.round(values, _MAX_PLACES)
+            result[column.name] = values
         return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
 
     def describe(self) -> str:
@@ -115,7 +117,7 @@ class Schema:
         ):
             if names:
                 more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-                parts.append(f"{what}: {', '.join(names[:8])}{more}")
+                parts.append(f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}")
         return "; ".join(parts)
 
     def check_names(self, names: Collection[str], what: str) -> None:
@@ -150,16 +152,22 @@ class Survey:
 
     A column is discrete if all its values lie on a grid: integers, or decimals of at most four places that come back
     again and again, as rounded measurements do. Its step is the largest that fits all.
+
+    Attributes:
+      num_rows: rows so far.
+      present: by name, the values of each column in the block that has most of them.
     """
 
-    def __init__(self, names: list[str]):
+    def __init__(self, names: list[str], precisions: Sequence[float]):
         """Starts a survey.
 
         Args:
           names: of the columns of the blocks.
+          precisions: relative distance of the numbers that each column was stored with, as of `np.finfo`'s `eps`.
         """
-        self._names = names
+        self._names, self._precisions = names, precisions
         self.num_rows = 0
+        self.present = dict.fromkeys(names, np.empty(0))
         self._num_missing = np.zeros(len(names), np.int64)
         self._first_missing = np.full(len(names), -1)
         self._low, self._high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
@@ -187,10 +195,14 @@ class Survey:
         self._num_missing += missing.sum(axis=0)
         self._low = np.minimum(self._low, np.min(block, axis=0, initial=np.inf, where=~missing))
         self._high = np.maximum(self._high, np.max(block, axis=0, initial=-np.inf, where=~missing))
-        for column in range(block.shape[1]):
-            self._add_to_grid(column, block[~missing[:, column], column])
-        if sum(map(len, self._start)) < _ROWS_TO_COUNT:
-            self._start.append(block[:_ROWS_TO_COUNT])
+        for column, name in enumerate(self._names):
+            values = block[~missing[:, column], column]
+            self._add_to_grid(column, values)
+            if len(values) > len(self.present[name]):
+                self.present[name] = values
+        wanted = min(_ROWS_TO_COUNT, _VALUES_TO_COUNT // len(self._names)) - self.num_rows
+        if wanted > 0:
+            self._start.append(block[:wanted].copy())
         self.num_rows += len(block)
 
     def _add_to_grid(self, column, values):
@@ -198,16 +210,22 @@ class Survey:
             return
         if np.isnan(self._first[column]):
             self._first[column] = values[0]
+        # Eight roundings of what is stored, and never so many that any value would fit.
+        tolerance = 4 * self._precisions[column] * np.maximum(1, np.abs(values))
         for places in range(_MAX_PLACES + 1):
             if self._divisors[places, column] < 0:
                 continue
             scaled = values * 10.0**places
             whole = np.rint(scaled)
-            fits = np.abs(scaled - whole) <= 1e-9 * np.maximum(1, np.abs(scaled))
+            fits = np.abs(scaled - whole) <= np.minimum(tolerance * 10.0**places, 0.05)
             if np.max(np.abs(scaled)) < 2**53 and np.all(fits):
                 differences = np.unique(whole - np.rint(self._first[column] * 10.0**places)).astype(np.int64)
                 self._divisors[places, column] = np.gcd(self._divisors[places, column], np.gcd.reduce(differences))
                 return  # a grid of more places would be no coarser
+            if places < _MAX_PLACES:  # what fitted so far counts there
+                self._divisors[places + 1, column] = np.gcd(
+                    self._divisors[places + 1, column], 10 * self._divisors[places, column]
+                )
             self._divisors[places, column] = -1
 
     def missing(self) -> dict[str, tuple[int, int]]:
@@ -218,6 +236,10 @@ class Survey:
             if self._num_missing[k]
         }
 
+    def largest(self) -> dict[str, float]:
+        """By name, the largest absolute value of each column."""
+        return dict(zip(self._names, np.maximum(np.abs(self._low), np.abs(self._high)).tolist(), strict=True))
+
     def schema(self, ignored: Collection[str]) -> Schema:
         """What was found.
 
@@ -225,7 +247,7 @@ class Survey:
           ignored: names of the columns of the file that the survey was not of.
 
         Raises:
-          UserError: a column without any value.
+          UserError: a column without any value, or none that varies.
         """
         start, columns, constants = np.concatenate(self._start), [], {}
         for k, name in enumerate(self._names):
@@ -235,27 +257,35 @@ class Survey:
             if low == high:
                 constants[name] = low
             else:
-                columns.append(Column(name, self._step(k, start[:, k]), low, high))
+                columns.append(self._column(k, start[:, k], low, high))
+        if not columns:
+            raise UserError(
+                f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} rows: there is no "
+                "density of constants"
+            )
         return Schema(tuple(columns), constants, tuple(ignored))
 
-    def _step(self, k, values):
+    def _column(self, k, start, low, high):
+        """With its step; on one, the ends lie on it whatever they were stored with."""
         places = next((places for places in range(_MAX_PLACES + 1) if self._divisors[places, k] > 0), None)
-        values = values[~np.isnan(values)]
-        if places is None or (places and len(np.unique(values)) > len(values) / 2):
-            return 0.0
-        return float(self._divisors[places, k]) / 10.0**places
+        start = start[~np.isnan(start)]
+        if places is None or (places and len(np.unique(start)) > len(start) / 2):
+            return Column(self._names[k], 0.0, low, high)
+        step = float(self._divisors[places, k]) / 10.0**places
+        return Column(self._names[k], step, round(low, places), round(high, places))
 
     def warnings(self, schema: Schema) -> list[str]:
         """What makes a density of these columns degenerate, a line each; looked for in the first rows."""
         start, found = np.concatenate(self._start), []
-        continuous = [name for name in schema.names if not schema.steps[schema.names.index(name)]]
+        continuous = [column.name for column in schema.columns if not column.step]
         for name in continuous:
-            values, counts = np.unique(start[:, self._names.index(name)], return_counts=True)
-            share = counts.max() / len(start)
-            if counts.max() > 2 and share > _MAX_TIES and not np.isnan(values[counts.argmax()]):
+            column = start[:, self._names.index(name)]
+            values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+            share = np.max(counts, initial=0) / len(start)
+            if share > max(_MAX_TIES, 2 / len(start)):
                 found.append(
-                    f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of the rows and continuous elsewhere: its "
-                    " density has no upper bound there"
+                    f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of rows and continuous elsewhere: "
+                    "its density has no upper bound there"
                 )
         if continuous:
             share = 1 - len(np.unique(start, axis=0)) / len(start)

@@ -7,6 +7,7 @@ A new source is a function from settings to `Found`, and a line in `_SOURCES`. W
 import dataclasses
 import glob
 import hashlib
+import json
 import logging
 import math
 import os
@@ -19,11 +20,12 @@ import zlib
 
 import numpy as np
 
-from nice_tf import tfrecord
+from nice_tf import pictures, tfrecord
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.rows import Array, Rows, cached, read_npy
 from nice_tf.schema import Schema
+from nice_tf.workdir import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +53,18 @@ def find(config: Config) -> Found:
     Raises:
       UserError: no such data, or none that can be read; the message says which and what would help.
     """
+    if os.path.isdir(config.dataset):
+        _check_is_of_one_kind(config.dataset)
     read = next(read for is_meant, read in _SOURCES if is_meant(config.dataset))
     return read(config)
+
+
+def _check_is_of_one_kind(folder):
+    kinds = {"tables": _table_files, "TFRecord files": _tfrecord_files, "pictures": _picture_files}
+    found = {kind: files[0] for kind, files_of in kinds.items() if (files := files_of(folder))}
+    if len(found) > 1:
+        names = ", ".join(f"{kind} ({os.path.relpath(file, folder)})" for kind, file in found.items())
+        raise UserError(f"dataset {folder} holds {names}: give a folder of one kind, or a pattern such as FOLDER/*.csv")
 
 
 def _digits(config):
@@ -158,19 +170,20 @@ def _from_table(config):
         warnings.append(f"missing values were filled with others of their column, test included: {where}")
     dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
     _check_resolution(schema, dtype)
+    present = [survey.present[name] for name in schema.names]
     where = _where(config)
     arrays = {
-        split: _table_rows(Table(names), schema, dtype, seed=config.split_seed, **where)
+        split: _table_rows(Table(names), schema, dtype, present, seed=config.split_seed, **where)
         for split, names in _by_split(files, "the table").items()
     }
     return Found(arrays, schema=schema, warnings=tuple(warnings))
 
 
-def _table_rows(table, schema, dtype, *, seed, in_memory_mb, cache):
+def _table_rows(table, schema, dtype, present, *, seed, in_memory_mb, cache):
     from nice_tf.tables import fill_from_column
 
     generator = np.random.default_rng(seed)
-    content = (fill_from_column(block, generator).astype(dtype) for block in table.blocks(schema.names))
+    content = (fill_from_column(block, generator, present).astype(dtype) for block in table.blocks(schema.names))
     if table.num_rows * len(schema.columns) * dtype.itemsize <= in_memory_mb * 2**20:
         return np.concatenate(list(content))
     key = hashlib.sha256(repr((schema.names, dtype.str, seed)).encode()).hexdigest()[:8]
@@ -189,6 +202,56 @@ def _check_resolution(schema, dtype):
             )
 
 
+def _is_pictures(name):
+    return os.path.isdir(name) and bool(_picture_files(name))
+
+
+def _picture_files(folder):
+    return list(filter(pictures.is_picture, pictures.files_below(folder)))
+
+
+def _from_pictures(config):
+    """Splits are the folders `train`, `test`, `validation` right below; all pictures together where there is none."""
+    files = _picture_files(config.dataset)
+    like = pictures.first(files, config.resize, skip_bad=config.skip_bad)
+    by_split = {}
+    for file in files:
+        below = os.path.relpath(file, config.dataset).split(os.sep)[0]
+        by_split.setdefault(below if below in ("train", "test", "validation") else "the pictures", []).append(file)
+    arrays, bad = {}, []
+    for split, names in by_split.items():
+        arrays[split], left_out = _picture_rows(names, like, config, **_where(config))
+        bad += left_out
+    others = [file for file in pictures.files_below(config.dataset) if not pictures.is_picture(file)]
+    warnings = [
+        f"{len(names)} {what} left out: {_few(os.path.relpath(name, config.dataset) for name in names)}"
+        for names, what in ((bad, f"of {len(files)} pictures cannot be decoded and are"), (others, "other files are"))
+        if names
+    ]
+    return Found(arrays, levels=256, warnings=tuple(warnings))
+
+
+def _picture_rows(files, like, config, *, in_memory_mb, cache):
+    """The pictures of one split, and the names of those that are left out."""
+    bad = []
+    content = pictures.examples(files, config.resize, like, bad if config.skip_bad else None)
+    if len(files) * math.prod(like[1]) <= in_memory_mb * 2**20:
+        return np.concatenate(list(content)), bad
+    name = "-".join(["pictures", *map(str, config.resize), *["skipping"] * config.skip_bad])
+    path = cached(name, files, content, cache)
+    names = pathlib.Path(path).with_suffix(".bad.json")  # for a later run, which finds the pictures copied
+    if bad:
+        write_atomically(names, json.dumps(bad).encode())
+    elif names.exists():
+        bad = json.loads(names.read_text())
+    return Rows(path), bad
+
+
+def _few(names):
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
 def _from_tfds(config):
     import tensorflow_datasets as tfds
 
@@ -199,6 +262,12 @@ def _from_tfds(config):
     try:
         builder = tfds.builder(name, data_dir=config.data_dir or None)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        if os.path.isdir(name):
+            held = _few(sorted(os.listdir(name)))
+            raise UserError(
+                f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
+                f"picture, only {held or 'nothing at all'}"
+            ) from error
         raise UserError(
             f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, .parquet), of a folder of "
             "PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord files, or an image set of TensorFlow "
@@ -277,5 +346,6 @@ _SOURCES = (
     (lambda name: name.endswith(".npz"), _from_npz),
     (_is_table, _from_table),
     (_is_tfrecord, _from_tfrecord),
+    (_is_pictures, _from_pictures),
     (lambda name: True, _from_tfds),
 )

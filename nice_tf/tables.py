@@ -1,8 +1,13 @@
 """CSV and Parquet files, read block by block by pyarrow."""
 
+import contextlib
+import csv
 import functools
 import glob
+import gzip
 import os
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -10,12 +15,15 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
+import pyarrow.parquet
 
 from nice_tf.errors import UserError
 from nice_tf.schema import Schema, Survey
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS, _BLOCK_VALUES = 65_536, 2**20
+_CSV_BLOCK_BYTES = 2**21
+_ROW_NUMBER = re.compile(r"|__index_level_\d+__")
 
 
 def table_files(name: str) -> list[str]:
@@ -44,8 +52,8 @@ class Table:
           files: paths, all of CSV with a line of names at the top, or all of Parquet.
 
         Raises:
-          UserError: no such file, none of tables, files of both kinds or of different columns, a column's name twice,
-            a CSV file without names.
+          UserError: no such file, a damaged one, files of both kinds or of different columns, a column's name twice, a
+            CSV file without names.
         """
         self.files = [os.fspath(file) for file in files]
         self.what = self.files[0] if len(self.files) == 1 else f"{self.files[0]} and {len(self.files) - 1} more"
@@ -55,29 +63,34 @@ class Table:
         if len({file.endswith(".parquet") for file in self.files}) > 1:
             raise UserError(f"{self.what} are CSV and Parquet files: give files of one kind")
         self._is_csv = not self.files[0].endswith(".parquet")
+        self._schema = None if self._is_csv else self._parquet_schema()
+        self.names = _header(self.files[0]) if self._is_csv else self._schema.names
+        for file in self.files[1:] if self._is_csv else ():
+            self._check_same_columns(file, _header(file))
         schema = self._open({}).schema
-        self.names = list(schema.names)
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
-        if repeated:
-            raise UserError(f"{self.what} has more than one column {', '.join(repeated)}: names must differ")
-        if self._is_csv and all(map(_is_number, self.names)):
-            raise UserError(f"{self.what} starts with numbers: its first line must be the names of the columns")
         self._types = {name: schema.field(name).type for name in self.names}
         self.numeric = [name for name in self.names if _holds_numbers(self._types[name])]
-        for file in self.files[1:]:
-            self._check_same_columns(file)
 
-    def _check_same_columns(self, file):
-        other = Table([file])
-        if set(other.names) != set(self.names):
+    def _check_same_columns(self, file, names):
+        if set(names) != set(self.names):
             raise UserError(
-                f"{file} has the columns {', '.join(other.names)}, {self.files[0]} has {', '.join(self.names)}: they "
-                "must be the same"
+                f"{file} has the columns {', '.join(names)}, {self.files[0]} has {', '.join(self.names)}: they must be "
+                "the same"
             )
+
+    def _parquet_schema(self):
+        """The columns with types that hold the numbers of all files."""
+        schemas = [self._guarded(lambda file=file: pa.parquet.read_schema(file)) for file in self.files]
+        self.names = schemas[0].names
+        for file, schema in zip(self.files, schemas, strict=True):
+            _check_unique(file, schema.names)
+            self._check_same_columns(file, schema.names)
+        plain = [schema.remove_metadata() for schema in schemas]
+        return self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
 
     def _open(self, types):
         if not self._is_csv:
-            return self._guarded(lambda: pa.dataset.dataset(self.files, format="parquet"))
+            return self._guarded(lambda: pa.dataset.dataset(self.files, schema=self._schema, format="parquet"))
         options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
         file_format = pa.dataset.CsvFileFormat(convert_options=options)
         return self._guarded(lambda: pa.dataset.dataset(self.files, format=file_format))
@@ -86,27 +99,32 @@ class Table:
         try:
             return call()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(f"{self.what} cannot be read: {str(error).splitlines()[0]}") from error
+            raise _unreadable(self.what, error) from error
 
     def choose(self, columns: Sequence[str]) -> list[str]:
         """The columns that are asked for, or all that hold numbers.
 
         Args:
-          columns: names; none for all that hold numbers.
+          columns: names; none for all that hold numbers, but for row numbers: columns without a name, and the index
+            that pandas writes.
 
         Raises:
-          UserError: one that the table lacks or that does not hold numbers; fewer than one in all; or none is asked
-            for, and one has numbers in most of its rows and text in others.
+          UserError: one that the table lacks, that does not hold numbers or that is named twice; fewer than one in all;
+            or none is asked for, and one has numbers in most of its rows and text in others.
         """
+        repeated = sorted({name for name in columns if columns.count(name) > 1})
+        if repeated:
+            raise UserError(f"columns has {', '.join(repeated)} more than once, got {', '.join(columns)}")
         absent = [name for name in columns if name not in self.names]
         if absent:
             raise UserError(f"{self.what} has no column {', '.join(absent)}, only {', '.join(self.names)}")
         for name in columns or self.names:
             if name not in self.numeric:
                 self._check_is_no_number(name, is_wanted=bool(columns))
-        chosen = list(columns) or self.numeric
+        chosen = list(columns) or [name for name in self.numeric if not _ROW_NUMBER.fullmatch(name)]
         if not chosen:
-            raise UserError(f"{self.what} has no column of numbers among {', '.join(self.names)}")
+            hint = "; CSV files separate their columns by commas" if self._is_csv and len(self.names) == 1 else ""
+            raise UserError(f"{self.what} has no column of numbers among {', '.join(self.names)}{hint}")
         return chosen
 
     def _check_is_no_number(self, name, *, is_wanted):
@@ -125,35 +143,44 @@ class Table:
             raise UserError(f"column {name} of {self.what} is of type {kind}: numbers are needed")
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, some ten thousand at a time, with these columns.
+        """The rows in order, some ten thousand at a time or fewer of many columns, with these columns.
 
         Raises:
           UserError: text where numbers are needed, named by its row; a damaged file.
         """
-        is_number = pa.types.is_boolean
-        types = {name: pa.float64() for name in names if name in self.numeric and not is_number(self._types[name])}
-        opened = self._open(types)
-        scanner = opened.scanner(
-            columns=list(names), batch_size=_BLOCK_ROWS, batch_readahead=2, fragment_readahead=1, use_threads=True
-        )
-        found = scanner.to_batches()
-        while True:
+        is_logical = pa.types.is_boolean
+        numeric = [name for name in names if name in self.numeric and not is_logical(self._types[name])]
+        types = {name: self._types[name] for name in names} | dict.fromkeys(numeric, pa.float64())
+        size = min(_BLOCK_ROWS, max(1, _BLOCK_VALUES // len(names)))
+        for file in self.files:
             try:
-                batch = next(found, None)
+                for batch in self._read(file, types, size):
+                    yield from (batch.slice(start, size) for start in range(0, len(batch), size))
             except (pa.ArrowException, OSError) as error:
-                self._say_where_text_is(list(types))
-                raise UserError(f"{self.what} cannot be read: {str(error).splitlines()[0]}") from error
-            if batch is None:
-                return
-            if len(batch):
-                yield batch
+                if self._is_csv:
+                    with contextlib.suppress(pa.ArrowException, OSError):
+                        self._say_where_text_is(numeric)
+                raise _unreadable(file, error) from error
+
+    def _read(self, file, types, size):
+        """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory."""
+        if self._is_csv:
+            yield from pa.csv.open_csv(
+                file,
+                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
+                convert_options=pa.csv.ConvertOptions(
+                    column_types=types, include_columns=list(types), strings_can_be_null=True
+                ),
+            )
+            return
+        with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as opened:
+            for batch in opened.iter_batches(size, columns=list(types)):
+                yield batch.select(list(types)).cast(pa.schema(types), safe=False)
 
     def _say_where_text_is(self, names):
         """A second look, slower, for the row of what is no number."""
-        if not self._is_csv:
-            return
         row = 0
-        for batch in self._guarded(lambda: self._open(dict.fromkeys(names, pa.string())).to_batches(columns=names)):
+        for batch in self._open(dict.fromkeys(names, pa.string())).to_batches(columns=names):
             for name in names:
                 for place, text in enumerate(batch[name].to_pylist()):
                     if text is not None and not _is_number(text):
@@ -176,34 +203,80 @@ class Table:
         """Reads these columns, or all that hold numbers, for the table's schema.
 
         Raises:
-          UserError: as `choose`, `batches` and `Survey` say; no rows.
+          UserError: as `choose`, `batches` and `Survey` say; fewer than two rows; integers that float64 cannot hold.
         """
         chosen = self.choose(columns)
-        survey = Survey(chosen)
+        survey = Survey(chosen, [_precision(self._types[name]) for name in chosen])
         for block in self.blocks(chosen):
             survey.add(block)
-        if not survey.num_rows:
-            raise UserError(f"{self.what} has no rows")
+        if survey.num_rows < 2:
+            raise UserError(f"{self.what} has {survey.num_rows} rows: at least 2 are needed")
+        for name, largest in survey.largest().items():
+            if largest > 2**53 and pa.types.is_integer(self._types[name]):
+                raise UserError(
+                    f"column {name} of {self.what} has integers of size {largest:g}, beyond 2^53, which cannot be told "
+                    "apart: leave the column out with columns"
+                )
         return survey.schema([name for name in self.names if name not in chosen]), survey
 
 
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
     """Columns of a batch as numbers, `[n, columns]` in float64, NaN where one is missing."""
-    columns = [pa.compute.cast(batch[name], pa.float64()) for name in names]
+    columns = [pa.compute.cast(batch[name], pa.float64(), safe=False) for name in names]
     return np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=-1)
 
 
-def fill_from_column(block: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def fill_from_column(block: np.ndarray, generator: np.random.Generator, otherwise: Sequence[np.ndarray]) -> np.ndarray:
     """Missing values replaced by others of the same column of the block, drawn at random.
 
     A constant in their place, a mean or a median, would be a spike of the density.
+
+    Args:
+      block: `[n, columns]`, NaN where a value is missing.
+      generator: of the draws.
+      otherwise: for each column some values, of which a block draws that has none.
     """
     block = block.copy()
-    for column in block.T:
+    for column, others in zip(block.T, otherwise, strict=True):
         missing = np.isnan(column)
-        if missing.any() and not missing.all():
-            column[missing] = generator.choice(column[~missing], missing.sum())
+        if missing.any():
+            column[missing] = generator.choice(others if missing.all() else column[~missing], missing.sum())
     return block
+
+
+def _unreadable(what, error):
+    cause = str(error).splitlines()[0].split(" file?: ")[-1]  # what stands before is of any cause the same
+    return UserError(f"{what} cannot be read: {cause}")
+
+
+def _header(file):
+    """The names of a CSV file's columns."""
+    try:
+        with (gzip.open if file.endswith(".gz") else open)(file, "rt", encoding="utf-8-sig", newline="") as lines:
+            names = next((names for names in csv.reader(lines) if names), [])
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
+    if not names:
+        raise UserError(f"{file} is empty: its first line must be the names of the columns")
+    are_counted = names == list(map(str, range(len(names))))  # as pandas names the columns of an array
+    if (all(map(_is_number, names)) and not are_counted) or any("." in name and _is_number(name) for name in names):
+        raise UserError(
+            f"{file} starts with numbers, {', '.join(names)}: its first line must be the names of the columns"
+        )
+    _check_unique(file, names)
+    return names
+
+
+def _check_unique(file, names):
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{file} has more than one column {', '.join(repeated)}: names must differ")
+
+
+def _precision(kind):
+    """Relative distance of neighbouring numbers of a type."""
+    is_low = pa.types.is_float32(kind) or pa.types.is_float16(kind)
+    return float(np.finfo(kind.to_pandas_dtype() if is_low else np.float64).eps)
 
 
 def _holds_numbers(kind):

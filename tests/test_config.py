@@ -188,7 +188,7 @@ def test_differences_leave_out_what_changes_no_result():
         ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),
-        ({"batch_size": -1}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 0, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
         ({"temperature": -1.0}, "temperature must be a finite number above 0, got -1.0"),
