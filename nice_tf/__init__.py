@@ -22,6 +22,7 @@ _PUBLIC = {
     "bits_per_dim": "metrics",
     "build_flow": "flow",
     "conditional_scales": "analysis",
+    "context_kwargs": "flow",
     "denoise": "analysis",
     "dequantize": "preprocessing",
     "effective_dimension": "analysis",

@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.bijectors import DiagonalScaling
 from nice_tf.errors import UserError
-from nice_tf.flow import encoder, layers
+from nice_tf.flow import context_kwargs, encoder, layers
 from nice_tf.preprocessing import Standardize
 from nice_tf.whitening import TriangularWhitening, Whitening
 
@@ -153,7 +153,9 @@ def sphere_codes(
     return (radius * points @ directions.T).astype(np.float32)
 
 
-def denoise(flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int = 20) -> tf.Tensor:
+def denoise(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int = 20, context: tf.Tensor | None = None
+) -> tf.Tensor:
     """Moves samples a little way uphill in density, which clears speckle and keeps the shape.
 
     The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x / scale
@@ -163,6 +165,7 @@ def denoise(flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int =
       flow: as `build_flow` made it.
       x: `[N, *event_shape]`, in density units.
       num_steps: how far, iterations at most.
+      context: of a conditional flow, `[context_size]` or `[N, context_size]`.
 
     Returns:
       `[N, *event_shape]`, of a density at least as high.
@@ -170,7 +173,9 @@ def denoise(flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int =
     scale = tf.reshape(conditional_scales(flow), [-1])
 
     def value_and_gradient(scaled):
-        return tfp.math.value_and_gradient(lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x))), scaled)
+        return tfp.math.value_and_gradient(
+            lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x)), **context_kwargs(context)), scaled
+        )
 
     @tf.function
     def climb(start):

@@ -45,18 +45,20 @@ class AdditiveCoupling(tfb.Bijector):
 
         Args:
           conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its variables are tracked
-            when it is a `tf.Module`, such as `nice_tf.MLP`. It gets the keywords that `forward` and `inverse` are
-            called with, or that TFP passes on to a bijector of this name.
+            when it is a `tf.Module`, such as `nice_tf.MLP` or a layer of `tf_keras`, once they are built. It gets the
+            keywords that `forward` and `inverse` are called with, or that TFP passes on to a bijector of this name.
           num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D - 1.
           passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest, `"second"`
             passes the last `num_passthrough` and shifts those before them.
-          validate_args: as for every TFP bijector.
+          validate_args: check also in the run, where the size of the event is not known before, that m returns one
+            value a shifted coordinate.
           name: as for every TFP bijector.
 
         Raises:
-          UserError: a value out of these bounds.
+          UserError: a value out of these bounds, or a conditioner whose variables would not be tracked.
         """
         parameters = dict(locals())
+        _check_variables_can_be_seen(conditioner)
         if num_passthrough < 1:
             raise UserError(f"num_passthrough must be at least 1, got {num_passthrough}")
         if passthrough not in ("first", "second"):
@@ -67,7 +69,8 @@ class AdditiveCoupling(tfb.Bijector):
             self._passthrough = passthrough
             super().__init__(
                 forward_min_event_ndims=1,
-                is_constant_jacobian=True,
+                # Its determinant is constant, the matrix is not: TFP would take the layer for an affine one.
+                is_constant_jacobian=False,
                 dtype=getattr(conditioner, "dtype", None),
                 validate_args=validate_args,
                 parameters=parameters,
@@ -108,13 +111,18 @@ class AdditiveCoupling(tfb.Bijector):
         return tf.concat([passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1)
 
     def _shift(self, passed, shifted, kwargs):
-        shift = self._conditioner(passed, **kwargs)
+        shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(
                 f"the conditioner must return {shifted.shape[-1]} values an example, one for each shifted "
                 f"coordinate, got shape {shift.shape}"
             )
-        return shift
+        if not self.validate_args:
+            return shift
+        sizes = tf.shape(shift)[-1], tf.shape(shifted)[-1]
+        check = tf.debugging.assert_equal(*sizes, message="the conditioner must return one value a shifted coordinate")
+        with tf.control_dependencies([check]):
+            return tf.identity(shift)
 
     def _forward(self, x, **kwargs):
         passed, shifted = self._split(x)
@@ -195,12 +203,10 @@ class DiagonalScaling(tfb.Bijector):
         self._unbounded_log_scale.assign(tf.minimum(log_scale, bound))
 
     def _forward(self, x):
-        check_last_axis(x, self._unbounded_log_scale.shape[0])
-        return x * tf.exp(self.log_scale)
+        return check_last_axis(x, self._unbounded_log_scale.shape[0]) * tf.exp(self.log_scale)
 
     def _inverse(self, y):
-        check_last_axis(y, self._unbounded_log_scale.shape[0])
-        return y * tf.exp(-self.log_scale)
+        return check_last_axis(y, self._unbounded_log_scale.shape[0]) * tf.exp(-self.log_scale)
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(self.log_scale)
@@ -225,14 +231,28 @@ def kept_or_new(
     return value
 
 
-def check_last_axis(x: tf.Tensor, event_size: int) -> None:
-    """Refuses an event of another size, which would be broadcast in silence.
+def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:
+    """x, unless its events are of another size, which would be broadcast in silence.
 
     Raises:
-      UserError: the last axis of x is known and not `event_size` long.
+      UserError: the last axis of x is known and not `event_size` long; where it is not known before the run,
+        `InvalidArgumentError` in the run.
     """
-    if x.shape.rank is not None and not x.shape[-1:].is_compatible_with([event_size]):
+    if not x.shape[-1:].is_compatible_with([event_size]):
         raise UserError(f"the last axis must have {event_size} values, got shape {x.shape}")
+    if x.shape[-1:].is_fully_defined():
+        return x
+    return tf.reshape(x, tf.concat([tf.shape(x)[:-1], [event_size]], axis=0))
+
+
+def _check_variables_can_be_seen(conditioner):
+    # By what it lacks, not by its class: this file knows no Keras.
+    if hasattr(type(conditioner), "trainable_variables") and not isinstance(conditioner, tf.Module):
+        raise UserError(
+            f"the conditioner is a {type(conditioner).__module__}.{type(conditioner).__name__}, which has variables "
+            "and is no tf.Module: TensorFlow Probability would neither train nor save them. Use a layer or model of "
+            "tf_keras (Keras 2) in place of one of Keras 3, nice_tf.MLP, or a tf.Module that holds tf.Variables"
+        )
 
 
 def coupling_splits(

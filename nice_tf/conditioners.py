@@ -46,6 +46,7 @@ class MLP(tf.Module):
         activation: str | Callable[[tf.Tensor], tf.Tensor] = "relu",
         residual: bool = False,
         dropout: float = 0.0,
+        context_size: int = 0,
         init_range: float | None = None,
         zero_last_layer: bool = True,
         dtype: tf.DType = tf.float32,
@@ -62,6 +63,7 @@ class MLP(tf.Module):
           activation: a name in `ACTIVATIONS` or a function of a tensor.
           residual: add the input of each layer between hidden ones of equal width to its output.
           dropout: share of the hidden units that a call with a `dropout_seed` sets to 0 (Srivastava et al. 2014).
+          context_size: C, length of the context that every call must then give: the first layer sees (x, context).
           init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal distribution.
           zero_last_layer: start with m = 0.
           dtype: of variables, input and output.
@@ -70,12 +72,14 @@ class MLP(tf.Module):
           name: of the module.
 
         Raises:
-          UserError: a size below 1, an unknown activation, or a dropout outside of [0, 1).
+          UserError: a size below 1, an unknown activation, a dropout outside of [0, 1), or a negative context size.
         """
         super().__init__(name=name)
         sizes = (input_size, *hidden_units, output_size)
         if any(size < 1 for size in sizes):
             raise UserError(f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)")
+        if context_size < 0:
+            raise UserError(f"context_size must be at least 0, got {context_size}")
         if isinstance(activation, str) and activation not in ACTIVATIONS:
             raise UserError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         if not 0 <= dropout < 1:
@@ -85,9 +89,10 @@ class MLP(tf.Module):
         self._activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.residual = residual
         self._dropout = dropout
+        self._context_size = context_size
         self._seed = seed
         kernels = []
-        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise((input_size + context_size, *sizes[1:]))):
             if layer == len(sizes) - 2 and zero_last_layer:
                 kernels.append(tf.zeros([fan_in, fan_out], dtype))
             else:
@@ -103,14 +108,22 @@ class MLP(tf.Module):
             self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
             self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))
 
-    def __call__(self, x: tf.Tensor, *, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(
+        self, x: tf.Tensor, *, context: tf.Tensor | None = None, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`.
 
         Args:
           x: the input.
+          context: `[..., context_size]`, one for each example or fewer, which are broadcast; none without a
+            `context_size`.
           dropout_seed: stateless seed, int32 `[2]`, of the units that are dropped; with none, nothing is dropped.
             Networks made with different seeds drop different units. The inverse of a coupling needs the same one.
+
+        Raises:
+          UserError: a missing context, or one of another size or shape.
         """
+        x = _with_context(x, context, self._context_size)
         h = tf.cast(_to_rows(x, self._kernels[0].shape[0]), self.compute_dtype)
         for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
             before = h
@@ -158,6 +171,7 @@ class FrozenMLP(tf.Module):
             raise UserError("a network with residual layers cannot be frozen")
         self.dtype, self.compute_dtype, self._activation = mlp.dtype, mlp.compute_dtype, mlp._activation
         self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
+        self._context_size = mlp._context_size
         layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
         if num_branches is not None and num_branches < 1:
             raise UserError(f"num_branches must be at least 1, got {num_branches}")
@@ -174,8 +188,9 @@ class FrozenMLP(tf.Module):
                 lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False), tuple(stages)
             )
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., input_size]` to `[..., output_size]`."""
+    def __call__(self, x: tf.Tensor, *, context: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps `[..., input_size]` to `[..., output_size]`; context and errors as for the `MLP`."""
+        x = _with_context(x, context, self._context_size)
         h = tf.cast(_to_rows(x, self._sizes[0]), self.compute_dtype)
         for stage, branches in enumerate(self._stages):
             if stage > 0:
@@ -208,6 +223,34 @@ def _forward(h, layers, activation):
 def _affine(h, kernel, bias):
     # One matrix product of rank 2 and one bias_add: TensorFlow fuses these two with the activation.
     return tf.nn.bias_add(tf.matmul(h, kernel), bias)
+
+
+def _with_context(x, context, size):
+    """(x, context) on the last axis, `[..., D]` and `[..., size]`; x itself where there is to be none."""
+    if context is None:
+        if size:
+            raise UserError(
+                f"the networks were built with context_size {size} and got no context: give one to every call, as in "
+                "flow.log_prob(x, **nice_tf.context_kwargs(context))"
+            )
+        return x
+    context = tf.cast(context, x.dtype)
+    if not size or context.shape.rank == 0 or not context.shape[-1:].is_compatible_with([size]):
+        raise UserError(
+            f"the last axis of the context must have {size} values, the context_size that the networks were built "
+            f"with, got shape {context.shape}"
+        )
+    batch_shape = x.shape[:-1]
+    try:
+        fits = tf.broadcast_static_shape(context.shape[:-1], batch_shape).is_compatible_with(batch_shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UserError(
+            f"a context of shape {context.shape} cannot be broadcast to examples of batch shape {batch_shape}"
+        )
+    context = tf.broadcast_to(context, tf.concat([tf.shape(x)[:-1], [size]], 0))
+    return tf.concat([x, context], axis=-1)
 
 
 def _to_rows(x, size):

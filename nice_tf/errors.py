@@ -7,3 +7,6 @@ class UserError(ValueError):
     The commands print the message alone and exit with status 1; any other exception is a defect of ours and
     keeps its traceback.
     """
+
+    # What AutoGraph asks of an exception that it is to raise again: so it is still this one in a `tf.function`.
+    __init__ = Exception.__init__

@@ -29,6 +29,7 @@ def build_flow(
     activation: str = "relu",
     residual: bool = False,
     dropout: float = 0.0,
+    context_size: int = 0,
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
@@ -60,6 +61,8 @@ def build_flow(
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
       residual: as for `MLP`.
       dropout: as for `MLP`; without effect but in a call with `flow.dropout_kwargs`.
+      context_size: C, above 0 for the conditional density p(x | context): every m also sees a context of that length,
+        which every call then gives with `context_kwargs`. Mean, whitening and scales are those of all contexts.
       partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
         half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
@@ -137,6 +140,7 @@ def build_flow(
             activation=activation,
             residual=residual,
             dropout=dropout,
+            context_size=context_size,
             init_range=init_range,
             zero_last_layer=zero_last_layer,
             dtype=dtype,
@@ -171,7 +175,7 @@ def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None
       num_branches: as for `FrozenMLP`.
 
     Returns:
-      A flow of the same layers, which takes no `dropout_kwargs`.
+      A flow of the same layers, which takes no `dropout_kwargs`; a conditional one takes its `context_kwargs`.
     """
 
     def frozen(layer):
@@ -213,7 +217,28 @@ def _check_mixing(splits, size_first, partition, mixing):
 
 def dropout_kwargs(seed: tf.Tensor) -> dict[str, dict]:
     """What makes every m of a flow of `build_flow` drop units: `flow.log_prob(x, **dropout_kwargs(seed))`."""
-    return {"bijector_kwargs": {"additive_coupling": {"dropout_seed": seed}}}
+    return context_kwargs(None, dropout_seed=seed)
+
+
+def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None) -> dict[str, dict]:
+    """What tells every m of a flow of `build_flow` its context.
+
+        flow.log_prob(x, **context_kwargs(context))         log p(x | context)
+        flow.sample(n, **context_kwargs(context))           draws from p(x | context)
+
+    Args:
+      context: `[..., context_size]`, of any number type: one for each example or sample, or fewer that are broadcast to
+        them. `None` where the flow has no `context_size`.
+      dropout_seed: of `dropout_kwargs`, in the same call.
+
+    Returns:
+      Keyword arguments for every method of the flow that evaluates a density or samples; empty where nothing is given.
+      The encoder takes what is in them: `encoder(flow).forward(x, **context_kwargs(context)["bijector_kwargs"])`.
+    """
+    given = {"context": context, "dropout_seed": dropout_seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    # TFP passes them on by name, and this is the name of every coupling.
+    return {"bijector_kwargs": {"additive_coupling": given}} if given else {}
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
@@ -231,7 +256,9 @@ def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
     return tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
 
 
-def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, scales: bool = True) -> None:
+def initialize_from_data(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None, scales: bool = True
+) -> None:
     """Sets the mean, the whitening and the scales of a flow of `build_flow` from data, before training.
 
     Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, and the scaling (or
@@ -241,6 +268,7 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, sca
     Args:
       flow: as `build_flow` made it.
       x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
+      context: those of the examples, `[N, context_size]`, for a conditional flow.
       scales: set the scales, too.
 
     Raises:
@@ -259,11 +287,14 @@ def initialize_from_data(flow: tfd.TransformedDistribution, x: tf.Tensor, *, sca
         elif isinstance(layer, AdditiveCoupling):
             if not scales:
                 return
-            h = h[:: -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)]  # every n-th, because a user's own file may be sorted
+            every = -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)
+            h = h[::every]  # every n-th, because a user's own file may be sorted
+            context = None if context is None else context[::every]
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
             _check_scale(-layer.log_scale, len(h))
-        h = layer.forward(h)
+        takes_context = context is not None and isinstance(layer, AdditiveCoupling)
+        h = layer.forward(h, **({"context": context} if takes_context else {}))
     if isinstance(prior.scale, tfp.util.DeferredTensor):
         prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
         bounded = tf.math.log(prior.scale)
@@ -288,7 +319,12 @@ def _check_scale(log_inverse_scale, num_examples):
 
 
 def sample(
-    flow: tfd.TransformedDistribution, num_samples: int, *, seed: tf.Tensor, temperature: float = 1.0
+    flow: tfd.TransformedDistribution,
+    num_samples: int,
+    *,
+    seed: tf.Tensor,
+    temperature: float = 1.0,
+    context: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Draws x = f^-1(temperature * z), z from the prior.
 
@@ -297,6 +333,7 @@ def sample(
       num_samples: how many.
       seed: stateless seed, int32 `[2]`.
       temperature: above 0; 1 samples the model itself, less stays nearer to the mode.
+      context: of a conditional flow, `[context_size]` for all samples or `[num_samples, context_size]`.
 
     Returns:
       x, `[num_samples, *event_shape]`, in density units, unclipped.
@@ -306,4 +343,5 @@ def sample(
     """
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
-    return flow.bijector.forward(temperature * flow.distribution.sample(num_samples, seed=seed))
+    z = temperature * flow.distribution.sample(num_samples, seed=seed)
+    return flow.bijector.forward(z, **context_kwargs(context).get("bijector_kwargs", {}))

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from nice_tf.analysis import conditional_scales
 from nice_tf.errors import UserError
-from nice_tf.flow import data_mean
+from nice_tf.flow import context_kwargs, data_mean
 
 tfd = tfp.distributions
 
@@ -84,6 +84,7 @@ def inpaint(
     num_steps: int = 100,
     noise: float = 0.0,
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    context: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Fills hidden values by projected gradient ascent on the log-density (Dinh et al. 2014, section 5.2).
 
@@ -101,17 +102,19 @@ def inpaint(
       num_steps: how many steps.
       noise: deviation of the noise e ~ N(0, 1); 0 for none.
       bounds: lowest and highest value of a hidden coordinate, numbers or of event shape; `None` for none.
+      context: of a conditional flow, `[context_size]` or `[B, context_size]`.
 
     Returns:
       (x, log_prob): `[B, *event_shape]`, where observed values are those given, and `[B]`.
     """
+    kwargs = context_kwargs(context)
     sigma = conditional_scales(flow)
     x = tf.where(observed, x, data_mean(flow))
 
     def step(i, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            log_prob = flow.log_prob(x)
+            log_prob = flow.log_prob(x, **kwargs)
         ascent = sigma**2 * tape.gradient(log_prob, x)
         if noise:
             ascent += noise * sigma * _normal_rows(seed, i, flow.event_shape, x.dtype)
@@ -121,7 +124,7 @@ def inpaint(
         return i + 1, tf.where(observed, x, moved)
 
     _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])
-    return x, flow.log_prob(x)
+    return x, flow.log_prob(x, **kwargs)
 
 
 def _normal_rows(seed, step, event_shape, dtype):

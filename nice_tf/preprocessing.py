@@ -150,12 +150,10 @@ class Center(tfb.Bijector):
         return {}
 
     def _forward(self, x):
-        check_last_axis(x, self.loc.shape[0])
-        return x - self.loc
+        return check_last_axis(x, self.loc.shape[0]) - self.loc
 
     def _inverse(self, y):
-        check_last_axis(y, self.loc.shape[0])
-        return y + self.loc
+        return check_last_axis(y, self.loc.shape[0]) + self.loc
 
     def _forward_log_det_jacobian(self, x):
         return tf.zeros([], x.dtype)
@@ -187,7 +185,7 @@ class Standardize(tfb.Bijector):
           loc: the mean, `[D]`, kept by reference; a new untrained variable of zeros when not given.
           scale: the deviation, above 0, as `loc`; of ones when not given.
           dtype: of the new variables. The fit is made in float64 whatever it is.
-          validate_args: as for every TFP bijector.
+          validate_args: check at every call that `scale` is above 0.
           name: as for every TFP bijector.
 
         Raises:
@@ -231,13 +229,16 @@ class Standardize(tfb.Bijector):
         self.loc.assign(np.mean(x, axis=0, dtype=np.float64))
         self.scale.assign(scale)
 
+    def _parameter_control_dependencies(self, is_init):
+        if is_init or not self.validate_args:
+            return ()
+        return (tf.debugging.assert_positive(self.scale, message="scale must be above 0"),)
+
     def _forward(self, x):
-        check_last_axis(x, self.loc.shape[0])
-        return (x - self.loc) / self.scale
+        return (check_last_axis(x, self.loc.shape[0]) - self.loc) / self.scale
 
     def _inverse(self, y):
-        check_last_axis(y, self.loc.shape[0])
-        return y * self.scale + self.loc
+        return check_last_axis(y, self.loc.shape[0]) * self.scale + self.loc
 
     def _forward_log_det_jacobian(self, x):
         return -tf.reduce_sum(tf.math.log(self.scale))

@@ -110,7 +110,7 @@ class Whitening(tfb.Bijector):
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=True,
-                dtype=dtype,
+                dtype=self._matrix.dtype,
                 validate_args=validate_args,
                 parameters=parameters,
                 name=name,
@@ -143,12 +143,10 @@ class Whitening(tfb.Bijector):
         self._log_det.assign(-np.sum(np.log(scales)))
 
     def _forward(self, x):
-        check_last_axis(x, self._matrix.shape[0])
-        return _times(self._matrix, x)
+        return _times(self._matrix, check_last_axis(x, self._matrix.shape[0]))
 
     def _inverse(self, y):
-        check_last_axis(y, self._matrix.shape[0])
-        return _times(self._inverse_matrix, y)
+        return _times(self._inverse_matrix, check_last_axis(y, self._matrix.shape[0]))
 
     def _forward_log_det_jacobian(self, x):
         return tf.identity(self._log_det)
@@ -202,7 +200,7 @@ class TriangularWhitening(tfb.Bijector):
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=True,
-                dtype=dtype,
+                dtype=self._shift.dtype,
                 validate_args=validate_args,
                 parameters=parameters,
                 name=name,
@@ -234,12 +232,10 @@ class TriangularWhitening(tfb.Bijector):
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(np.tril(triangle)), self._packed.dtype))
 
     def _forward(self, x):
-        check_last_axis(x, self._shift.shape[0])
-        return _times(self.matrix, x) + self._shift
+        return _times(self.matrix, check_last_axis(x, self._shift.shape[0])) + self._shift
 
     def _inverse(self, y):
-        check_last_axis(y, self._shift.shape[0])
-        return _solve_triangular(self.matrix, y - self._shift)
+        return _solve_triangular(self.matrix, check_last_axis(y, self._shift.shape[0]) - self._shift)
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(tf.linalg.diag_part(tfp.math.fill_triangular(self._packed)))
