@@ -59,8 +59,10 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.conditioners import MLP as MLP
     from nice_tf.conditioners import FrozenMLP as FrozenMLP
     from nice_tf.config import Config as Config
+    from nice_tf.config_flags import read_flagfile as read_flagfile
     from nice_tf.errors import UserError as UserError
     from nice_tf.flow import build_flow as build_flow
+    from nice_tf.flow import context_kwargs as context_kwargs
     from nice_tf.flow import encoder as encoder
     from nice_tf.flow import freeze as freeze
     from nice_tf.flow import initialize_from_data as initialize_from_data

@@ -47,6 +47,21 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     return tf.reshape(sigma, flow.event_shape)
 
 
+def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
+    """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 / sigma^2) W."""
+    sigma = inverse_scales(flow)
+    matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
+    for layer in layers(flow):
+        if isinstance(layer, Whitening | TriangularWhitening):
+            matrix = layer.matrix @ matrix
+        elif isinstance(layer, Standardize):
+            matrix /= layer.scale[:, tf.newaxis]
+        elif isinstance(layer, tfb.Scale):
+            matrix *= layer.scale
+    matrix /= sigma[:, tf.newaxis]
+    return tf.matmul(matrix, matrix, transpose_a=True)
+
+
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
     """How few latent coordinates carry this share of sum_d sigma_d^2, the largest first.
 

@@ -46,7 +46,7 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             print(
-                "\ninterrupted; the same command continues from the last checkpoint, if there is one", file=sys.stderr
+                "\ninterrupted; the same command continues from what was saved last, if anything was", file=sys.stderr
             )
             sys.exit(130)
 
@@ -68,6 +68,27 @@ def define_run_flags(group: str) -> None:
     flags.DEFINE_string("workdir", "", "folder of the finished run", module_name=group)
     for name in ("data_dir", "manual_dir"):
         flags.DEFINE_string(name, "", f"as for train.py; empty: the run's own {name}", module_name=group)
+
+
+def define_model_flags(group: str) -> None:
+    """The flags of every command that asks a trained model, from a run or an export."""
+    flags.DEFINE_string("model", "", "workdir of a finished run, or folder of an export", module_name=group)
+    flags.DEFINE_string("output", "", "the file to write; its suffix says of which kind", module_name=group)
+    flags.DEFINE_bool(
+        "overwrite", False, "replace an output that is there, and drop what a run of other settings left unfinished",
+        module_name=group,
+    )  # fmt: skip
+
+
+def define_input_flag(group: str) -> None:
+    """The flag of commands that read what the model is asked about."""
+    flags.DEFINE_string(
+        "input",
+        "",
+        "a table (.csv, .parquet), as file, folder or pattern, with the columns of training in any order; for a model "
+        "of arrays a .npy file, a .npz file of one array, .tfrecord files, or a folder of pictures",
+        module_name=group,
+    )
 
 
 def required(name: str) -> str:

@@ -5,11 +5,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
-from nice_tf.analysis import conditional_scales
+from nice_tf.analysis import conditional_scales, linear_precision
 from nice_tf.errors import UserError
-from nice_tf.flow import context_kwargs, data_mean
+from nice_tf.flow import context_kwargs, data_mean, layers
+from nice_tf.whitening import TriangularWhitening, Whitening
 
 tfd = tfp.distributions
+
+_MAX_SIZE_TO_SOLVE = 512  # D above which a D x D system for each example is too much
 
 # Each names what is hidden in the figure of Dinh et al. 2014, section 5.2.
 MASKS = (
@@ -96,7 +99,8 @@ def inpaint(
     Args:
       flow: as `build_flow` made it.
       x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the `Center`
-        of the flow: the mean of the data where `initialize_from_data` or a whitening set it, else 0.
+        of the flow: the mean of the data where `initialize_from_data` or a whitening set it, else 0; with a whitening
+        of at most 512 values from their mean given the observed ones.
       observed: bool, of the shape of x; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
@@ -109,7 +113,7 @@ def inpaint(
     """
     kwargs = context_kwargs(context)
     sigma = conditional_scales(flow)
-    x = tf.where(observed, x, data_mean(flow))
+    x = _start(flow, x, observed)
 
     def step(i, x):
         with tf.GradientTape() as tape:
@@ -125,6 +129,25 @@ def inpaint(
 
     _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])
     return x, flow.log_prob(x, **kwargs)
+
+
+def _start(flow, x, observed):
+    """Hidden values at their mean given the observed ones, as far as linear layers before the couplings tell."""
+    mean, event_size = data_mean(flow), flow.event_shape.num_elements()
+    is_linear = any(isinstance(layer, Whitening | TriangularWhitening) for layer in layers(flow))
+    if not is_linear or event_size > _MAX_SIZE_TO_SOLVE:
+        return tf.where(observed, x, mean)
+    # In units of the deviations given all others, which may differ by many orders of magnitude.
+    scale = tf.reshape(conditional_scales(flow), [-1])
+    precision = linear_precision(flow) * scale * scale[:, tf.newaxis]
+    is_hidden = tf.cast(tf.reshape(~observed, [-1, event_size]), x.dtype)
+    known = tf.reshape(tf.where(observed, x - mean, tf.zeros_like(x)), [-1, event_size]) / scale
+    # P_hh h = -P_ho o for each example, with rows and columns of the observed values those of the identity.
+    matrix = tf.eye(event_size, dtype=x.dtype) + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (
+        precision - tf.eye(event_size, dtype=x.dtype)
+    )
+    hidden = tf.linalg.solve(matrix, -(is_hidden * tf.matmul(known, precision))[..., tf.newaxis])[..., 0]
+    return tf.where(observed, x, mean + tf.reshape(hidden * scale, tf.shape(x)))
 
 
 def _normal_rows(seed, step, event_shape, dtype):

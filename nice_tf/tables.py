@@ -142,8 +142,12 @@ class Table:
         if is_wanted:
             raise UserError(f"column {name} of {self.what} is of type {kind}: numbers are needed")
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """The rows in order, some ten thousand at a time or fewer of many columns, with these columns.
+
+        Args:
+          names: of columns of numbers.
+          texts: of further columns, which come as they stand: of CSV files as text, an empty cell as an empty one.
 
         Raises:
           UserError: text where numbers are needed, named by its row; a damaged file.
@@ -151,10 +155,11 @@ class Table:
         is_logical = pa.types.is_boolean
         numeric = [name for name in names if name in self.numeric and not is_logical(self._types[name])]
         types = {name: self._types[name] for name in names} | dict.fromkeys(numeric, pa.float64())
-        size = min(_BLOCK_ROWS, max(1, _BLOCK_VALUES // len(names)))
+        types |= {name: pa.string() if self._is_csv else self._types[name] for name in texts}
+        size = min(_BLOCK_ROWS, max(1, _BLOCK_VALUES // len(types)))
         for file in self.files:
             try:
-                for batch in self._read(file, types, size):
+                for batch in self._read(file, types, size, strings_can_be_null=not texts):
                     yield from (batch.slice(start, size) for start in range(0, len(batch), size))
             except (pa.ArrowException, OSError) as error:
                 if self._is_csv:
@@ -162,14 +167,14 @@ class Table:
                         self._say_where_text_is(numeric)
                 raise _unreadable(file, error) from error
 
-    def _read(self, file, types, size):
+    def _read(self, file, types, size, *, strings_can_be_null):
         """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory."""
         if self._is_csv:
             yield from pa.csv.open_csv(
                 file,
                 read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
                 convert_options=pa.csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), strings_can_be_null=True
+                    column_types=types, include_columns=list(types), strings_can_be_null=strings_can_be_null
                 ),
             )
             return

@@ -1,0 +1,32 @@
+"""Draws samples of a trained model: a picture of many, an array, or rows of a table in its own units.
+
+python -m nice_tf.apps.sample --model=runs/digits --output=samples.png
+python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
+"""
+
+from absl import flags
+
+from nice_tf import cli
+
+cli.define_model_flags("sample")
+flags.DEFINE_integer("num_samples", 100, "how many", module_name="sample")
+flags.DEFINE_integer("seed", 0, "sample n of a seed is the same however many are drawn", module_name="sample")
+flags.DEFINE_float("temperature", 1.0, "factor on the prior's draw; less than 1: more usual", module_name="sample")
+
+
+def main() -> None:
+    """Writes the samples."""
+    values = flags.FLAGS
+    model, output = map(cli.required, ("model", "output"))
+    with cli.quiet_tensorflow():
+        from nice_tf import batch
+    print(
+        batch.sample_file(
+            model, output, num_samples=values.num_samples, seed=values.seed, temperature=values.temperature,
+            overwrite=values.overwrite,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["sample"])

@@ -1,0 +1,47 @@
+"""Says how usual each row of a table or each example of an array is to a trained model.
+
+python -m nice_tf.apps.score --model=runs/table --input=rows.csv --output=scores.parquet
+python -m nice_tf.apps.score --model=runs/table/export --input='rows/*.parquet' --output=scores.csv --keep=id,name
+python -m nice_tf.apps.score --model=runs/digits --input=pictures.npy --output=scores.csv
+
+Of each row, in order: its number from 0, log_prob in nats, bits_per_dim of integer data, tail_probability (the share of
+validation examples of lower log_prob), typicality (|log_prob - its mean over validation examples|), is_anomaly, and the
+columns that make it unusual with the nats that log_prob would gain if the value were its column's mean.
+"""
+
+from absl import flags
+
+from nice_tf import cli
+
+cli.define_model_flags("score")
+cli.define_input_flag("score")
+flags.DEFINE_integer(
+    "top",
+    None,
+    "how many columns to name that make a row unusual: 3 for tables if not given, 0 for none; it takes as many times "
+    "the work of scoring as there are columns",
+    module_name="score",
+)
+flags.DEFINE_float("threshold", 0.01, "largest tail_probability of what is flagged as is_anomaly", module_name="score")
+flags.DEFINE_list("keep", "", "names of columns of a table to pass on, by commas", module_name="score")
+flags.DEFINE_bool(
+    "impute", False, "fill missing values first and say how many in num_imputed; else refuse them", module_name="score"
+)
+
+
+def main() -> None:
+    """Writes the scores."""
+    values = flags.FLAGS
+    model, source, output = map(cli.required, ("model", "input", "output"))
+    with cli.quiet_tensorflow():
+        from nice_tf import batch
+    print(
+        batch.score_file(
+            model, source, output, top=values.top, threshold=values.threshold, keep=values.keep, impute=values.impute,
+            overwrite=values.overwrite,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["score"])

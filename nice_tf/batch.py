@@ -1,0 +1,381 @@
+"""What a trained model says of many rows: scores, filled gaps, samples; each a table, or files of them."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nice_tf import parts, plots
+from nice_tf.blocks import Block, open_input, rows_at_once
+from nice_tf.errors import UserError
+from nice_tf.scoring import Model
+
+SAMPLE_SUFFIXES = (".png", ".npz", *parts.SUFFIXES)
+_VALUES_A_CALL = 2**19  # of the examples that the model sees at once
+_HARD_WORK = 16  # how many times less rows lie in a part where each takes many passes
+_NUM_FILLED = b"num_filled"
+_MAX_PICTURES = 10_000  # in a grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Scores of blocks as tables.
+
+    Attributes:
+      model: trained.
+      top: how many columns of a table to name that make a row unusual; 0 for none.
+      threshold: largest tail probability of a row that is flagged.
+      impute: fill missing values first; else they are refused.
+    """
+
+    model: Model
+    top: int = 0
+    threshold: float = 0.01
+    impute: bool = False
+
+    def __post_init__(self):
+        if self.top < 0:
+            raise UserError(f"top must be at least 0, got {self.top}")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold must be from 0 to 1, got {self.threshold}")
+        if self.top and not self.model.schema:
+            raise UserError(f"top is for tables, got {self.top}: the model is of shape {self.model.event_shape}")
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a block should have."""
+        work = _HARD_WORK if self.top or self.impute else 1
+        return rows_at_once(_size(self.model), work)
+
+    def __call__(self, block: Block) -> pa.Table:
+        """The scores of a block.
+
+        Returns:
+          Columns `row`; those that are kept; what `Model.score` gives; `is_anomaly`; if missing values are filled
+          `num_imputed`; if the rows have constant columns `off_constant`, the names of those whose value is not the one
+          of training, of whom the density is 0, which flags them; `top_1`, `top_1_nats` and so on.
+
+        Raises:
+          UserError: a missing value, if they are not to be filled; names of columns to keep that are taken.
+        """
+        values, missing = block.values, _missing(block.values)
+        if missing.any():
+            if not self.impute:
+                raise UserError(self._where_missing(block, missing))
+            values = _fill(self.model, values, first=block.first)
+        scores = _by_calls(self.model.score, values, values[0].size)
+        columns = {**scores, "is_anomaly": scores["tail_probability"] <= self.threshold}
+        if self.impute:
+            columns["num_imputed"] = missing.sum(axis=1)
+        if block.constants:
+            columns["off_constant"] = self._off_constant(block)
+            columns["is_anomaly"] |= columns["off_constant"] != ""
+        columns |= self._top(values)
+        columns = {"row": np.arange(block.first, block.first + len(values)), **columns}
+        taken = sorted(set(columns) & set(block.kept))
+        if taken:
+            raise UserError(f"keep cannot have {', '.join(taken)}: the scores have columns of these names")
+        row = columns.pop("row")
+        return pa.table({"row": row, **block.kept, **columns})
+
+    def _where_missing(self, block, missing):
+        row, column = np.argwhere(missing)[0]
+        schema = self.model.schema
+        where = f"column {schema.names[column]} has a missing value" if schema else "there is a missing value (NaN)"
+        return f"{where} in row {block.first + row} (counted from 0): impute fills them, or leave these rows out"
+
+    def _off_constant(self, block):
+        """Names of the constant columns with another value; a missing one is no other."""
+        usual = self.model.schema.constants
+        differs = {name: (values != usual[name]) & ~np.isnan(values) for name, values in block.constants.items()}
+        found = np.full(len(block.values), "", object)
+        for row in np.flatnonzero(np.any(list(differs.values()), axis=0)):
+            found[row] = ", ".join(name for name in differs if differs[name][row])
+        return found
+
+    def _top(self, values):
+        if not self.top:
+            return {}
+        names = np.array(self.model.schema.names, object)
+        nats = _by_calls(self.model.contributions, values, values.shape[1] ** 2)
+        order = np.argsort(-nats, axis=1, kind="stable")[:, : self.top]
+        found = np.take_along_axis(nats, order, axis=1)
+        result = {}
+        for place in range(order.shape[1]):
+            result[f"top_{place + 1}"] = names[order[:, place]]
+            result[f"top_{place + 1}_nats"] = found[:, place]
+        return result
+
+
+def _missing(values):
+    """Which are, `[n, D]`."""
+    flat = values.reshape(len(values), -1)
+    return np.isnan(flat) if flat.dtype.kind == "f" else np.zeros(flat.shape, bool)
+
+
+def _fill(model, values, *, first):
+    """As `Model.fill`, but for rows without a gap."""
+    values = values.copy()
+    rows = np.flatnonzero(_missing(values).any(axis=1))
+    number = max(1, _VALUES_A_CALL // 4 // values[0].size)
+    for start in range(0, len(rows), number):
+        some = rows[start : start + number]
+        filled = model.fill(values[some], first=first + start)
+        values[some] = np.where(np.isnan(values[some]), filled, values[some])
+    return values
+
+
+def _by_calls(function, values, work):
+    """The function of a few rows at a time, so that the memory it takes is bounded; joined."""
+    number = max(1, _VALUES_A_CALL // work)
+    answers = [function(values[start : start + number]) for start in range(0, len(values), number)]
+    if isinstance(answers[0], dict):
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    return np.concatenate(answers)
+
+
+def filled_table(model: Model, block: Block) -> pa.Table:
+    """The columns that a block keeps, with the missing values of the model's own in place and all else as it stands.
+
+    Values lie on the columns' steps and are written in the type of their column; a constant column has its constant.
+    The table's metadata tell how many were filled.
+    """
+    missing = _missing(block.values)
+    columns, num_filled = dict(block.kept), int(missing.sum())
+    if num_filled:
+        by_name = model.schema.as_columns(_fill(model, block.values, first=block.first).astype(np.float32))
+        for place, name in enumerate(model.schema.names):
+            columns[name] = _with_gaps_filled(columns[name], missing[:, place], by_name[name])
+    for name, values in block.constants.items():
+        gaps = np.isnan(values)
+        columns[name] = _with_gaps_filled(columns[name], gaps, np.full(len(values), model.schema.constants[name]))
+        num_filled += int(gaps.sum())
+    return pa.table(columns, metadata={_NUM_FILLED: str(num_filled)})
+
+
+def _with_gaps_filled(column, missing, values):
+    if not missing.any():
+        return column
+    if pa.types.is_integer(column.type):
+        values = np.rint(values).astype(np.int64)
+    # By way of text: the shortest decimals that tell a float32 from others, in whatever type the column has.
+    return pc.if_else(pa.array(missing), pc.cast(pc.cast(pa.array(values), pa.string()), column.type), column)
+
+
+@dataclasses.dataclass
+class Summary:
+    """Counts tables of scores as they go by."""
+
+    num_rows: int = 0
+    num_flagged: int = 0
+    num_off_constant: int = 0
+    sum_log_prob: float = 0.0
+
+    def add(self, table: pa.Table) -> None:
+        """Counts one."""
+        self.num_rows += len(table)
+        self.num_flagged += pc.sum(table["is_anomaly"]).as_py()
+        self.sum_log_prob += float(np.sum(table["log_prob"].to_numpy(), dtype=np.float64))
+        if "off_constant" in table.column_names:
+            self.num_off_constant += pc.sum(pc.not_equal(table["off_constant"], "")).as_py()
+
+    def describe(self, threshold: float) -> str:
+        """For the user, a line each."""
+        lines = [
+            f"{self.num_rows:,} rows, mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
+            f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
+            f"of tail_probability at most {threshold:g}"
+        ]
+        if self.num_off_constant:
+            lines.append(
+                f"warning: {self.num_off_constant:,} rows differ from training in columns that were constant there, "
+                "where their density is 0: off_constant names these columns, log_prob is of the others alone"
+            )
+        return "\n".join(lines)
+
+
+def score_file(
+    model: str,
+    input: str,
+    output: str,
+    *,
+    top: int | None = None,
+    threshold: float = 0.01,
+    keep: Sequence[str] = (),
+    impute: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Scores all rows of a table or examples of an array into a Parquet or CSV file.
+
+    Args:
+      model: workdir of a finished run, or an export.
+      input: as for `blocks.open_input`.
+      output: path; a run that was interrupted is continued, as `parts.write` says.
+      top: as for `Scorer`; `None` for 3 of a table.
+      threshold: as for `Scorer`.
+      keep: names of columns of a table to pass on.
+      impute: as for `Scorer`.
+      overwrite: as for `parts.write`.
+
+    Returns:
+      What there is to say of the scores, some lines.
+
+    Raises:
+      UserError: whatever the user can put right.
+    """
+    parts.check_output(output, overwrite=overwrite)
+    loaded = Model.load(model)
+    top = (3 if loaded.schema else 0) if top is None else top
+    scorer, source, summary = Scorer(loaded, top, threshold, impute), open_input(input, loaded, keep), Summary()
+    settings = {"command": "score", "top": top, "threshold": threshold, "keep": list(keep), "impute": impute}
+    rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
+    return f"{summary.describe(threshold)}\n{output}: {rate}"
+
+
+def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
+    """Fills the missing values of a table into a file of the same kind; arguments and errors as for `score_file`.
+
+    Returns:
+      What there is to say, a line.
+    """
+    parts.check_output(output, overwrite=overwrite)
+    loaded = Model.load(model)
+    if not loaded.schema:
+        raise UserError(f"model {model} is of examples of shape {loaded.event_shape}: missing cells are of tables")
+    source, num_filled = open_input(input, loaded, keep=None), []
+    if source.files[0].endswith(".parquet") != str(output).endswith(".parquet"):
+        raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
+    rate = _write_file(
+        output,
+        source,
+        functools.partial(filled_table, loaded),
+        rows_at_once(_size(loaded), _HARD_WORK),
+        loaded,
+        {"command": "impute"},
+        overwrite,
+        lambda table: num_filled.append(int(table.schema.metadata[_NUM_FILLED])),
+    )
+    return f"{output}: {sum(num_filled):,} missing values filled, {rate}"
+
+
+def _write_file(output, source, answer, size, model, settings, overwrite, observe):
+    if os.path.abspath(output) in map(os.path.abspath, source.files):
+        raise UserError(f"output {output} is one of the input's files: give another name")
+
+    def tables(first):
+        yield from map(answer, source.blocks(size, first))
+        if parts.states(source.files) != files:
+            raise UserError(f"{source.files[0]} or another file of the input was changed while it was read")
+
+    files = parts.states(source.files)
+    settings = {**settings, "model": _identity(model), "input": files}
+    count = lambda: source.num_rows  # noqa: E731
+    computed, seconds = parts.write(
+        output, tables, settings=settings, overwrite=overwrite, num_rows=count, observe=observe
+    )
+    return f"{computed / max(seconds, 1e-9):,.0f} rows a second"
+
+
+def _identity(model):
+    """What tells a model from others: where it is, its data, and what it says of them."""
+    description = json.dumps(model.description, sort_keys=True)
+    return [os.path.abspath(model.path), hashlib.sha256(description.encode()).hexdigest()]
+
+
+def _size(model):
+    return int(np.prod(model.event_shape))
+
+
+def sample_file(
+    model: str,
+    output: str,
+    *,
+    num_samples: int,
+    seed: int = 0,
+    temperature: float = 1.0,
+    overwrite: bool = False,
+) -> str:
+    """Draws samples into a file, in the data's own units: integers as integers, values of a table on their steps.
+
+    Args:
+      model: as for `score_file`.
+      output: path: `.png`, a grid, of pictures only; `.npz`, an array `x`; `.csv` or `.parquet`, of tables only.
+      num_samples: how many, at least 1.
+      seed: as for `Model.sample`.
+      temperature: as there.
+      overwrite: replace the file.
+
+    Returns:
+      What there is to say, a line.
+
+    Raises:
+      UserError: a value out of its bounds, or a file that this model has no samples for.
+    """
+    parts.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
+    if num_samples < 1:
+        raise UserError(f"num_samples must be at least 1, got {num_samples}")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"seed must be at least 0 and below {2**31}, got {seed}")
+    if not 0 < temperature < float("inf"):
+        raise UserError(f"temperature must be finite and above 0, got {temperature}")
+    path, loaded = pathlib.Path(output), Model.load(model)
+    is_table = path.suffix in parts.SUFFIXES
+    if is_table and not loaded.schema:
+        raise UserError(f"output {output} is a table, samples of the model have shape {loaded.event_shape}")
+    if path.suffix == ".png" and not plots.is_image(loaded.event_shape):
+        raise UserError(f"output {output} is a picture, samples of the model have shape {loaded.event_shape}")
+    if path.suffix == ".png" and num_samples > _MAX_PICTURES:
+        raise UserError(f"num_samples must be at most {_MAX_PICTURES} in one picture, got {num_samples}")
+
+    def drawn(first=0):
+        for number in range(first, num_samples, size):
+            count = min(size, num_samples - number)
+            yield loaded.sample(count, seed=seed, first=number, temperature=temperature)
+
+    size = max(1, _VALUES_A_CALL // _size(loaded))
+    if is_table:
+        settings = {"command": "sample", "model": _identity(loaded), "seed": seed, "temperature": temperature,
+                    "num_samples": num_samples}  # fmt: skip
+        tables = lambda first: (pa.table(loaded.schema.as_columns(x)) for x in drawn(first))  # noqa: E731
+        parts.write(path, tables, settings=settings, overwrite=overwrite, num_rows=lambda: num_samples)
+    elif path.suffix == ".png":
+        grid = plots.image_grid(np.concatenate(list(drawn())), levels=loaded.description["levels"])
+        plots.write_png(path, grid)
+    else:
+        _write_npz(path, [num_samples, *loaded.event_shape], (_in_data_units(loaded, x) for x in drawn()))
+    return f"{output}: {num_samples:,} samples"
+
+
+def _in_data_units(model, x):
+    """Samples as the data are stored: integers in their range, values of a table on their steps."""
+    levels = model.description["levels"]
+    if levels:
+        return np.clip(np.rint(x), 0, levels - 1).astype(np.uint8 if levels <= 256 else np.int32)
+    return model.schema.rounded(x) if model.schema else x
+
+
+def _write_npz(path, shape, blocks):
+    """An archive of one array `x` that is never in memory as a whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("x.npy", "w", force_zip64=True) as file:
+                for number, block in enumerate(blocks):
+                    if not number:
+                        header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False}
+                        np.lib.format.write_array_header_1_0(file, {**header, "shape": tuple(shape)})
+                    file.write(np.ascontiguousarray(block))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"output {path} cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,287 @@
+"""What a trained model is to answer for, block by block in order: the rows of a table, or the examples of an array."""
+
+import dataclasses
+import glob
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from nice_tf import pictures, tfrecord
+from nice_tf.errors import UserError
+from nice_tf.rows import Rows, chunks
+from nice_tf.schema import Schema
+from nice_tf.scoring import Model
+from nice_tf.tables import Table, numbers, rebatched, table_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some rows.
+
+    Attributes:
+      first: number of the first, counted from 0.
+      values: `[n, *event_shape]` in data units, NaN where one is missing; of a table the columns of the density.
+      constants: of a table, those of the schema's constant columns that it has, by name, `[n]` each.
+      kept: the columns of the file that were asked for, by name, `[n]` each, as they stand.
+    """
+
+    first: int
+    values: np.ndarray
+    constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    kept: dict[str, pa.Array] = dataclasses.field(default_factory=dict)
+
+
+class TableInput:
+    """The rows of CSV or Parquet files.
+
+    Attributes:
+      files: paths, in order.
+      names: of all columns, in the order of the file.
+    """
+
+    def __init__(self, name: str, schema: Schema, keep: Sequence[str] | None = ()):
+        """Looks at the columns.
+
+        Args:
+          name: a file, a folder or a pattern.
+          schema: the columns that are needed, in any order.
+          keep: names of columns to pass on; `None` for all, of which then some may be unknown to the schema.
+
+        Raises:
+          UserError: as `Table` and `Schema.check_names` say; a column to keep that is not there.
+        """
+        self.files = table_files(name)
+        if not self.files:
+            raise UserError(f"input {name}: there is no such table (.csv, .parquet; a file, a folder or a pattern)")
+        self._name, self._schema, self._table = name, schema, Table(self.files)
+        self.names = self._table.names
+        self._keep = list(self.names if keep is None else keep)
+        absent = [name for name in self._keep if name not in self.names]
+        if absent:
+            raise UserError(f"input {name} has no column {', '.join(absent)} to keep, only {', '.join(self.names)}")
+        unknown = set(self._keep) - set(schema.names)
+        schema.check_names([name for name in self.names if name not in unknown], f"input {name}")
+        self._constants = [name for name in schema.constants if name in self.names]
+        if self.files[0].endswith(".parquet"):
+            self._table.choose([*schema.names, *self._constants])
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows; of CSV files it takes to read them."""
+        return self._table.num_rows
+
+    def blocks(self, size: int, first: int = 0) -> Iterator[Block]:
+        """The rows from number `first` on, `size` at a time; the last block may have fewer.
+
+        Raises:
+          UserError: text where a number is needed, or an infinite one, named by column and row.
+        """
+        columns = [name for name in (*self._schema.names, *self._constants) if name not in self._keep]
+        return self.blocks_of(self._table.batches(columns, self._keep), size, first)
+
+    def blocks_of(self, batches: Iterable[pa.RecordBatch], size: int, first: int = 0, offset: int = 0):
+        """Blocks of batches that were read elsewhere; `offset` is the number of their first row, the rest as there."""
+        wanted = [*self._schema.names, *self._constants]
+        for batch in _resized(batches, size, first):
+            parsed = {name: self._as_numbers(batch[name], name, offset + first) for name in wanted}
+            values = numbers(parsed, wanted)
+            _check_finite(values, wanted, f"input {self._name}", offset + first)
+            num_columns = len(self._schema.columns)
+            constants = dict(zip(self._constants, values[:, num_columns:].T, strict=True))
+            kept = {name: batch[name] for name in self._keep}
+            yield Block(offset + first, values[:, :num_columns], constants, kept)
+            first += len(batch)
+
+    def _as_numbers(self, column, name, first):
+        """A column that was read as text because it is to be kept as it stands; others are returned as they are."""
+        if not pa.types.is_string(column.type):
+            return column
+        column = pc.utf8_trim_whitespace(column)
+        nulls = pa.array(pa.csv.ConvertOptions().null_values)
+        column = pc.if_else(pc.is_in(column, value_set=nulls), pa.scalar(None, pa.string()), column)
+        try:
+            return pc.cast(column, pa.float64())
+        except pa.ArrowInvalid as error:
+            texts = column.to_pylist()
+            row = next(row for row, text in enumerate(texts) if text is not None and not _is_number(text))
+            raise UserError(
+                f"column {name} of input {self._name} has {texts[row]!r} in row {first + row} (counted from 0): "
+                "numbers are needed, a missing one is an empty cell"
+            ) from error
+
+
+class ArrayInput:
+    """The examples of an array in files.
+
+    Attributes:
+      files: paths, in order.
+      num_rows: number of examples, if the file tells.
+    """
+
+    def __init__(self, name: str, event_shape: Sequence[int], levels: int | None):
+        """Looks for the files.
+
+        Args:
+          name: a `.npy` file; a `.npz` file with one array; TFRecord files, as file, folder or pattern; a folder of
+            PNG or JPEG pictures of the model's size.
+          event_shape: shape of an example.
+          levels: number of integer levels of the data; `None` for continuous data.
+
+        Raises:
+          UserError: no such file.
+        """
+        self.files = [name] if os.path.isfile(name) else _tfrecord_files(name) or _pictures(name)
+        if not self.files:
+            raise UserError(
+                f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
+            )
+        self._name, self._event_shape, self._levels = name, list(event_shape), levels
+        self.num_rows = None
+
+    def blocks(self, size: int, first: int = 0) -> Iterator[Block]:
+        """The examples from number `first` on, `size` at a time; the last block may have fewer.
+
+        Raises:
+          UserError: examples of another shape, or with values that the model knows nothing of.
+        """
+        examples = self._skip(_examples(self._name, self.files), first)
+        for values in rebatched(map(self._checked, examples), size):
+            _check_finite(values.reshape(len(values), -1), None, f"input {self._name}", first)
+            self._check_range(values)
+            yield Block(first, values)
+            first += len(values)
+
+    def _skip(self, examples, number):
+        for values in examples:
+            if len(values) > number:
+                yield values[number:]
+            number = max(0, number - len(values))
+
+    def _checked(self, values):
+        if list(values.shape[1:]) != self._event_shape:
+            raise UserError(
+                f"input {self._name} has examples of shape {list(values.shape[1:])}, the model is of shape "
+                f"{self._event_shape}"
+            )
+        return values
+
+    def _check_range(self, values):
+        if not self._levels:
+            return
+        present = ~np.isnan(values)
+        low, high = np.min(values, where=present, initial=0), np.max(values, where=present, initial=0)
+        if low < -0.5 or high > self._levels - 0.5:
+            raise UserError(
+                f"input {self._name} has values from {low} to {high}: the model is of integers 0..{self._levels - 1}"
+            )
+
+
+def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> TableInput | ArrayInput:
+    """The input that a model takes.
+
+    Args:
+      name: as for `TableInput` or `ArrayInput`.
+      model: trained.
+      keep: as for `TableInput`.
+
+    Raises:
+      UserError: as there; columns to keep of what is no table.
+    """
+    if model.schema:
+        return TableInput(name, model.schema, keep)
+    if keep:
+        raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
+    return ArrayInput(name, model.event_shape, model.description["levels"])
+
+
+def _examples(name, files):
+    """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
+    try:
+        if name.endswith(".npy"):
+            return chunks(_npy_rows(name))
+        if name.endswith(".npz"):
+            return iter([_only_array(name)])
+    except UserError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"input {name} cannot be read as a NumPy file of numbers: {error}") from error
+    if all(map(pictures.is_picture, files)):
+        return pictures.examples(files, (), pictures.first(files, (), skip_bad=False))
+    return tfrecord.examples(files)
+
+
+def _npy_rows(name):
+    mapped = np.load(name, mmap_mode="r", allow_pickle=False)
+    if mapped.dtype.kind not in "uif":
+        raise ValueError(f"it is of type {mapped.dtype}")
+    return Rows(name) if mapped.flags.c_contiguous else mapped
+
+
+def _only_array(name):
+    with open(name, "rb") as file:
+        content = np.load(file, allow_pickle=False)
+        if len(content.files) != 1:
+            raise UserError(f"input {name} holds the arrays {', '.join(content.files)}: one array is needed")
+        return content[content.files[0]]
+
+
+def _pictures(name):
+    return list(filter(pictures.is_picture, pictures.files_below(name)))
+
+
+def _tfrecord_files(name):
+    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
+    return sorted(filter(os.path.isfile, glob.glob(pattern)))
+
+
+def _resized(batches, size, skip):
+    """The rows of record batches but for the first `skip`, `size` at a time; the last may be fewer."""
+    gathered, count = [], 0
+    for batch in batches:
+        skipped = min(skip, len(batch))
+        skip -= skipped
+        batch = batch.slice(skipped)
+        while count + len(batch) >= size:
+            head, batch = batch.slice(0, size - count), batch.slice(size - count)
+            yield _joined([*gathered, head])
+            gathered, count = [], 0
+        if len(batch):
+            gathered.append(batch)
+            count += len(batch)
+    if count:
+        yield _joined(gathered)
+
+
+def _joined(batches):
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if len(batches) > 1 else batches[0]
+
+
+def _check_finite(values, names, what, first):
+    """Refuses infinite values; NaN stands for a missing one."""
+    if values.dtype.kind != "f":
+        return
+    infinite = np.argwhere(np.isinf(values))
+    if len(infinite):
+        row, column = infinite[0]
+        where = f"column {names[column]} of {what}" if names else what
+        raise UserError(
+            f"{where} has {values[row, column]} in row {first + row} (counted from 0): values must be finite"
+        )
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def rows_at_once(event_size: int, work: int = 1) -> int:
+    """How many rows of so many values are held at a time, fewer where each takes more work than to be scored."""
+    return max(1, min(2**16, 2**22 // event_size) // work)

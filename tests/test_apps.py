@@ -1,0 +1,204 @@
+"""The commands that take a trained model to a user's rows: score, impute, sample."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+import nice_tf
+from nice_tf import batch, bundle, parts
+from nice_tf.errors import UserError
+from nice_tf.scoring import Model
+
+ROWS = 600
+
+
+def table(number=ROWS, seed=0):
+    """`c` is twice `a` but for a little noise, `b` an integer in fives, `k` constant, `id` text."""
+    generator = np.random.default_rng(seed)
+    a, b = generator.normal(3.0, 2.0, number), generator.integers(0, 9, number) * 5 - 10
+    c = 2 * a + generator.normal(0, 0.1, number)
+    return {"a": a, "b": b, "k": np.full(number, 7), "c": c, "id": [f"row {k}" for k in range(number)]}
+
+
+def write_csv(path, columns):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return str(path)
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("apps")
+    config = nice_tf.read_flagfile(
+        ROOT / "configs" / "table.flags",
+        dataset=write_csv(folder / "train.csv", table()), hidden_units=(8,), epochs=3, num_draws=1, precision="float32",
+    )  # fmt: skip
+    nice_tf.train_and_evaluate(config, folder / "run")
+    return str(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return Model.load(run)
+
+
+def values(columns):
+    return np.stack([columns[name] for name in "abc"], axis=-1).astype(np.float32)
+
+
+def test_scores_of_a_table_are_the_models_in_order(run, model, tmp_path, run_command):
+    columns = table(300, seed=1)
+    columns["c"][17] += 40
+    shuffled = {name: columns[name] for name in ("id", "c", "a", "k", "b")}
+    source = write_csv(tmp_path / "rows.csv", shuffled)
+    finished = run_command(
+        "-m", "nice_tf.apps.score", f"--model={run}", f"--input={source}", f"--output={tmp_path}/s.csv", "--keep=id"
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows, expected = read_csv(tmp_path / "s.csv"), model.score(values(columns))
+    assert [row["id"] for row in rows] == columns["id"]
+    for name, numbers in expected.items():
+        np.testing.assert_allclose([float(row[name]) for row in rows], numbers, rtol=1e-5, err_msg=name)
+    assert rows[17]["is_anomaly"] == "true" and rows[17]["top_1"] == "c" and float(rows[17]["top_1_nats"]) > 5
+    assert "300 rows, mean log_prob" in finished.stdout
+
+
+def test_an_export_scores_parquet_as_the_run_scores_csv(run, tmp_path):
+    version = bundle.export_saved_model(run, tmp_path / "export")
+    columns = table(50, seed=2)
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    batch.score_file(str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0)
+    batch.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0)
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+def without(name):
+    return {key: column for key, column in table(5).items() if key != name}
+
+
+def with_cell(name, value):
+    columns = table(5)
+    columns[name] = [*list(columns[name])[:3], value, list(columns[name])[4]]
+    return columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        (without("b"), {}, "lacks b: the model is of the columns a, b, c"),
+        ({**table(5), "new": np.ones(5)}, {}, "also has new"),
+        (with_cell("c", "many"), {}, "column c .*'many' in row"),
+        (with_cell("c", ""), {}, "column c has a missing value in row 3 .*impute"),
+        (with_cell("a", "inf"), {}, "inf in row 3"),
+        (table(5), {"top": -1}, "top must be at least 0, got -1"),
+        (table(5), {"threshold": 2.0}, "threshold must be from 0 to 1, got 2"),
+        (table(5), {"keep": ["none"]}, "no column none to keep"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(run, tmp_path, columns, options, message):
+    output = tmp_path / "s.csv"
+    with pytest.raises(UserError, match=message):
+        batch.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(output), **options)
+    assert not output.exists()
+
+
+def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said(run, tmp_path):
+    columns = with_cell("c", "")
+    columns["k"][1] = 8
+    source = write_csv(tmp_path / "rows.csv", columns)
+    said = batch.score_file(run, source, str(tmp_path / "s.csv"), impute=True)
+    rows = read_csv(tmp_path / "s.csv")
+    assert [row["num_imputed"] for row in rows] == ["0", "0", "0", "1", "0"]
+    assert [row["off_constant"] for row in rows] == ["", "k", "", "", ""] and rows[1]["is_anomaly"] == "true"
+    assert "1 rows differ from training in columns that were constant" in said
+
+
+def test_an_output_is_not_overwritten_unasked(run, tmp_path):
+    source, output = write_csv(tmp_path / "rows.csv", table(5)), tmp_path / "s.csv"
+    output.write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        batch.score_file(run, source, str(output))
+    assert output.read_text() == "mine"
+    batch.score_file(run, source, str(output), overwrite=True)
+    assert len(read_csv(output)) == 5
+
+
+def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
+    source = write_csv(tmp_path / "rows.csv", table(150_000, seed=3))
+    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    batch.score_file(run, source, str(whole), top=1)
+    command = [sys.executable, "-m", "nice_tf.apps.score", f"--model={run}", f"--input={source}", f"--output={cut}"]
+    process = subprocess.Popen([*command, "--top=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder, deadline = tmp_path / ".cut.csv.parts", time.monotonic() + 120
+    while not list(folder.glob("0*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = len(list(folder.glob("0*.parquet")))
+    assert made and not cut.exists()
+    with pytest.raises(UserError, match="unfinished run of other top"):
+        batch.score_file(run, source, str(cut), top=2)
+    batch.score_file(run, source, str(cut), top=1)
+    assert cut.read_bytes() == whole.read_bytes() and not folder.exists()
+
+
+def test_two_processes_do_not_write_one_output(tmp_path):
+    output = tmp_path / "s.csv"
+
+    def tables(first):
+        with pytest.raises(UserError, match="in use"):
+            parts.write(output, lambda first: [], settings={})
+        yield pa.table({"a": [1]})
+
+    parts.write(output, tables, settings={})
+    assert output.read_text() == "a\n1\n"
+
+
+def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
+    columns = table(40, seed=4)
+    truth = columns["c"].copy()
+    columns["c"] = [value if k % 2 else "" for k, value in enumerate(truth)]
+    source = write_csv(tmp_path / "rows.csv", columns)
+    finished = run_command(
+        "-m", "nice_tf.apps.impute", f"--model={run}", f"--input={source}", f"--output={tmp_path}/f.csv"
+    )
+    assert finished.returncode == 0 and "20 missing values filled" in finished.stdout, finished.stderr
+    before, after = read_csv(source), read_csv(tmp_path / "f.csv")
+    filled = np.array([float(row["c"]) for row in after])
+    for k, (old, new) in enumerate(zip(before, after, strict=True)):
+        assert {**old, "c": ""} == {**new, "c": ""} and (k % 2 == 0 or old["c"] == new["c"])
+    assert np.abs(filled - truth).mean() < 0.2 * np.abs(truth - truth.mean()).mean()
+
+
+def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
+    finished = run_command(
+        "-m", "nice_tf.apps.sample", f"--model={run}", f"--output={tmp_path}/s.csv", "--num_samples=50", "--seed=3"
+    )
+    assert finished.returncode == 0, finished.stderr
+    rows = read_csv(tmp_path / "s.csv")
+    assert len(rows) == 50 and {row["k"] for row in rows} == {"7"} and all(int(row["b"]) % 5 == 0 for row in rows)
+    np.testing.assert_allclose([float(row["a"]) for row in rows], model.sample(50, seed=3)[:, 0], rtol=1e-5)
+    batch.sample_file(run, str(tmp_path / "s.npz"), num_samples=10, seed=3)
+    np.testing.assert_allclose(np.load(tmp_path / "s.npz")["x"][:, 0], model.sample(50, seed=3)[:10, 0], rtol=1e-5)
+    for output, options, message in (
+        ("s.png", {"num_samples": 5}, "is a picture"),
+        ("t.csv", {"num_samples": 0}, "num_samples must be at least 1"),
+        ("t.csv", {"num_samples": 5, "temperature": 0.0}, "temperature must be finite and above 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            batch.sample_file(run, str(tmp_path / output), **options)
