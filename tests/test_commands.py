@@ -180,6 +180,7 @@ def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request)
 
 @pytest.mark.parametrize("block", readme_commands()[1])
 def test_readme_python_runs(run_command, tmp_path, block):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     assert run_command("-c", block, cwd=tmp_path).returncode == 0
 
 
