@@ -86,7 +86,8 @@ class FlowServer(tf.Module):
         self.decode = tf.function(self._serve_decode, input_signature=[z])
         self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures])
         self.sample_n = self._make_sample_n()
-        self.explain = tf.function(self._serve_explain, input_signature=[x])
+        if schema:  # all functions of a module are traced as it is saved
+            self.explain = tf.function(self._serve_explain, input_signature=[x])
         self.inpaint = tf.function(
             self._serve_inpaint, input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds]
         )
