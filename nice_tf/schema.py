@@ -99,11 +99,14 @@ class Schema:
           By name, `[N]` each: the columns of the density, then the constants.
         """
         result = {}
-        for column, values in zip(self.columns, self.rounded(np.asarray(x)).T, strict=True):
+        x = np.asarray(x)
+        on_steps = self.rounded(x.astype(np.float64))
+        for k, column in enumerate(self.columns):
+            result[column.name] = x[:, k]
             if column.step:
                 is_whole = column.step.is_integer() and column.low.is_integer()
-                values = np.rint(values).astype(np.int64) if is_whole else np.round(values, _MAX_PLACES)
-            result[column.name] = values
+                values = on_steps[:, k]
+                result[column.name] = values.astype(np.int64) if is_whole else np.round(values, _MAX_PLACES)
         return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
 
     def describe(self) -> str:
