@@ -96,9 +96,9 @@ def _claimed(folder, settings, overwrite):
         except BlockingIOError as error:
             raise UserError(f"{folder} is in use: another process is writing the same output") from error
         kept = folder / "settings.json"
-        theirs = json.loads(kept.read_text()) if kept.exists() else None
+        theirs = json.loads(kept.read_text()) if kept.exists() else {}
         settings = json.loads(json.dumps(settings))
-        if theirs not in (None, settings):
+        if _parts(folder) and theirs != settings:
             differing = [name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)]
             if not overwrite:
                 raise UserError(
@@ -108,7 +108,11 @@ def _claimed(folder, settings, overwrite):
             for part in _parts(folder):
                 part.unlink()
         write_atomically(kept, json.dumps(settings).encode())
-        yield
+        try:
+            yield
+        finally:
+            if not _parts(folder):  # nothing to continue, or all is done
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parts(folder):
