@@ -13,13 +13,14 @@ from absl import app, flags, logging
 from nice_tf.errors import UserError
 
 
-def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
+def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_on: bool = False) -> None:
     """Parses the flags and calls `main`, then exits: 0 when it returns, 1 after a `UserError`, 130 after Ctrl-C.
 
     Args:
-      main: the command, without arguments.
+      main: the command, without arguments, or with those that are passed on.
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
+      passes_on: give flags that are none of ours to `main`, as a list, in place of refusing them.
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):
@@ -32,16 +33,17 @@ def run(main: Callable[[], None], *, usage: str, groups: Sequence[str]) -> None:
                   "messages), --helpfull (every flag of every library).")  # fmt: skip
             sys.exit(0)
         try:
-            rest = flags.FLAGS(argv)
+            rest = flags.FLAGS(argv, known_only=passes_on)
         except flags.Error as error:
             sys.exit(f"error: {str(error).removeprefix('ERROR:: ')}")
-        if len(rest) > 1:
-            sys.exit(f"error: unexpected argument {rest[1]!r}; settings are written --name=value, see --help")
+        unexpected = [argument for argument in rest[1:] if not (passes_on and argument.startswith("--"))]
+        if unexpected:
+            sys.exit(f"error: unexpected argument {unexpected[0]!r}; settings are written --name=value, see --help")
         return rest
 
     def guarded(argv: list[str]) -> None:
         try:
-            main()
+            main(*[argv[1:]] * passes_on)
         except UserError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -89,6 +91,25 @@ def define_input_flag(group: str) -> None:
         "of arrays a .npy file, a .npz file of one array, .tfrecord files, or a folder of pictures",
         module_name=group,
     )
+
+
+def define_score_flags(group: str) -> None:
+    """The flags of every command that scores."""
+    flags.DEFINE_integer(
+        "top",
+        None,
+        "how many columns to name that make a row unusual: 3 for tables if not given, 0 for none; it takes as many "
+        "times the work of scoring as there are columns",
+        module_name=group,
+    )
+    flags.DEFINE_float(
+        "threshold", 0.01, "largest tail_probability of what is flagged as is_anomaly", module_name=group
+    )
+    flags.DEFINE_list("keep", "", "names of columns of a table to pass on, by commas", module_name=group)
+    flags.DEFINE_bool(
+        "impute", False, "fill missing values first and say how many in num_imputed; else refuse them",
+        module_name=group,
+    )  # fmt: skip
 
 
 def required(name: str) -> str:

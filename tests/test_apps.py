@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 import nice_tf
@@ -114,7 +115,7 @@ def test_bad_input_is_named_and_leaves_nothing(run, tmp_path, columns, options, 
     output = tmp_path / "s.csv"
     with pytest.raises(UserError, match=message):
         batch.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(output), **options)
-    assert not output.exists()
+    assert not output.exists() and [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
 def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said(run, tmp_path):
@@ -202,3 +203,139 @@ def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
     ):
         with pytest.raises(UserError, match=message):
             batch.sample_file(run, str(tmp_path / output), **options)
+
+
+@pytest.fixture(scope="module")
+def array_run(tmp_path_factory):
+    """A model of arrays of shape [8, 5], whose entries hang together."""
+    folder = tmp_path_factory.mktemp("arrays")
+    np.save(folder / "train.npy", examples(500))
+    config = nice_tf.Config(
+        dataset=str(folder / "train.npy"), num_couplings=3, hidden_units=(8,), epochs=2, batch_size=50, num_draws=1,
+        precision="float32",
+    )  # fmt: skip
+    nice_tf.train_and_evaluate(config, folder / "run")
+    return str(folder / "run")
+
+
+def examples(number, seed=0):
+    generator = np.random.default_rng(seed)
+    return np.cumsum(generator.normal(size=[number, 8, 5]), axis=1).astype(np.float32)
+
+
+def write_tfrecord(path, values):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for value in values:
+            features = {
+                "x": tf.train.Feature(float_list=tf.train.FloatList(value=value.ravel())),
+                "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=value.shape)),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return str(path)
+
+
+def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
+    x = examples(70, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(x))
+    np.savez(tmp_path / "x.npz", x)
+    write_tfrecord(tmp_path / "x.tfrecord", x)
+    expected = Model.load(array_run).score(x)
+    for name in ("x.npy", "fortran.npy", "x.npz", "x.tfrecord"):
+        batch.score_file(array_run, str(tmp_path / name), str(tmp_path / f"{name}.parquet"))
+        scores = pq.read_table(tmp_path / f"{name}.parquet")
+        assert scores["row"].to_pylist() == list(range(70))
+        np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name)
+    np.savez(tmp_path / "two.npz", x, y=x)
+    np.save(tmp_path / "flat.npy", x.reshape(70, 40))
+    np.save(tmp_path / "gap.npy", np.where(x == x[3, 2, 1], np.nan, x))
+    for name, options, message in (
+        ("two.npz", {}, "holds the arrays .*: one array is needed"),
+        ("flat.npy", {}, r"has examples of shape \[40\], the model is of shape \[8, 5\]"),
+        ("gap.npy", {}, "there is a missing value .NaN. in row 3"),
+        ("none.npy", {}, "there is no such file"),
+        ("x.npy", {"top": 1}, "top is for tables, got 1"),
+        ("x.npy", {"keep": ["id"]}, "keep is for tables, got id"),
+    ):
+        with pytest.raises(UserError, match=message):
+            batch.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
+
+
+def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):
+    """300,000 rows more are 48 MB in float32 and 96 in float64, of which nothing may stay."""
+    script = """
+import sys
+from nice_tf.batch import score_file
+score_file(*sys.argv[1:])
+with open("/proc/self/status") as file:
+    print(next(line.split()[1] for line in file if line.startswith("VmHWM")))
+"""
+    peaks = []
+    for number in (200_000, 500_000):
+        x = np.lib.format.open_memmap(tmp_path / f"{number}.npy", "w+", np.float64, (number, 8, 5))
+        for start in range(0, number, 100_000):
+            x[start : start + 100_000] = examples(100_000, seed=start)
+        finished = run_command("-c", script, array_run, tmp_path / f"{number}.npy", tmp_path / f"{number}.parquet")
+        assert finished.returncode == 0, finished.stderr
+        assert pq.read_metadata(tmp_path / f"{number}.parquet").num_rows == number
+        peaks.append(int(finished.stdout) / 1000)
+    assert peaks[1] - peaks[0] < 40, peaks
+
+
+def beam_scores(pattern):
+    """The rows of all files of a pipeline's output, in order."""
+    tables = [pq.read_table(path) for path in sorted(pattern.parent.glob(pattern.name))]
+    return pa.concat_tables(tables).sort_by("row")
+
+
+def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
+    pytest.importorskip("apache_beam")
+    columns = table(900, seed=5)
+    columns["k"][3] = 8
+    for number, part in enumerate((slice(0, 500), slice(500, 501), slice(501, 900))):
+        cut = {name: column[part] for name, column in columns.items()}
+        write_csv(tmp_path / f"{number}.csv", cut)
+        pq.write_table(pa.table(cut), tmp_path / f"{number}.parquet", row_group_size=100)
+    for kind in ("csv", "parquet"):
+        source = f"{tmp_path}/[0-9].{kind}"
+        options = ["--keep=id", "--top=2", f"--model={run}", f"--input={source}"]
+        local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
+        batch.score_file(run, source, str(local), keep=["id"], top=2)
+        finished = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner")
+        assert finished.returncode == 0, finished.stderr
+        scores, expected = beam_scores(output.with_stem(f"{output.stem}-*")), read_csv(local)
+        assert scores.column_names == list(expected[0]) and len(scores) == 900
+        for name in ("row", "id", "top_1", "off_constant"):
+            assert list(map(str, scores[name].to_pylist())) == [row[name] for row in expected], name
+        for name in ("log_prob", "tail_probability", "typicality", "top_1_nats"):
+            numbers = [float(row[name]) for row in expected]
+            np.testing.assert_allclose(scores[name].to_numpy(), numbers, rtol=1e-4, atol=1e-4, err_msg=name)
+        again = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}")
+        assert again.returncode == 1 and "is there already" in again.stderr and again.stderr.count("\n") == 1
+
+
+def test_beam_reads_and_writes_tfrecord(array_run, tmp_path):
+    pytest.importorskip("apache_beam")
+    from nice_tf import pipeline
+
+    x = examples(60, seed=6)
+    for number, part in enumerate(np.split(x, [25, 26])):
+        write_tfrecord(tmp_path / f"{number}.tfrecord", part)
+    source, output = str(tmp_path / "?.tfrecord"), str(tmp_path / "scores.tfrecord")
+    found = {}
+    for path in pipeline.score(array_run, source, output):
+        for record in tf.data.TFRecordDataset(path):
+            features = tf.train.Example.FromString(record.numpy()).features.feature
+            found[features["row"].int64_list.value[0]] = features["log_prob"].float_list.value[0]
+    assert sorted(found) == list(range(60))
+    expected = Model.load(array_run).score(x)["log_prob"]
+    np.testing.assert_allclose([found[row] for row in range(60)], expected, rtol=1e-5)
+    for arguments, message in (
+        ((source, output), "is there already"),
+        ((source, str(tmp_path / "s.csv")), r"output must end in .parquet or .tfrecord"),
+        ((str(tmp_path / "none*"), str(tmp_path / "t.parquet")), "there is no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pipeline.score(array_run, *arguments)
+    with pytest.raises(UserError, match="there is no flag thresold, neither of ours nor of Beam's"):
+        pipeline.score(array_run, source, str(tmp_path / "t.parquet"), beam_flags=["--thresold=1"])

@@ -15,18 +15,7 @@ from nice_tf import cli
 
 cli.define_model_flags("score")
 cli.define_input_flag("score")
-flags.DEFINE_integer(
-    "top",
-    None,
-    "how many columns to name that make a row unusual: 3 for tables if not given, 0 for none; it takes as many times "
-    "the work of scoring as there are columns",
-    module_name="score",
-)
-flags.DEFINE_float("threshold", 0.01, "largest tail_probability of what is flagged as is_anomaly", module_name="score")
-flags.DEFINE_list("keep", "", "names of columns of a table to pass on, by commas", module_name="score")
-flags.DEFINE_bool(
-    "impute", False, "fill missing values first and say how many in num_imputed; else refuse them", module_name="score"
-)
+cli.define_score_flags("score")
 
 
 def main() -> None:

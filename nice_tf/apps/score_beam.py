@@ -1,0 +1,39 @@
+r"""Scores as `nice_tf.apps.score` does, by Apache Beam: on many machines, or for files that lie in a cloud.
+
+python -m nice_tf.apps.score_beam --model=runs/table/export --input='rows/*.parquet' --output=scores/all.parquet
+python -m nice_tf.apps.score_beam --model=/shared/export --input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
+    --runner=FlinkRunner --flink_master=host:8081
+
+Flags that are none of ours go to Beam. The output comes in several files, scores/all-00000-of-00004.parquet and so on,
+their rows in any order: row tells it. Needs the extra beam.
+"""
+
+from absl import flags
+
+from nice_tf import cli
+from nice_tf.errors import UserError
+
+cli.define_model_flags("score_beam")
+cli.define_input_flag("score_beam")
+cli.define_score_flags("score_beam")
+
+
+def main(beam_flags: list[str]) -> None:
+    """Writes the scores."""
+    values = flags.FLAGS
+    model, source, output = map(cli.required, ("model", "input", "output"))
+    with cli.quiet_tensorflow():
+        try:
+            from nice_tf import pipeline
+            from nice_tf.scoring import Model  # noqa: F401  # the first rows are scored here: TensorFlow starts quietly
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error}: the extra beam brings it, pip install -e '.[beam]'") from error
+    for path in pipeline.score(
+        model, source, output, beam_flags=beam_flags, top=values.top, threshold=values.threshold, keep=values.keep,
+        impute=values.impute, overwrite=values.overwrite,
+    ):  # fmt: skip
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["score_beam"], passes_on=True)
