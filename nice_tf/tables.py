@@ -280,8 +280,9 @@ def _check_unique(file, names):
 
 def _precision(kind):
     """Relative distance of neighbouring numbers of a type."""
-    is_low = pa.types.is_float32(kind) or pa.types.is_float16(kind)
-    return float(np.finfo(kind.to_pandas_dtype() if is_low else np.float64).eps)
+    # Not by `to_pandas_dtype`, for which pyarrow before 26 asks for pandas.
+    low = {pa.float16(): np.float16, pa.float32(): np.float32}
+    return float(np.finfo(low.get(kind, np.float64)).eps)
 
 
 def _holds_numbers(kind):
