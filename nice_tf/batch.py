@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from nice_tf import parts, plots
 from nice_tf.blocks import Block, open_input, rows_at_once
 from nice_tf.errors import UserError
+from nice_tf.rows import file_states, write_header
 from nice_tf.scoring import Model
 
 SAMPLE_SUFFIXES = (".png", ".npz", *parts.SUFFIXES)
@@ -31,17 +32,19 @@ class Scorer:
 
     Attributes:
       model: trained.
-      top: how many columns of a table to name that make a row unusual; 0 for none.
+      top: how many columns of a table to name that make a row unusual; 0 for none; `None` for 3 of a table.
       threshold: largest tail probability of a row that is flagged.
       impute: fill missing values first; else they are refused.
     """
 
     model: Model
-    top: int = 0
+    top: int | None = None
     threshold: float = 0.01
     impute: bool = False
 
     def __post_init__(self):
+        if self.top is None:
+            object.__setattr__(self, "top", 3 if self.model.schema else 0)
         if self.top < 0:
             raise UserError(f"top must be at least 0, got {self.top}")
         if not 0 <= self.threshold <= 1:
@@ -219,7 +222,7 @@ def score_file(
       model: workdir of a finished run, or an export.
       input: as for `blocks.open_input`.
       output: path; a run that was interrupted is continued, as `parts.write` says.
-      top: as for `Scorer`; `None` for 3 of a table.
+      top: as for `Scorer`.
       threshold: as for `Scorer`.
       keep: names of columns of a table to pass on.
       impute: as for `Scorer`.
@@ -233,9 +236,8 @@ def score_file(
     """
     parts.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
-    top = (3 if loaded.schema else 0) if top is None else top
     scorer, source, summary = Scorer(loaded, top, threshold, impute), open_input(input, loaded, keep), Summary()
-    settings = {"command": "score", "top": top, "threshold": threshold, "keep": list(keep), "impute": impute}
+    settings = {"command": "score", "top": scorer.top, "threshold": threshold, "keep": list(keep), "impute": impute}
     rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
     return f"{summary.describe(threshold)}\n{output}: {rate}"
 
@@ -272,10 +274,10 @@ def _write_file(output, source, answer, size, model, settings, overwrite, observ
 
     def tables(first):
         yield from map(answer, source.blocks(size, first))
-        if parts.states(source.files) != files:
+        if file_states(source.files) != files:
             raise UserError(f"{source.files[0]} or another file of the input was changed while it was read")
 
-    files = parts.states(source.files)
+    files = file_states(source.files)
     settings = {**settings, "model": _identity(model), "input": files}
     count = lambda: source.num_rows  # noqa: E731
     computed, seconds = parts.write(
@@ -350,7 +352,7 @@ def sample_file(
         grid = plots.image_grid(np.concatenate(list(drawn())), levels=loaded.description["levels"])
         plots.write_png(path, grid)
     else:
-        _write_npz(path, [num_samples, *loaded.event_shape], (_in_data_units(loaded, x) for x in drawn()))
+        _write_npz(path, num_samples, (_in_data_units(loaded, x) for x in drawn()))
     return f"{output}: {num_samples:,} samples"
 
 
@@ -362,7 +364,7 @@ def _in_data_units(model, x):
     return model.schema.rounded(x) if model.schema else x
 
 
-def _write_npz(path, shape, blocks):
+def _write_npz(path, num_rows, blocks):
     """An archive of one array `x` that is never in memory as a whole."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -371,8 +373,7 @@ def _write_npz(path, shape, blocks):
             with archive.open("x.npy", "w", force_zip64=True) as file:
                 for number, block in enumerate(blocks):
                     if not number:
-                        header = {"descr": np.lib.format.dtype_to_descr(block.dtype), "fortran_order": False}
-                        np.lib.format.write_array_header_1_0(file, {**header, "shape": tuple(shape)})
+                        write_header(file, num_rows, block)
                     file.write(np.ascontiguousarray(block))
         os.replace(temporary, path)
     except OSError as error:

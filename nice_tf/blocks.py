@@ -1,7 +1,6 @@
 """What a trained model is to answer for, block by block in order: the rows of a table, or the examples of an array."""
 
 import dataclasses
-import glob
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +12,10 @@ import pyarrow.csv
 
 from nice_tf import pictures, tfrecord
 from nice_tf.errors import UserError
-from nice_tf.rows import Rows, chunks
+from nice_tf.rows import Rows, chunks, rebatched
 from nice_tf.schema import Schema
 from nice_tf.scoring import Model
-from nice_tf.tables import Table, numbers, rebatched, table_files
+from nice_tf.tables import Table, is_number, numbers, table_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,7 @@ class TableInput:
             return pc.cast(column, pa.float64())
         except pa.ArrowInvalid as error:
             texts = column.to_pylist()
-            row = next(row for row, text in enumerate(texts) if text is not None and not _is_number(text))
+            row = next(row for row, text in enumerate(texts) if text is not None and not is_number(text))
             raise UserError(
                 f"column {name} of input {self._name} has {texts[row]!r} in row {first + row} (counted from 0): "
                 "numbers are needed, a missing one is an empty cell"
@@ -135,7 +134,7 @@ class ArrayInput:
         Raises:
           UserError: no such file.
         """
-        self.files = [name] if os.path.isfile(name) else _tfrecord_files(name) or _pictures(name)
+        self.files = [name] if os.path.isfile(name) else tfrecord.tfrecord_files(name) or pictures.picture_files(name)
         if not self.files:
             raise UserError(
                 f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
@@ -230,15 +229,6 @@ def _only_array(name):
         return content[content.files[0]]
 
 
-def _pictures(name):
-    return list(filter(pictures.is_picture, pictures.files_below(name)))
-
-
-def _tfrecord_files(name):
-    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
-    return sorted(filter(os.path.isfile, glob.glob(pattern)))
-
-
 def _resized(batches, size, skip):
     """The rows of record batches but for the first `skip`, `size` at a time; the last may be fewer."""
     gathered, count = [], 0
@@ -272,14 +262,6 @@ def _check_finite(values, names, what, first):
         raise UserError(
             f"{where} has {values[row, column]} in row {first + row} (counted from 0): values must be finite"
         )
-
-
-def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

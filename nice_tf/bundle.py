@@ -259,8 +259,8 @@ def _server_files(compile_single: bool) -> dict[str, str]:
 
 def _model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: float) -> str:
     run = Workdir(workdir)
-    settings, data = run.read_config()
-    config, evaluation = settings.as_dict(), run.finished_evaluation()
+    trained, data = run.read_config()
+    config, evaluation = trained.as_dict(), run.finished_evaluation()
     unit = "floating-point numbers as they are; the density is in their own units"
     if data["levels"]:
         unit = (

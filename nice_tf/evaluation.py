@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 from nice_tf.config import Config
 from nice_tf.data import evaluation_batches
 from nice_tf.metrics import bits_per_dim, importance_weighted, on_range, standard_error
-from nice_tf.preprocessing import to_density_units
+from nice_tf.preprocessing import is_discrete, to_density_units
 from nice_tf.schema import Schema
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
@@ -57,8 +57,7 @@ def log_probs(
 
 def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
     """How many noise draws an evaluation takes: one where there is no noise."""
-    is_discrete = levels is not None or (steps is not None and np.any(steps))
-    return config.num_draws if is_discrete and config.dequantization == "uniform" else 1
+    return config.num_draws if is_discrete(levels, steps) and config.dequantization == "uniform" else 1
 
 
 def evaluate(

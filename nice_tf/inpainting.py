@@ -113,7 +113,7 @@ def inpaint(
     """
     kwargs = context_kwargs(context)
     sigma = conditional_scales(flow)
-    x = _start(flow, x, observed)
+    x = _start(flow, x, observed, sigma)
 
     def step(i, x):
         with tf.GradientTape() as tape:
@@ -131,21 +131,20 @@ def inpaint(
     return x, flow.log_prob(x, **kwargs)
 
 
-def _start(flow, x, observed):
+def _start(flow, x, observed, sigma):
     """Hidden values at their mean given the observed ones, as far as linear layers before the couplings tell."""
     mean, event_size = data_mean(flow), flow.event_shape.num_elements()
     is_linear = any(isinstance(layer, Whitening | TriangularWhitening) for layer in layers(flow))
     if not is_linear or event_size > _MAX_SIZE_TO_SOLVE:
         return tf.where(observed, x, mean)
     # In units of the deviations given all others, which may differ by many orders of magnitude.
-    scale = tf.reshape(conditional_scales(flow), [-1])
+    scale = tf.reshape(sigma, [-1])
     precision = linear_precision(flow) * scale * scale[:, tf.newaxis]
     is_hidden = tf.cast(tf.reshape(~observed, [-1, event_size]), x.dtype)
     known = tf.reshape(tf.where(observed, x - mean, tf.zeros_like(x)), [-1, event_size]) / scale
     # P_hh h = -P_ho o for each example, with rows and columns of the observed values those of the identity.
-    matrix = tf.eye(event_size, dtype=x.dtype) + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (
-        precision - tf.eye(event_size, dtype=x.dtype)
-    )
+    identity = tf.eye(event_size, dtype=x.dtype)
+    matrix = identity + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (precision - identity)
     hidden = tf.linalg.solve(matrix, -(is_hidden * tf.matmul(known, precision))[..., tf.newaxis])[..., 0]
     return tf.where(observed, x, mean + tf.reshape(hidden * scale, tf.shape(x)))
 

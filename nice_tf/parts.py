@@ -159,9 +159,3 @@ def _write_csv(path, tables):
             if not number:
                 writer.writerow(table.column_names)
             writer.writerows(zip(*(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True))
-
-
-def states(files: Iterable[str]) -> list[list]:
-    """What tells whether files are those that they were: path, size and time of each."""
-    found = [(file, os.stat(file)) for file in files]
-    return [[os.path.abspath(file), state.st_size, state.st_mtime_ns] for file, state in found]

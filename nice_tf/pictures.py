@@ -31,6 +31,11 @@ def is_picture(file: str) -> bool:
     return file.lower().endswith((".png", ".jpg", ".jpeg"))
 
 
+def picture_files(folder: str) -> list[str]:
+    """The PNG and JPEG pictures of a folder and of those below it, sorted by path."""
+    return list(filter(is_picture, files_below(folder)))
+
+
 def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
     """A picture as it is shown: turned as its camera noted; palettes and CMYK become RGB, black and white grey.
 

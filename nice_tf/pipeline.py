@@ -101,9 +101,7 @@ class ScorerHandler(ModelHandler):
         from nice_tf.batch import Scorer
         from nice_tf.scoring import Model
 
-        model = Model.load(self._model)
-        top = (3 if model.schema else 0) if self._top is None else self._top
-        return Scorer(model, top, self._threshold, self._impute)
+        return Scorer(Model.load(self._model), self._top, self._threshold, self._impute)
 
     def run_inference(self, batch: Sequence[Any], model: Any, inference_args: Any = None) -> Iterable[pa.Table]:
         """The scores of blocks, a table each."""

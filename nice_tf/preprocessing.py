@@ -78,6 +78,11 @@ def to_density_units(
     return dequantize(values, levels, seed, dtype=dtype)
 
 
+def is_discrete(levels: int | None, steps: np.ndarray | None) -> bool:
+    """Whether any value of the data is one to spread over a bin; arguments as for `to_density_units`."""
+    return levels is not None or (steps is not None and bool(np.any(steps)))
+
+
 def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:
     """Takes x back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its integer."""
     return x if levels is None else x * tf.cast(levels, x.dtype) - 0.5

@@ -7,6 +7,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 import numpy as np
 
@@ -124,6 +125,21 @@ def chunks(values: Array) -> Iterator[np.ndarray]:
     return (values[start : start + step] for start in range(0, len(values), step))
 
 
+def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same rows in order, `size` at a time; the last may be fewer."""
+    kept, count = [], 0
+    for batch in batches:
+        kept.append(batch)
+        count += len(batch)
+        if count >= size:
+            rows = np.concatenate(kept)
+            whole = count // size * size
+            yield from np.split(rows[:whole], whole // size)
+            kept, count = [rows[whole:]], count - whole
+    if count:
+        yield np.concatenate(kept)
+
+
 def select(values: Array, index: np.ndarray | slice) -> Array:
     """Some of the rows, in memory if `values` are."""
     return values.select(index) if isinstance(values, Rows) else values[index]
@@ -159,12 +175,17 @@ def cached(name: str, files: Sequence[str | os.PathLike], content: Iterable[np.n
     Raises:
       UserError: the cache cannot be written.
     """
-    states = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
-    path = cache / f"{name}-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}.npy"
+    path = cache / f"{name}-{hashlib.sha256(repr(file_states(files)).encode()).hexdigest()[:16]}.npy"
     if not path.exists():
         print(f"copying the data to {path}, once", flush=True)
         _write(path, content)
     return str(path)
+
+
+def file_states(files: Iterable[str | os.PathLike]) -> list[tuple[str, int, int]]:
+    """What tells whether files are those that they were: path, size and time of each."""
+    found = [(file, os.stat(file)) for file in files]
+    return [(os.path.abspath(file), state.st_size, state.st_mtime_ns) for file, state in found]
 
 
 def _write(path, content):
@@ -176,11 +197,11 @@ def _write(path, content):
             number = 0
             for rows in content:
                 if not number:
-                    _write_header(file, 0, rows)
+                    write_header(file, 0, rows)
                 file.write(np.ascontiguousarray(rows))
                 number += len(rows)
             file.seek(0)
-            _write_header(file, number, rows)  # now that it is known; NumPy leaves room for a growing first axis
+            write_header(file, number, rows)  # now that it is known; NumPy leaves room for a growing first axis
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
@@ -191,6 +212,7 @@ def _write(path, content):
             temporary.unlink(missing_ok=True)
 
 
-def _write_header(file, number, rows):
+def write_header(file: IO[bytes], number: int, rows: np.ndarray) -> None:
+    """Starts a `.npy` file of so many rows like these."""
     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
     np.lib.format.write_array_header_1_0(file, {**header, "shape": (number, *rows.shape[1:])})

@@ -1,6 +1,7 @@
 """A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in data units."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -60,7 +61,7 @@ class Model:
             raise UserError(f"model {folder} cannot be loaded ({error}): export it again") from error
         return cls(str(folder), description, dict(loaded.signatures), owner=loaded)
 
-    @property
+    @functools.cached_property
     def schema(self) -> Schema | None:
         """The columns, if the data are a table."""
         return Schema.from_dict(self.description["schema"]) if "schema" in self.description else None

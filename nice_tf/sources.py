@@ -60,7 +60,7 @@ def find(config: Config) -> Found:
 
 
 def _check_is_of_one_kind(folder):
-    kinds = {"tables": _table_files, "TFRecord files": _tfrecord_files, "pictures": _picture_files}
+    kinds = {"tables": _table_files, "TFRecord files": tfrecord.tfrecord_files, "pictures": pictures.picture_files}
     found = {kind: files[0] for kind, files_of in kinds.items() if (files := files_of(folder))}
     if len(found) > 1:
         names = ", ".join(f"{kind} ({os.path.relpath(file, folder)})" for kind, file in found.items())
@@ -107,17 +107,12 @@ def _where(config):
 def _is_tfrecord(name):
     if ".tfrecord" in os.path.basename(name):
         return True
-    return (os.path.isdir(name) or glob.has_magic(name)) and bool(_tfrecord_files(name))
-
-
-def _tfrecord_files(name):
-    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
-    return sorted(filter(os.path.isfile, glob.glob(pattern)))
+    return (os.path.isdir(name) or glob.has_magic(name)) and bool(tfrecord.tfrecord_files(name))
 
 
 def _from_tfrecord(config):
     """Splits are those in the files' names, `train-00.tfrecord`; all records together where none has one."""
-    files = _tfrecord_files(config.dataset)
+    files = tfrecord.tfrecord_files(config.dataset)
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such TFRecord file")
     where = _where(config)
@@ -203,16 +198,13 @@ def _check_resolution(schema, dtype):
 
 
 def _is_pictures(name):
-    return os.path.isdir(name) and bool(_picture_files(name))
-
-
-def _picture_files(folder):
-    return list(filter(pictures.is_picture, pictures.files_below(folder)))
+    return os.path.isdir(name) and bool(pictures.picture_files(name))
 
 
 def _from_pictures(config):
     """Splits are the folders `train`, `test`, `validation` right below; all pictures together where there is none."""
-    files = _picture_files(config.dataset)
+    found = pictures.files_below(config.dataset)
+    files = list(filter(pictures.is_picture, found))
     like = pictures.first(files, config.resize, skip_bad=config.skip_bad)
     by_split = {}
     for file in files:
@@ -222,7 +214,7 @@ def _from_pictures(config):
     for split, names in by_split.items():
         arrays[split], left_out = _picture_rows(names, like, config, **_where(config))
         bad += left_out
-    others = [file for file in pictures.files_below(config.dataset) if not pictures.is_picture(file)]
+    others = [file for file in found if not pictures.is_picture(file)]
     warnings = [
         f"{len(names)} {what} left out: {_few(os.path.relpath(name, config.dataset) for name in names)}"
         for names, what in ((bad, f"of {len(files)} pictures cannot be decoded and are"), (others, "other files are"))

@@ -8,7 +8,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -132,7 +132,7 @@ class Table:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             start = self._guarded(lambda: self._open({}).head(1000, columns=[name]))
             texts = start[name].to_pylist()
-            wrong = [(row, text) for row, text in enumerate(texts, 1) if text is not None and not _is_number(text)]
+            wrong = [(row, text) for row, text in enumerate(texts, 1) if text is not None and not is_number(text)]
             if wrong and (is_wanted or len(wrong) < len(texts) / 2):
                 row, text = wrong[0]
                 raise UserError(
@@ -188,7 +188,7 @@ class Table:
         for batch in self._open(dict.fromkeys(names, pa.string())).to_batches(columns=names):
             for name in names:
                 for place, text in enumerate(batch[name].to_pylist()):
-                    if text is not None and not _is_number(text):
+                    if text is not None and not is_number(text):
                         raise UserError(
                             f"column {name} of {self.what} has {text!r} in row {row + place + 1}: numbers are needed, "
                             "a missing one is an empty cell"
@@ -264,7 +264,7 @@ def _header(file):
     if not names:
         raise UserError(f"{file} is empty: its first line must be the names of the columns")
     are_counted = names == list(map(str, range(len(names))))  # as pandas names the columns of an array
-    if (all(map(_is_number, names)) and not are_counted) or any("." in name and _is_number(name) for name in names):
+    if (all(map(is_number, names)) and not are_counted) or any("." in name and is_number(name) for name in names):
         raise UserError(
             f"{file} starts with numbers, {', '.join(names)}: its first line must be the names of the columns"
         )
@@ -291,24 +291,10 @@ def _holds_numbers(kind):
     return any(test(kind) for test in tests)
 
 
-def _is_number(text):
+def is_number(text: str) -> bool:
+    """Whether a text spells a number."""
     try:
         float(text)
     except ValueError:
         return False
     return True
-
-
-def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same rows in order, `size` at a time; the last may be fewer."""
-    kept, count = [], 0
-    for batch in batches:
-        kept.append(batch)
-        count += len(batch)
-        if count >= size:
-            rows = np.concatenate(kept)
-            whole = count // size * size
-            yield from np.split(rows[:whole], whole // size)
-            kept, count = [rows[whole:]], count - whole
-    if count:
-        yield np.concatenate(kept)

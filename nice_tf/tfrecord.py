@@ -1,6 +1,8 @@
 """TFRecord files to arrays."""
 
+import glob
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +15,12 @@ from nice_tf.errors import UserError
 _CHUNK_BYTES = 2**24
 _OTHER_PICTURE = re.compile(b"GIF8|RIFF....WEBP", re.DOTALL)
 _PICTURE = re.compile(b"\x89PNG\r\n\x1a\n|\xff\xd8\xff")  # how PNG and JPEG files start
+
+
+def tfrecord_files(name: str) -> list[str]:
+    """The TFRecord files that a folder holds, or that a path or a pattern names, in order."""
+    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
+    return sorted(filter(os.path.isfile, glob.glob(pattern)))
 
 
 def examples(files: Sequence[str]) -> Iterator[np.ndarray]:

@@ -22,7 +22,7 @@ from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
-from nice_tf.preprocessing import to_data_units
+from nice_tf.preprocessing import is_discrete, to_data_units
 from nice_tf.schema import csv_bytes
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir, write_atomically
@@ -227,8 +227,7 @@ def _announce(config, data, model, run, state, strategy):
         print(f"warning    {warning}")
     if config.max_shift:
         print(f"pictures   moved by up to {config.max_shift} pixels in the first {config.num_shifted_epochs} epochs")
-    is_discrete = data.levels or (data.schema and np.any(data.steps))
-    if is_discrete and config.dequantization == "none":
+    if is_discrete(data.levels, data.steps) and config.dequantization == "none":
         print(
             "warning    dequantization=none: on integer data the likelihood is unbounded, its figures mean nothing; "
             f"1/s is kept above {MIN_INVERSE_SCALE_WITHOUT_NOISE}"

@@ -16,9 +16,9 @@ from absl import flags
 import nice_tf
 from nice_tf import data, evaluation, metrics, models
 from nice_tf.config_flags import define_flags, from_flags
-from nice_tf.rows import Rows
+from nice_tf.rows import Rows, rebatched
 from nice_tf.schema import Column, Schema, csv_bytes
-from nice_tf.tables import Table, fill_from_column, rebatched
+from nice_tf.tables import Table, fill_from_column
 from nice_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
