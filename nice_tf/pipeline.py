@@ -65,7 +65,7 @@ def score(
     options = _options(beam_flags)
     files, handler = _files(input), ScorerHandler(model, top=top, threshold=threshold, impute=impute)
     scorer = handler.load_model()
-    reader = Reader(dataclasses.replace(scorer.model, signatures={}), list(keep), scorer.rows_at_once)
+    reader = Reader(dataclasses.replace(scorer.model, signatures={}, owner=None), list(keep), scorer.rows_at_once)
     schema = scorer(reader.first_block(files)).schema  # also says what is wrong before any worker starts
     if written:
         FileSystems.delete(written)
@@ -113,7 +113,7 @@ class Reader:
     """Reads files as `batch.score_file` does.
 
     Attributes:
-      model: what it is of, without its signatures.
+      model: what it is of, without its signatures and their owner.
       keep: names of columns to pass on.
       size: rows of a block.
     """

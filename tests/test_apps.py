@@ -296,9 +296,10 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
         cut = {name: column[part] for name, column in columns.items()}
         write_csv(tmp_path / f"{number}.csv", cut)
         pq.write_table(pa.table(cut), tmp_path / f"{number}.parquet", row_group_size=100)
-    for kind in ("csv", "parquet"):
+    export = bundle.export_saved_model(run, tmp_path / "export").parent
+    for kind, model in (("csv", run), ("parquet", export)):
         source = f"{tmp_path}/[0-9].{kind}"
-        options = ["--keep=id", "--top=2", f"--model={run}", f"--input={source}"]
+        options = ["--keep=id", "--top=2", f"--model={model}", f"--input={source}"]
         local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
         batch.score_file(run, source, str(local), keep=["id"], top=2)
         finished = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner")
