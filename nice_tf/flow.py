@@ -263,7 +263,7 @@ def initialize_from_data(
 
     Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, and the scaling (or
     the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts with
-    the prior's mean and variance.
+    the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
 
     Args:
       flow: as `build_flow` made it.
@@ -293,8 +293,12 @@ def initialize_from_data(
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
             _check_scale(-layer.log_scale, len(h))
-        takes_context = context is not None and isinstance(layer, AdditiveCoupling)
-        h = layer.forward(h, **({"context": context} if takes_context else {}))
+        if isinstance(layer, TriangularWhitening) and layer.shrinkage:
+            h = tf.constant(layer.cross_fitted(h.numpy()))  # else few examples would make the scales too narrow
+        elif isinstance(layer, AdditiveCoupling) and context is not None:
+            h = layer.forward(h, context=context)
+        else:
+            h = layer.forward(h)
     if isinstance(prior.scale, tfp.util.DeferredTensor):
         prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
         bounded = tf.math.log(prior.scale)

@@ -196,3 +196,25 @@ def test_whitening_is_fitted_where_the_scales_are_left(whitening, input_range):
         np.ones(4) if whitening == "standardize" else np.eye(4),
         atol=1e-3,
     )
+
+
+def test_cross_fitting_whitens_each_example_by_the_others():
+    x = correlated(43)
+    layer = nice_tf.TriangularWhitening(5, shrinkage=True, dtype=tf.float64)
+    y = layer.cross_fitted(x)
+    others = np.arange(43) % 10 != 7
+    layer.fit(x[others])
+    np.testing.assert_allclose(y[~others], layer.forward(x[~others]), rtol=1e-9)
+    with pytest.raises(nice_tf.UserError, match="at least 3 examples, got 2"):
+        layer.cross_fitted(x[:2])
+
+
+@pytest.mark.parametrize("num_train", [40, 200])
+def test_scales_of_few_examples_are_those_of_new_ones(num_train):
+    """More coordinates than examples, or fewer: z of new examples has the prior's deviation, z of the old a smaller."""
+    x = correlated(num_train + 2000, 80)
+    flow = nice_tf.build_flow([80], hidden_units=(4,), prior="gaussian", whitening="standardize_triangular")
+    nice_tf.initialize_from_data(flow, x[:num_train])
+    old, new = np.split(np.asarray(nice_tf.encoder(flow).forward(tf.cast(x, tf.float32))), [num_train])
+    assert np.exp(np.mean(np.log(new.std(axis=0)))) == pytest.approx(1, rel=0.1)
+    assert np.exp(np.mean(np.log(old.std(axis=0)))) < 0.9
