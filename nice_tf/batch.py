@@ -17,6 +17,7 @@ from nice_tf import parts, plots
 from nice_tf.blocks import Block, open_input, rows_at_once
 from nice_tf.errors import UserError
 from nice_tf.rows import file_states, write_header
+from nice_tf.schema import Schema
 from nice_tf.scoring import Model
 
 SAMPLE_SUFFIXES = (".png", ".npz", *parts.SUFFIXES)
@@ -150,18 +151,27 @@ def filled_table(model: Model, block: Block) -> pa.Table:
 
     Values lie on the columns' steps and are written in the type of their column; a constant column has its constant.
     The table's metadata tell how many were filled.
+
+    Raises:
+      UserError: a model of other data than tables.
     """
-    missing = _missing(block.values)
+    schema, missing = _table_schema(model), _missing(block.values)
     columns, num_filled = dict(block.kept), int(missing.sum())
     if num_filled:
-        by_name = model.schema.as_columns(_fill(model, block.values, first=block.first).astype(np.float32))
-        for place, name in enumerate(model.schema.names):
+        by_name = schema.as_columns(_fill(model, block.values, first=block.first).astype(np.float32))
+        for place, name in enumerate(schema.names):
             columns[name] = _with_gaps_filled(columns[name], missing[:, place], by_name[name])
     for name, values in block.constants.items():
         gaps = np.isnan(values)
-        columns[name] = _with_gaps_filled(columns[name], gaps, np.full(len(values), model.schema.constants[name]))
+        columns[name] = _with_gaps_filled(columns[name], gaps, np.full(len(values), schema.constants[name]))
         num_filled += int(gaps.sum())
     return pa.table(columns, metadata={_NUM_FILLED: str(num_filled)})
+
+
+def _table_schema(model: Model) -> Schema:
+    if not model.schema:
+        raise UserError(f"model {model.path} is of examples of shape {model.event_shape}: missing cells are of tables")
+    return model.schema
 
 
 def _with_gaps_filled(column, missing, values):
@@ -250,8 +260,7 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
     """
     parts.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
-    if not loaded.schema:
-        raise UserError(f"model {model} is of examples of shape {loaded.event_shape}: missing cells are of tables")
+    _table_schema(loaded)
     source, num_filled = open_input(input, loaded, keep=None), []
     if source.files[0].endswith(".parquet") != str(output).endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
@@ -329,8 +338,8 @@ def sample_file(
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature must be finite and above 0, got {temperature}")
     path, loaded = pathlib.Path(output), Model.load(model)
-    is_table = path.suffix in parts.SUFFIXES
-    if is_table and not loaded.schema:
+    is_table, schema = path.suffix in parts.SUFFIXES, loaded.schema
+    if is_table and not schema:
         raise UserError(f"output {output} is a table, samples of the model have shape {loaded.event_shape}")
     if path.suffix == ".png" and not plots.is_image(loaded.event_shape):
         raise UserError(f"output {output} is a picture, samples of the model have shape {loaded.event_shape}")
@@ -343,10 +352,10 @@ def sample_file(
             yield loaded.sample(count, seed=seed, first=number, temperature=temperature)
 
     size = max(1, _VALUES_A_CALL // _size(loaded))
-    if is_table:
+    if is_table and schema:
         settings = {"command": "sample", "model": _identity(loaded), "seed": seed, "temperature": temperature,
                     "num_samples": num_samples}  # fmt: skip
-        tables = lambda first: (pa.table(loaded.schema.as_columns(x)) for x in drawn(first))  # noqa: E731
+        tables = lambda first: (pa.table(schema.as_columns(x)) for x in drawn(first))  # noqa: E731
         parts.write(path, tables, settings=settings, overwrite=overwrite, num_rows=lambda: num_samples)
     elif path.suffix == ".png":
         grid = plots.image_grid(np.concatenate(list(drawn())), levels=loaded.description["levels"])

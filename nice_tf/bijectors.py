@@ -308,7 +308,7 @@ def coupling_splits(
     return splits
 
 
-def reorder(current: Sequence[int], wanted: Sequence[int]) -> list[tfb.Bijector]:
+def reorder(current: Sequence[int] | np.ndarray, wanted: Sequence[int] | np.ndarray) -> list[tfb.Bijector]:
     """The step from one order of coordinates to another: one `tfb.Permute`, or nothing when they agree."""
     permutation = np.argsort(current)[wanted]
     if np.array_equal(permutation, np.arange(len(permutation))):

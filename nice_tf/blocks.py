@@ -83,7 +83,9 @@ class TableInput:
         columns = [name for name in (*self._schema.names, *self._constants) if name not in self._keep]
         return self.blocks_of(self._table.batches(columns, self._keep), size, first)
 
-    def blocks_of(self, batches: Iterable[pa.RecordBatch], size: int, first: int = 0, offset: int = 0):
+    def blocks_of(
+        self, batches: Iterable[pa.RecordBatch], size: int, first: int = 0, offset: int = 0
+    ) -> Iterator[Block]:
         """Blocks of batches that were read elsewhere; `offset` is the number of their first row, the rest as there."""
         wanted = [*self._schema.names, *self._constants]
         for batch in _resized(batches, size, first):

@@ -27,11 +27,11 @@ class NaNGuard(tf_keras.callbacks.Callback):
         super().__init__()
         self._run = run
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Looks at the running mean, which stays non-finite once one step was."""
         self._check(logs["log_prob"], "log-likelihood")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Looks at validation: the last update of an epoch can spoil weights that no training step has used yet."""
         self._check(logs["val_log_prob"], "validation log-likelihood")
 
@@ -55,7 +55,7 @@ class Progress(tf_keras.callbacks.Callback):
         self._state = state
         self._config = config
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Writes the state (Keras counts from 0, all that we write from 1)."""
         self._state.epoch.assign(epoch + 1)
         if logs["val_log_prob"] > float(self._state.best_log_prob):
@@ -75,11 +75,11 @@ class Recorder(tf_keras.callbacks.Callback):
         self._rows = run.read_metrics(up_to_epoch=int(state.epoch))
         self._started = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Records the epoch."""
         if int(self._state.best_epoch) == epoch + 1:
             save_best(self._run, self.model, self._state)
@@ -106,7 +106,7 @@ class SamplePictures(tf_keras.callbacks.Callback):
         self._levels = levels
         self._config = config
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Draws when the epoch is due and the data are pictures."""
         flow, every = self.model.evaluation_flow, self._config.sample_every_epochs
         if not every or (epoch + 1) % every or not plots.is_image(flow.event_shape):

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+from typing import Protocol
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -29,18 +30,26 @@ class RunState(tf.Module):
         return int(self.epoch) >= config.epochs or 0 < patience <= int(self.epoch) - int(self.best_epoch)
 
 
-def save_last(run: Workdir, model, state: RunState) -> None:
+class Trained(Protocol):
+    """What is saved of a model."""
+
+    flow: tfd.TransformedDistribution
+    evaluation_flow: tfd.TransformedDistribution
+    optimizer: tf.Module
+
+
+def save_last(run: Workdir, model: Trained, state: RunState) -> None:
     """Saves everything needed to continue, keeping the one before."""
     _save(_last(model, state), run.last, int(state.epoch), keep=2)
 
 
-def save_best(run: Workdir, model, state: RunState) -> None:
+def save_best(run: Workdir, model: Trained, state: RunState) -> None:
     """Saves the weights that are reported, of the epoch that is the best."""
     saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
     _save(saved, run.best, int(state.best_epoch), keep=1)
 
 
-def restore_last(run: Workdir, model, state: RunState) -> None:
+def restore_last(run: Workdir, model: Trained, state: RunState) -> None:
     """Reads the last checkpoint into model, optimizer and state; without one, nothing is done.
 
     Raises:

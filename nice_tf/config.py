@@ -3,12 +3,14 @@
 import csv
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from nice_tf.errors import UserError
 
+T = TypeVar("T")
 
-def _setting(default, group: str, text: str, *, choices: tuple[str, ...] = (), changes_result: bool = True):
+
+def _setting(default: T, group: str, text: str, *, choices: tuple[str, ...] = (), changes_result: bool = True) -> T:
     """A field with what its flag needs; `changes_result=False` lets a run be continued with another value."""
     metadata = {"group": group, "text": text, "choices": choices, "changes_result": changes_result}
     return dataclasses.field(default=default, metadata=metadata)

@@ -33,21 +33,21 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
     groups = []
     for field in dataclasses.fields(Config):
         name, text, group = field.name, field.metadata["text"], field.metadata["group"]
+        default = getattr(Config, name)
         common = {"module_name": group, "flag_values": flag_values}
         if field.metadata["choices"]:
-            flags.DEFINE_enum(name, field.default, list(field.metadata["choices"]), text, **common)
-        elif isinstance(field.default, bool):
-            flags.DEFINE_bool(name, field.default, text, **common)
-        elif isinstance(field.default, int):
-            flags.DEFINE_integer(name, field.default, text, **common)
-        elif isinstance(field.default, float):
-            flags.DEFINE_float(name, field.default, text, **common)
-        elif isinstance(field.default, tuple):
+            flags.DEFINE_enum(name, default, list(field.metadata["choices"]), text, **common)
+        elif isinstance(default, bool):
+            flags.DEFINE_bool(name, default, text, **common)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, text, **common)
+        elif isinstance(default, float):
+            flags.DEFINE_float(name, default, text, **common)
+        elif isinstance(default, tuple):
             serializer = _UnitsSerializer()
-            default = serializer.serialize(field.default)
-            flags.DEFINE(_UnitsParser(), name, default, text, serializer=serializer, **common)
+            flags.DEFINE(_UnitsParser(), name, serializer.serialize(default), text, serializer=serializer, **common)
         else:
-            flags.DEFINE_string(name, field.default, text, **common)
+            flags.DEFINE_string(name, default, text, **common)
         if group not in groups:
             groups.append(group)
     return groups
@@ -55,7 +55,7 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that the parsed flags spell."""
-    return Config(**{field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
+    return Config.from_dict({field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
 
 
 def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:

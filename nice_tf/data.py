@@ -56,7 +56,7 @@ class Data:
         digest = hashlib.sha256()
         for values in (self.train, self.validation, self.test):
             for rows in chunks(values):
-                digest.update(np.ascontiguousarray(rows))
+                digest.update(np.ascontiguousarray(rows).data)
         return digest.hexdigest()
 
     def check_unchanged(self) -> None:
@@ -195,7 +195,7 @@ def _levels(arrays, levels, name):
     return levels
 
 
-def training_batches(train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int):
+def training_batches(train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int) -> tf.data.Dataset:
     """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any step.
 
     Every epoch of `len(train) // batch_size` steps visits the examples in a new order and drops the remainder.

@@ -11,6 +11,7 @@ from nice_tf.config import Config
 from nice_tf.data import evaluation_batches
 from nice_tf.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 from nice_tf.preprocessing import is_discrete, to_density_units
+from nice_tf.rows import Array
 from nice_tf.schema import Schema
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
@@ -20,7 +21,7 @@ tfd = tfp.distributions
 
 def log_probs(
     flow: tfd.TransformedDistribution,
-    values: np.ndarray,
+    values: Array,
     *,
     levels: int | None,
     config: Config,
@@ -62,7 +63,7 @@ def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config
 
 def evaluate(
     flow: tfd.TransformedDistribution,
-    values: np.ndarray,
+    values: Array,
     *,
     levels: int | None,
     config: Config,
@@ -133,9 +134,7 @@ def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]
     return rows
 
 
-def calibration(
-    flow: tfd.TransformedDistribution, values: np.ndarray, *, levels: int | None, config: Config
-) -> np.ndarray:
+def calibration(flow: tfd.TransformedDistribution, values: Array, *, levels: int | None, config: Config) -> np.ndarray:
     """What log-likelihoods are usual: those of validation examples, as the exported model will give them.
 
     Args:

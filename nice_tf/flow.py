@@ -102,15 +102,7 @@ def build_flow(
         raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
     if whitening not in WHITENINGS:
         raise UserError(f"whitening must be one of {', '.join(WHITENINGS)}, got {whitening!r}")
-    widths = (
-        list(hidden_units)
-        if any(not isinstance(part, int) for part in hidden_units)
-        else [hidden_units] * num_couplings
-    )
-    if len(widths) != num_couplings:
-        raise UserError(
-            f"hidden_units has {len(widths)} sequences, num_couplings is {num_couplings}: give one for each"
-        )
+    widths = _widths_by_coupling(hidden_units, num_couplings)
     splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
     size_first = (event_size + 1) // 2
     if not allow_incomplete_mixing:
@@ -158,6 +150,20 @@ def build_flow(
 
     latent = make_prior(prior, event_size, trainable_scale=scaling == "prior", min_scale=min_inverse_scale, dtype=dtype)
     return _as_density(latent, layers, name)
+
+
+def _widths_by_coupling(
+    hidden_units: Sequence[int] | Sequence[Sequence[int]], num_couplings: int
+) -> Sequence[Sequence[int]]:
+    shared = [part for part in hidden_units if isinstance(part, int)]
+    own = [part for part in hidden_units if not isinstance(part, int)]
+    if not own:
+        return [shared] * num_couplings
+    if shared:
+        raise UserError(f"hidden_units must be integers, or sequences of them, not both, got {hidden_units}")
+    if len(own) != num_couplings:
+        raise UserError(f"hidden_units has {len(own)} sequences, num_couplings is {num_couplings}: give one for each")
+    return own
 
 
 def _as_density(latent, layers, name):

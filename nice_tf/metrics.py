@@ -4,12 +4,14 @@ import math
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-Nats = TypeVar("Nats", float, np.ndarray, tf.Tensor)
+# Of the types that fit an argument mypy takes the last; without types of TensorFlow, `tf.Tensor` is any.
+Nats = TypeVar("Nats", tf.Tensor, np.ndarray, float)
 
 
-def bits_per_dim(log_prob: Nats, event_size: int, levels: int) -> Nats:
+def bits_per_dim(log_prob: Nats, event_size: int, levels: float) -> Nats:
     """Bits per dimension of discrete data, from the log-likelihood of its dequantized version.
 
         bits_per_dim = (-log_prob / D + log(levels)) / log(2)
@@ -20,7 +22,7 @@ def bits_per_dim(log_prob: Nats, event_size: int, levels: int) -> Nats:
     Args:
       log_prob: nats of x on [0, 1]^D, any shape, array or tensor.
       event_size: D.
-      levels: number of integer levels of the data, 256 for 8-bit images.
+      levels: number of integer levels of the data, 256 for 8-bit images; of a table, `Schema.bins_per_unit`.
 
     Returns:
       Bits per dimension, of `log_prob`'s shape.
@@ -45,7 +47,7 @@ def on_range(log_prob: Nats, event_size: int, low: float, high: float) -> Nats:
     return log_prob - event_size * math.log(high - low)
 
 
-def importance_weighted(log_probs) -> np.ndarray:
+def importance_weighted(log_probs: npt.ArrayLike) -> np.ndarray:
     """Bound on the log-probability of integers from K noise draws, tighter with each draw (Burda et al. 2016).
 
         log P(v) + D log(levels) = log E_u p((v + u) / levels) >= E [log 1/K sum_k p((v + u_k) / levels)]
@@ -59,10 +61,11 @@ def importance_weighted(log_probs) -> np.ndarray:
     Returns:
       Nats by example, `[N]`.
     """
-    return np.logaddexp.reduce(np.asarray(log_probs, np.float64), axis=0) - math.log(len(log_probs))
+    draws = np.asarray(log_probs, np.float64)
+    return np.logaddexp.reduce(draws, axis=0) - math.log(len(draws))
 
 
-def standard_error(per_example) -> float:
+def standard_error(per_example: npt.ArrayLike) -> float:
     """Standard error of the mean of independent values, `[N]` with N at least 2."""
     per_example = np.asarray(per_example, np.float64)
     return float(per_example.std(ddof=1) / math.sqrt(per_example.size))

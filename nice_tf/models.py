@@ -1,6 +1,7 @@
 """What the settings describe: the flow, and the Keras model around it."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -78,11 +79,11 @@ class FlowModel(tf_keras.Model):
         self._copy_to_evaluation_flow()
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
         """The metrics Keras resets at the start of each epoch and each validation."""
         return list(self._means.values())
 
-    def density_units(self, values: tf.Tensor, purpose: str, *counters) -> tf.Tensor:
+    def density_units(self, values: tf.Tensor, purpose: str, *counters: int | tf.Tensor) -> tf.Tensor:
         """Data values to x, with noise of its own for this purpose and these counters."""
         noise_seed = stateless_seed(self._seed, purpose, *counters)
         return to_density_units(
@@ -94,7 +95,7 @@ class FlowModel(tf_keras.Model):
         initialize_from_data(self.flow, self.density_units(values, "initialization"), scales=scales)
         self._copy_to_evaluation_flow()
 
-    def train_step(self, values):
+    def train_step(self, values: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch of data values."""
         replicas = tf.distribute.get_replica_context()
         counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
@@ -120,7 +121,7 @@ class FlowModel(tf_keras.Model):
         for pair in zip(self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True):
             strategy.extended.update(pair[0], update, args=pair[1:], group=False)
 
-    def test_step(self, numbered_values):
+    def test_step(self, numbered_values: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Adds one batch of validation, with noise of its own at each visit."""
         numbers, values = numbered_values
         number = tf.reduce_max(numbers)  # of the batch; a replica's part of the last one may be empty
@@ -128,7 +129,7 @@ class FlowModel(tf_keras.Model):
         x = self.density_units(values, "validation_noise", self.optimizer.iterations, number, replica)
         return self._updated_means(self.evaluation_flow.log_prob(x))
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """As `tf_keras.Model.evaluate`, on the newest weights."""
         if not self._ema_decay:
             self._copy_to_evaluation_flow()

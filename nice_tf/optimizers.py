@@ -1,5 +1,6 @@
 """What the settings say of the optimizer: its kind, learning rate and momentum by step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,11 +21,11 @@ class FlooredDecay(schedules.LearningRateSchedule):
         self.factor = factor
         self.lowest = lowest
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate at a step: max(initial / factor^step, lowest)."""
         return tf.maximum(self.initial * tf.cast(self.factor, tf.float32) ** -tf.cast(step, tf.float32), self.lowest)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
         """The arguments of `__init__`."""
         return {"initial": self.initial, "factor": self.factor, "lowest": self.lowest}
 
@@ -36,7 +37,7 @@ class FusedAdam(tf_keras.optimizers.Adam):
     once; ResourceApplyGradientDescent, along the weight itself, is the decay.
     """
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Changes one variable."""
         dtype = variable.dtype
         index = self._index_dict[self._var_key(variable)]
@@ -82,7 +83,7 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         floor: float = 1e-2,
         momentum: float | schedules.LearningRateSchedule = 0.0,
         name: str = "floored_rmsprop",
-        **kwargs,
+        **kwargs: Any,
     ):
         """Makes the optimizer.
 
@@ -100,14 +101,14 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         self._floor = floor
         self._momentum = momentum
 
-    def build(self, var_list):
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
         """Makes the mean squares and the updates, once."""
         super().build(var_list)
         if getattr(self, "_mean_squares", None) is None:
             self._mean_squares = [self.add_variable_from_reference(variable, "mean_square") for variable in var_list]
             self._updates = [self.add_variable_from_reference(variable, "update") for variable in var_list]
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Changes one variable."""
         index = self._index_dict[self._var_key(variable)]
         mean_square, update = self._mean_squares[index], self._updates[index]
@@ -117,7 +118,7 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         update.assign(tf.cast(momentum, variable.dtype) * update - step)
         variable.assign_add(update)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of `__init__`."""
         return {
             **super().get_config(),

@@ -63,12 +63,13 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
     if content.startswith(_PNG) and content[24] == 16:  # its bit depth
         raise UserError(f"{file} has 16 bits a value, 65,536 levels: 8 bits are needed")
     if picture.has_transparency_data:
-        opacity = picture.convert("RGBA").getextrema()[3][0]
+        opacity = np.asarray(picture.convert("RGBA"))[..., 3].min()
         if opacity < 255:
             raise UserError(f"{file} is transparent, of opacity {opacity} of 255 somewhere: put it on a background")
     picture = picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB")
     if resize:
-        picture = picture.resize(tuple(resize)[::-1], Image.Resampling.BILINEAR)
+        height, width = resize
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     values = np.asarray(picture)
     return values if values.ndim == 3 else values[..., np.newaxis]
 

@@ -38,15 +38,18 @@ def gaussian_prior(
     return _independent(tfd.Normal, event_size, trainable_scale, min_scale, dtype, "gaussian_prior")
 
 
-def make_prior(kind: str, event_size: int, **kwargs) -> tfd.Distribution:
-    """The prior of that name in `PRIORS`; `kwargs` as for `logistic_prior`.
+def make_prior(
+    kind: str, event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+) -> tfd.Distribution:
+    """The prior of that name in `PRIORS`; the other arguments as for `logistic_prior`.
 
     Raises:
       UserError: an unknown name.
     """
     if kind not in PRIORS:
         raise UserError(f"prior must be one of {', '.join(PRIORS)}, got {kind!r}")
-    return (logistic_prior if kind == "logistic" else gaussian_prior)(event_size, **kwargs)
+    prior = logistic_prior if kind == "logistic" else gaussian_prior
+    return prior(event_size, trainable_scale=trainable_scale, min_scale=min_scale, dtype=dtype)
 
 
 def _independent(family, event_size, trainable_scale, min_scale, dtype, name):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from nice_tf.errors import UserError
 
@@ -51,10 +52,10 @@ class Rows:
         """Number of axes, the rows' own."""
         return len(self.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         self.check_unchanged()
         numbers = self._numbers[index]
         result = self._read(np.ravel(numbers)).astype(self.dtype, copy=False)
@@ -75,7 +76,7 @@ class Rows:
                 part, position = part[num_read:], position + num_read
         return result
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
     def select(self, index: np.ndarray | slice) -> "Rows":

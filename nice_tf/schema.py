@@ -177,7 +177,7 @@ class Survey:
         # For each number of decimal places: the greatest common divisor of all differences, -1 once one fits no grid.
         self._divisors = np.zeros([_MAX_PLACES + 1, len(names)], np.int64)
         self._first = np.full(len(names), np.nan)
-        self._start = []
+        self._start: list[np.ndarray] = []
 
     def add(self, block: np.ndarray) -> None:
         """Looks at some rows, `[n, columns]` in float64, NaN where a value is missing.
@@ -284,7 +284,7 @@ class Survey:
         for name in continuous:
             column = start[:, self._names.index(name)]
             values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-            share = np.max(counts, initial=0) / len(start)
+            share = int(np.max(counts, initial=0)) / len(start)
             if share > max(_MAX_TIES, 2 / len(start)):
                 found.append(
                     f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of rows and continuous elsewhere: "

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 
-def stateless_seed(seed: int, purpose: str, *counters) -> tf.Tensor:
+def stateless_seed(seed: int, purpose: str, *counters: int | tf.Tensor) -> tf.Tensor:
     """The seed of one random draw.
 
     Args:

@@ -64,7 +64,7 @@ class Table:
             raise UserError(f"{self.what} are CSV and Parquet files: give files of one kind")
         self._is_csv = not self.files[0].endswith(".parquet")
         self._schema = None if self._is_csv else self._parquet_schema()
-        self.names = _header(self.files[0]) if self._is_csv else self._schema.names
+        self.names: list[str] = _header(self.files[0]) if self._schema is None else self._schema.names
         for file in self.files[1:] if self._is_csv else ():
             self._check_same_columns(file, _header(file))
         schema = self._open({}).schema

@@ -225,6 +225,7 @@ def test_samples_follow_the_density():
         ({"event_shape": [1]}, r"at least 2 coordinates .* \[1\] has 1"),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (-1,)}, "at least 1 unit"),
+        ({"hidden_units": (5, 5, (4, 4), 5)}, "integers, or sequences of them, not both"),
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),

@@ -37,6 +37,20 @@ def test_type_checkers_see_the_public_names():
     assert seen == {name: f"nice_tf.{module}" for name, module in nice_tf._PUBLIC.items()}
 
 
+def test_type_checkers_see_a_users_mistake(run_command):
+    lines = (
+        "import nice_tf",
+        "nice_tf.build_flow([2], num_couplings=4, hidden_units=[[5, 5]] * 4)",
+        "bits: float = nice_tf.bits_per_dim(-3.0, event_size=2, levels=17)",
+        'nice_tf.build_flow([2], num_couplings="four")',
+        "text: str = nice_tf.bits_per_dim(-3.0, event_size=2, levels=17)",
+    )
+    options = ("--config-file=", "--cache-dir=/dev/null", "--ignore-missing-imports", "--follow-imports=silent")
+    printed = run_command("-m", "mypy", *options, "-c", "\n".join(lines)).stdout
+    found = re.findall(r"^<string>:(\d+): error: .*\[(.*)\]$", printed, flags=re.MULTILINE)
+    assert found == [("4", "arg-type"), ("5", "assignment")], printed
+
+
 def test_api_reference_has_each_public_name_once():
     pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
     assert sorted(re.findall(r"^::: nice_tf\.(\w+)$", pages, flags=re.MULTILINE)) == sorted(PUBLIC)
