@@ -148,6 +148,7 @@ def load_server(
     """
     run = Workdir(workdir)
     config, data = run.read_config()
+    config.check_is_unconditional(f"workdir {run.path}")
     flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
     if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
         raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")

@@ -11,6 +11,7 @@ from nice_tf.checkpoints import RunState, newest, save_best, save_last
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
+from nice_tf.labels import Labels
 from nice_tf.preprocessing import to_data_units
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
@@ -98,13 +99,17 @@ class Recorder(tf_keras.callbacks.Callback):
 
 
 class SamplePictures(tf_keras.callbacks.Callback):
-    """Every few epochs a grid of samples, as PNG and for TensorBoard; always of the same codes z."""
+    """Every few epochs a grid of samples, as PNG and for TensorBoard; always of the same codes z.
 
-    def __init__(self, run: Workdir, levels: int | None, config: Config):
+    Of a conditional density a row shows a class.
+    """
+
+    def __init__(self, run: Workdir, levels: int | None, config: Config, labels: Labels | None = None):
         super().__init__()
         self._run = run
         self._levels = levels
         self._config = config
+        self._labels = labels
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Draws when the epoch is due and the data are pictures."""
@@ -112,8 +117,10 @@ class SamplePictures(tf_keras.callbacks.Callback):
         if not every or (epoch + 1) % every or not plots.is_image(flow.event_shape):
             return
         seed = stateless_seed(self._config.seed, "samples")
-        x = sample(flow, 100, seed=seed, temperature=self._config.temperature)
-        grid = plots.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels)
+        context = self._labels.one_hot(self._labels.rows_of_pictures()) if self._labels else None
+        number = 100 if context is None else len(context)
+        x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
+        grid = plots.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=10)
         plots.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
         with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch)

@@ -42,6 +42,13 @@ class Config:
     columns: str = _setting(
         "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"
     )
+    condition_on: str = _setting(
+        "",
+        "data",
+        "name of the label to learn p(x given its class) by: label for digits, a class label of a TensorFlow Datasets "
+        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME); "
+        "empty: p(x)",
+    )
     impute: bool = _setting(
         False, "data", "fill missing values of a table with others of their column, drawn at random; else refuse them"
     )
@@ -281,6 +288,22 @@ class Config:
             raise UserError(f"seed and split_seed must be below {2**31}, got {self.seed} and {self.split_seed}")
         if self.levels == 1:
             raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
+
+    def check_is_unconditional(self, what: str) -> None:
+        """Looks whether the density takes no labels, for what can give it none.
+
+        Args:
+          what: the run, for the message.
+
+        Raises:
+          UserError: it takes some.
+        """
+        if self.condition_on:
+            raise UserError(
+                f"{what} has condition_on {self.condition_on}: this command asks for p(x) alone, without labels. In "
+                "Python nice_tf.load_flow gives the conditional density and nice_tf.context_kwargs its labels "
+                "(docs/results.md, digits by their class); or train without condition_on"
+            )
 
     @property
     def column_names(self) -> list[str]:

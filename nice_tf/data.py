@@ -10,6 +10,7 @@ import tensorflow as tf
 from nice_tf import sources
 from nice_tf.config import Config
 from nice_tf.errors import UserError
+from nice_tf.labels import Labels, check_labels, number_classes
 from nice_tf.rows import Array, Rows, chunks, select
 from nice_tf.schema import Schema
 from nice_tf.seeds import stateless_seed
@@ -26,6 +27,7 @@ class Data:
       test: as `train`.
       levels: number of integer levels; `None` for continuous data and for tables.
       schema: of a table, its columns; `None` for other data.
+      labels: what the density is conditioned on; `None` for p(x).
       warnings: what the user should know of the data, a line each.
     """
 
@@ -35,6 +37,7 @@ class Data:
     test: Array
     levels: int | None
     schema: Schema | None = None
+    labels: Labels | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -52,9 +55,19 @@ class Data:
         """D, the number of values of one example."""
         return int(np.prod(self.event_shape))
 
+    @property
+    def num_classes(self) -> int:
+        """C, the length of the flow's context; 0 for p(x)."""
+        return len(self.labels.classes) if self.labels else 0
+
+    def classes(self, split: str) -> np.ndarray | None:
+        """The number of the class of each example of a split, `[N]` in int32; `None` for p(x)."""
+        return self.labels.numbers[split] if self.labels else None
+
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for values in (self.train, self.validation, self.test):
+        numbers = [self.labels.numbers[split] for split in ("train", "validation", "test")] if self.labels else []
+        for values in (self.train, self.validation, self.test, *numbers):
             for rows in chunks(values):
                 digest.update(np.ascontiguousarray(rows).data)
         return digest.hexdigest()
@@ -80,6 +93,7 @@ class Data:
             "num_test": len(self.test),
             "sha256": self._fingerprint(),
             **({"schema": self.schema.as_dict()} if self.schema else {}),
+            **({"labels": self.labels.as_dict()} if self.labels else {}),
         }
 
 
@@ -98,32 +112,44 @@ def load(config: Config) -> Data:
     arrays = found.arrays
     for key, values in arrays.items():
         _check_values(values, f"{key} of {name}")
+        if found.labels:
+            check_labels(config.condition_on, found.labels[key], len(values), f"{key} of {name}")
     if found.schema and config.levels:
         raise UserError(f"levels is not for tables, got {config.levels}: each column of {name} has steps of its own")
     levels = None if found.schema else _levels(arrays, config.levels or found.levels, name)
-    if len(arrays) == 1:
-        (values,) = arrays.values()
-        arrays = _split_test(values, found.num_test, config.split_seed, name)
-    elif not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
-        raise UserError(
-            f"dataset {name} holds the arrays {', '.join(sorted(arrays))}; it must hold one array, or 'train' and "
-            "'test' and perhaps 'validation'"
-        )
+    arrays = _split(arrays, found.num_test, config, name)
+    labels = None
+    if found.labels:  # by the same rule, which looks at no values
+        labels = number_classes(config.condition_on, _split(found.labels, found.num_test, config, name))
     for split, values in arrays.items():
         if values.shape[1:] != arrays["train"].shape[1:]:
             raise UserError(
                 f"{split} of {name} has examples of shape {list(values.shape[1:])}, train of shape "
                 f"{list(arrays['train'].shape[1:])}: they must agree"
             )
-    if "validation" not in arrays:
-        arrays["train"], arrays["validation"] = _split_validation(arrays["train"], config.num_validation, name)
-    data = Data(name=name, levels=levels, schema=found.schema, warnings=found.warnings, **arrays)
+    data = Data(name=name, levels=levels, schema=found.schema, labels=labels, warnings=found.warnings, **arrays)
     if len(data.train) < config.batch_size:
         raise UserError(
             f"batch_size {config.batch_size} is more than the {len(data.train)} training examples of {name}: "
             "give a smaller one"
         )
     return data
+
+
+def _split(arrays, num_test, config, name):
+    """Train, validation and test, by the number of examples and the settings alone."""
+    if len(arrays) == 1:
+        (values,) = arrays.values()
+        arrays = _split_test(values, num_test, config.split_seed, name)
+    elif not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
+        raise UserError(
+            f"dataset {name} holds the arrays {', '.join(sorted(arrays))}; it must hold one array, or 'train' and "
+            "'test' and perhaps 'validation'"
+        )
+    if "validation" in arrays:
+        return arrays
+    train, validation = _split_validation(arrays["train"], config.num_validation, name)
+    return {**arrays, "train": train, "validation": validation}
 
 
 def _split_test(values, num_test, split_seed, name):
@@ -195,7 +221,9 @@ def _levels(arrays, levels, name):
     return levels
 
 
-def training_batches(train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int) -> tf.data.Dataset:
+def training_batches(
+    train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int, classes: np.ndarray | None = None
+) -> tf.data.Dataset:
     """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any step.
 
     Every epoch of `len(train) // batch_size` steps visits the examples in a new order and drops the remainder.
@@ -206,18 +234,22 @@ def training_batches(train: Array, batch_size: int, *, seed: int, first_step: in
       seed: the run's seed.
       first_step: first step to give.
       last_step: first step not to give any more.
+      classes: number of the class of each example, `[N]`.
 
     Returns:
-      A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`.
+      A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`; with classes of pairs of
+      such a batch and its classes, `[batch_size]`.
     """
     steps_per_epoch = len(train) // batch_size
     gather = _gather_from(train)
+    gather_classes = None if classes is None else _gather_from(classes)
 
     def batch(step):
         order = stateless_seed(seed, "data_order", step // steps_per_epoch)
         positions = (step % steps_per_epoch) * batch_size + tf.range(batch_size, dtype=tf.int64)
         rows = tf.random.experimental.index_shuffle(positions, seed=order, max_index=len(train) - 1)
-        return tf.ensure_shape(gather(rows), [batch_size, *train.shape[1:]])
+        values = tf.ensure_shape(gather(rows), [batch_size, *train.shape[1:]])
+        return (values, gather_classes(rows)) if gather_classes else values
 
     steps = tf.data.Dataset.range(first_step, last_step)
     batches = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -239,8 +271,11 @@ def _gather_from(values):
     return lambda rows: tf.numpy_function(read, [rows], dtype, stateful=False)
 
 
-def evaluation_batches(values: Array, batch_size: int) -> tf.data.Dataset:
-    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may be smaller."""
+def evaluation_batches(values: Array, batch_size: int, classes: np.ndarray | None = None) -> tf.data.Dataset:
+    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may be smaller.
+
+    With the number of each example's class, `[N]`, a batch is a pair, as one of `training_batches`.
+    """
     if isinstance(values, Rows):
         gather = _gather_from(values)
         batches = (
@@ -254,6 +289,9 @@ def evaluation_batches(values: Array, batch_size: int) -> tf.data.Dataset:
     else:
         batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
     numbered = batches.enumerate().map(lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch))
+    if classes is not None:
+        each = tf.data.Dataset.from_tensor_slices(classes).batch(batch_size)
+        numbered = tf.data.Dataset.zip((numbered, each)).map(lambda pair, classes: (pair[0], (pair[1], classes)))
     return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
 
 

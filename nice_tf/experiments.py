@@ -37,6 +37,7 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
     Raises:
       UserError: as `train_and_evaluate`; or data that are not integers.
     """
+    config.check_is_unconditional("noise_experiment")
     data = data_lib.load(config)
     if data.levels is None:
         raise UserError(f"{data.name} is continuous: there is no noise to leave out")

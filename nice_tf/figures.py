@@ -67,6 +67,7 @@ def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_
     """
     run = Workdir(workdir)
     config, trained_on = run.read_config()
+    config.check_is_unconditional(f"workdir {run.path}")
     run.finished_evaluation()
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir

@@ -12,7 +12,7 @@ from nice_tf.config import Config
 from nice_tf.data import Data
 from nice_tf.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
 from nice_tf.errors import UserError
-from nice_tf.flow import build_flow, dropout_kwargs, initialize_from_data
+from nice_tf.flow import build_flow, context_kwargs, initialize_from_data
 from nice_tf.metrics import bits_per_dim
 from nice_tf.optimizers import make_optimizer
 from nice_tf.preprocessing import shift_images, to_density_units
@@ -46,6 +46,7 @@ class FlowModel(tf_keras.Model):
         dropout: float = 0.0,
         max_shift: int = 0,
         num_shifted_steps: int = 0,
+        num_classes: int = 0,
         seed: int = 0,
     ):
         """Makes the model.
@@ -60,6 +61,8 @@ class FlowModel(tf_keras.Model):
           dropout: that of the conditioners of `flow`.
           max_shift: as `Config.max_shift`.
           num_shifted_steps: how many steps see shifted pictures.
+          num_classes: C, `context_size` of both flows: all batches then also have the numbers of their classes; 0 for
+            p(x).
           seed: of the noise.
         """
         super().__init__()
@@ -72,6 +75,7 @@ class FlowModel(tf_keras.Model):
         self._dropout = dropout
         self._max_shift = max_shift
         self._num_shifted_steps = num_shifted_steps
+        self._num_classes = num_classes
         self._seed = seed
         self._means = {"log_prob": tf_keras.metrics.Mean("log_prob")}
         if levels is not None:
@@ -90,20 +94,28 @@ class FlowModel(tf_keras.Model):
             values, self._levels, self._dequantization, noise_seed, steps=self._steps, dtype=self.flow.dtype
         )
 
-    def initialize_from_data(self, values: np.ndarray, *, scales: bool = True) -> None:
+    def initialize_from_data(
+        self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
+    ) -> None:
         """Sets mean, whitening and, if asked, scales from training data; see `nice_tf.initialize_from_data`."""
-        initialize_from_data(self.flow, self.density_units(values, "initialization"), scales=scales)
+        x = self.density_units(values, "initialization")
+        initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
         self._copy_to_evaluation_flow()
 
-    def train_step(self, values: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on a batch of data values."""
+    def _context(self, classes=None):
+        return None if classes is None else tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
+
+    def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on a batch of data values, or of pairs with their classes."""
+        values, *classes = batch if self._num_classes else (batch,)
         replicas = tf.distribute.get_replica_context()
         counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
         if self._max_shift:
             max_shift = tf.where(self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0)
             values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
         x = self.density_units(values, "train_noise", *counters)
-        kwargs = dropout_kwargs(stateless_seed(self._seed, "dropout", *counters)) if self._dropout else {}
+        dropout_seed = stateless_seed(self._seed, "dropout", *counters) if self._dropout else None
+        kwargs = context_kwargs(self._context(*classes), dropout_seed=dropout_seed)
         variables = self.flow.trainable_variables
         with tf.GradientTape() as tape:
             log_prob = self.flow.log_prob(x, **kwargs)
@@ -121,13 +133,16 @@ class FlowModel(tf_keras.Model):
         for pair in zip(self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True):
             strategy.extended.update(pair[0], update, args=pair[1:], group=False)
 
-    def test_step(self, numbered_values: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def test_step(
+        self, numbered_batch: tuple[tf.Tensor, tf.Tensor | tuple[tf.Tensor, tf.Tensor]]
+    ) -> dict[str, tf.Tensor]:
         """Adds one batch of validation, with noise of its own at each visit."""
-        numbers, values = numbered_values
+        numbers, batch = numbered_batch
+        values, *classes = batch if self._num_classes else (batch,)
         number = tf.reduce_max(numbers)  # of the batch; a replica's part of the last one may be empty
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         x = self.density_units(values, "validation_noise", self.optimizer.iterations, number, replica)
-        return self._updated_means(self.evaluation_flow.log_prob(x))
+        return self._updated_means(self.evaluation_flow.log_prob(x, **context_kwargs(self._context(*classes))))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """As `tf_keras.Model.evaluate`, on the newest weights."""
@@ -147,7 +162,9 @@ class FlowModel(tf_keras.Model):
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-def make_flow(config: Config, event_shape: list[int], *, for_training: bool = False) -> tfd.TransformedDistribution:
+def make_flow(
+    config: Config, event_shape: list[int], *, num_classes: int = 0, for_training: bool = False
+) -> tfd.TransformedDistribution:
     """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked."""
     in_bfloat16 = for_training and choose_precision(config.precision) == "bfloat16"
     without_noise = config.dequantization == "none"
@@ -158,6 +175,7 @@ def make_flow(config: Config, event_shape: list[int], *, for_training: bool = Fa
         activation=config.activation,
         residual=config.residual,
         dropout=config.dropout if for_training else 0.0,
+        context_size=num_classes,
         partition=config.partition,
         mixing=config.mixing,
         prior=config.prior,
@@ -182,9 +200,9 @@ def _to_start_from(train, whitening):
     """
     size = math.prod(train.shape[1:])
     if len(train) * size <= _VALUES_TO_START_FROM:
-        return train[:]
+        return slice(None)
     number = max(10_000, 8 * size if whitening not in ("none", "standardize") else 0)  # a covariance wants more than D
-    return train[:: -(-len(train) // number)]
+    return slice(None, None, -(-len(train) // number))
 
 
 def make_model(config: Config, data: Data) -> FlowModel:
@@ -196,8 +214,8 @@ def make_model(config: Config, data: Data) -> FlowModel:
             f"shape {data.event_shape}"
         )
     model = FlowModel(
-        make_flow(config, data.event_shape, for_training=True),
-        make_flow(config, data.event_shape),
+        make_flow(config, data.event_shape, num_classes=data.num_classes, for_training=True),
+        make_flow(config, data.event_shape, num_classes=data.num_classes),
         levels=data.levels,
         steps=data.steps,
         dequantization=config.dequantization,
@@ -205,10 +223,14 @@ def make_model(config: Config, data: Data) -> FlowModel:
         dropout=config.dropout,
         max_shift=config.max_shift,
         num_shifted_steps=config.num_shifted_epochs * steps_per_epoch,
+        num_classes=data.num_classes,
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none":
-        model.initialize_from_data(_to_start_from(data.train, config.whitening), scales=config.data_init)
+        rows, classes = _to_start_from(data.train, config.whitening), data.classes("train")
+        model.initialize_from_data(
+            data.train[rows], None if classes is None else classes[rows], scales=config.data_init
+        )
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),

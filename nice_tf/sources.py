@@ -36,6 +36,7 @@ class Found:
       arrays: `train` and `test`, and perhaps `validation`; or one array of any name, that is yet to be split.
       levels: number of integer levels, if the source knows it.
       num_test: examples to split off for test; one sixth if not given.
+      labels: the label of each example, `[N]`, under the names of `arrays`; if they were asked for.
       schema: of a table, its columns.
       warnings: what the user should know of the data, a line each.
     """
@@ -43,6 +44,7 @@ class Found:
     arrays: dict[str, Array]
     levels: int | None = None
     num_test: int | None = None
+    labels: dict[str, np.ndarray] | None = None
     schema: Schema | None = None
     warnings: tuple[str, ...] = ()
 
@@ -51,12 +53,19 @@ def find(config: Config) -> Found:
     """Reads what `config.dataset` names.
 
     Raises:
-      UserError: no such data, or none that can be read; the message says which and what would help.
+      UserError: no such data, or none that can be read, or no labels where `config.condition_on` asks for them; the
+        message says which and what would help.
     """
     if os.path.isdir(config.dataset):
         _check_is_of_one_kind(config.dataset)
     read = next(read for is_meant, read in _SOURCES if is_meant(config.dataset))
-    return read(config)
+    found = read(config)
+    if config.condition_on and found.labels is None:
+        raise UserError(
+            f"condition_on {config.condition_on}: {config.dataset} has no labels; digits, sets of TensorFlow Datasets, "
+            ".npz files and tables may have some"
+        )
+    return found
 
 
 def _check_is_of_one_kind(folder):
@@ -71,8 +80,12 @@ def _digits(config):
     # Imported where it is used: a second of start-up that the other data sets need not pay.
     from sklearn.datasets import load_digits
 
-    images = load_digits().images.astype(np.uint8)[..., np.newaxis]
-    return Found({"the images": images}, levels=17, num_test=300)
+    if config.condition_on not in ("", "label"):
+        raise UserError(f"condition_on {config.condition_on}: digits have label alone")
+    digits = load_digits()
+    images = digits.images.astype(np.uint8)[..., np.newaxis]
+    labels = {"the images": digits.target} if config.condition_on else None
+    return Found({"the images": images}, levels=17, num_test=300, labels=labels)
 
 
 def _from_npy(config):
@@ -85,7 +98,22 @@ def _from_npz(config):
             content = np.load(file, allow_pickle=False)
             return {key: content[key] for key in content.files}
 
-    return Found(_read(config.dataset, read))
+    arrays = _read(config.dataset, read)
+    return _with_labels(arrays, config) if config.condition_on else Found(arrays)
+
+
+def _with_labels(arrays, config):
+    """Labels of a single array are the array of that name; those of several have the name of theirs before it."""
+    name = config.condition_on
+    values = {key: array for key, array in arrays.items() if key != name and not key.endswith(f"_{name}")}
+    wanted = {key: name if len(values) == 1 else f"{key}_{name}" for key in values}
+    missing = sorted(set(wanted.values()) - set(arrays)) or ([name] if not values else [])
+    if missing:
+        raise UserError(
+            f"condition_on {name}: {config.dataset} holds the arrays {', '.join(sorted(arrays))}, but none of labels "
+            f"{', '.join(missing)}"
+        )
+    return Found(values, labels={key: arrays[label] for key, label in wanted.items()})
 
 
 def _read(path, read, **arguments):
@@ -152,7 +180,8 @@ def _from_table(config):
     files = _table_files(config.dataset)
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such table")
-    schema, survey = Table(files).survey(config.column_names)
+    label = config.condition_on or None
+    schema, survey = Table(files).survey(config.column_names, label=label)
     warnings = survey.warnings(schema)
     missing = survey.missing()
     if missing:
@@ -167,11 +196,13 @@ def _from_table(config):
     _check_resolution(schema, dtype)
     present = [survey.present[name] for name in schema.names]
     where = _where(config)
+    tables = {split: Table(names) for split, names in _by_split(files, "the table").items()}
+    labels = {split: table.labels(label) for split, table in tables.items()} if label else None
     arrays = {
-        split: _table_rows(Table(names), schema, dtype, present, seed=config.split_seed, **where)
-        for split, names in _by_split(files, "the table").items()
+        split: _table_rows(table, schema, dtype, present, seed=config.split_seed, **where)
+        for split, table in tables.items()
     }
-    return Found(arrays, schema=schema, warnings=tuple(warnings))
+    return Found(arrays, schema=schema, labels=labels, warnings=tuple(warnings))
 
 
 def _table_rows(table, schema, dtype, present, *, seed, in_memory_mb, cache):
@@ -269,12 +300,20 @@ def _from_tfds(config):
     image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
     if not isinstance(image, tfds.features.Image) or None in image.shape:
         raise UserError(f"dataset {name!r} of TensorFlow Datasets has no 'image' of one fixed shape")
+    label = config.condition_on
+    known = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if label and label not in known:
+        raise UserError(f"condition_on {label}: {name} has the class labels {', '.join(known) or '(none)'}")
     if not builder.is_prepared():
         _prepare(builder, manual_dir)
     missing = {"train", "test"} - set(builder.info.splits)
     if missing:
         raise UserError(f"dataset {name!r} has no split {', '.join(sorted(missing))}, only {list(builder.info.splits)}")
-    return Found({split: _images(builder, split, image, **_where(config)) for split in ("train", "test")})
+    splits = ("train", "test")
+    return Found(
+        {split: _images(builder, split, image, **_where(config)) for split in splits},
+        labels={split: _labels(builder, split, label) for split in splits} if label else None,
+    )
 
 
 def _images(builder, split, image, *, in_memory_mb, cache):
@@ -285,6 +324,16 @@ def _images(builder, split, image, *, in_memory_mb, cache):
     if info.num_examples * math.prod(image.shape) * np.dtype(image.np_dtype).itemsize <= in_memory_mb * 2**20:
         return np.concatenate(list(content))
     return Rows(cached(f"{builder.name}-{split}", info.filepaths, content, cache))
+
+
+def _labels(builder, split, name):
+    """The classes of all examples by name, in the order of `_images`."""
+    import tensorflow_datasets as tfds
+
+    pictures_left = {"image": tfds.decode.SkipDecoding()}
+    examples = builder.as_dataset(split=split, shuffle_files=False, decoders=pictures_left)
+    numbers = np.concatenate(list(examples.map(lambda example: example[name]).batch(1000).as_numpy_iterator()))
+    return np.array([*builder.info.features[name].names, ""])[numbers]  # -1 stands for a label that is kept secret
 
 
 _ORIGINAL_FILES = {

@@ -101,12 +101,13 @@ class Table:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable(self.what, error) from error
 
-    def choose(self, columns: Sequence[str]) -> list[str]:
+    def choose(self, columns: Sequence[str], *, label: str | None = None) -> list[str]:
         """The columns that are asked for, or all that hold numbers.
 
         Args:
           columns: names; none for all that hold numbers, but for row numbers: columns without a name, and the index
             that pandas writes.
+          label: name of a column that is left to `labels`.
 
         Raises:
           UserError: one that the table lacks, that does not hold numbers or that is named twice; fewer than one in all;
@@ -118,10 +119,14 @@ class Table:
         absent = [name for name in columns if name not in self.names]
         if absent:
             raise UserError(f"{self.what} has no column {', '.join(absent)}, only {', '.join(self.names)}")
+        if label is not None and label not in self.names:
+            raise UserError(f"condition_on {label}: {self.what} has no such column, only {', '.join(self.names)}")
+        if label in columns:
+            raise UserError(f"columns has {label}, which condition_on takes out of the density: give it once")
         for name in columns or self.names:
-            if name not in self.numeric:
+            if name not in (*self.numeric, label):
                 self._check_is_no_number(name, is_wanted=bool(columns))
-        chosen = list(columns) or [name for name in self.numeric if not _ROW_NUMBER.fullmatch(name)]
+        chosen = list(columns) or [name for name in self.numeric if name != label and not _ROW_NUMBER.fullmatch(name)]
         if not chosen:
             hint = "; CSV files separate their columns by commas" if self._is_csv and len(self.names) == 1 else ""
             raise UserError(f"{self.what} has no column of numbers among {', '.join(self.names)}{hint}")
@@ -204,13 +209,32 @@ class Table:
         """Number of rows; of CSV files it takes to read them."""
         return self._guarded(self._open({}).count_rows)
 
-    def survey(self, columns: Sequence[str]) -> tuple[Schema, Survey]:
-        """Reads these columns, or all that hold numbers, for the table's schema.
+    def labels(self, name: str) -> np.ndarray:
+        """A column of classes, text or whole numbers, as text, `[N]`; an empty text where one is missing.
+
+        Raises:
+          UserError: a column of another type, a damaged file.
+        """
+        kind = self._types[name]
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        tests = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
+        if not any(test(kind) for test in tests):
+            raise UserError(
+                f"condition_on {name}: the column of {self.what} is of type {kind}, text or whole numbers are needed"
+            )
+        parts = [batch[name].cast(pa.string()) for batch in self.batches([], [name])]
+        encoded = pa.chunked_array(parts, pa.string()).combine_chunks().fill_null("").dictionary_encode()
+        missing = pa.csv.ConvertOptions().null_values if pa.types.is_integer(kind) else ()  # NA and the like
+        texts = ["" if text in missing else text for text in encoded.dictionary.to_pylist()]
+        return np.array(texts, np.str_)[encoded.indices.to_numpy()]
+
+    def survey(self, columns: Sequence[str], *, label: str | None = None) -> tuple[Schema, Survey]:
+        """Reads these columns, or all that hold numbers but the label, for the table's schema.
 
         Raises:
           UserError: as `choose`, `batches` and `Survey` say; fewer than two rows; integers that float64 cannot hold.
         """
-        chosen = self.choose(columns)
+        chosen = self.choose(columns, label=label)
         survey = Survey(chosen, [_precision(self._types[name]) for name in chosen])
         for block in self.blocks(chosen):
             survey.add(block)
@@ -222,7 +246,7 @@ class Table:
                     f"column {name} of {self.what} has integers of size {largest:g}, beyond 2^53, which cannot be told "
                     "apart: leave the column out with columns"
                 )
-        return survey.schema([name for name in self.names if name not in chosen]), survey
+        return survey.schema([name for name in self.names if name not in (*chosen, label)]), survey
 
 
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:

@@ -21,6 +21,7 @@ from nice_tf.checkpoints import RunState, restore_best, restore_last
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
+from nice_tf.labels import num_classes
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
 from nice_tf.preprocessing import is_discrete, to_data_units
 from nice_tf.schema import csv_bytes
@@ -111,7 +112,7 @@ def fit(
     if is_chief:
         callbacks += [
             tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
-            SamplePictures(run, data.levels, config),
+            SamplePictures(run, data.levels, config, data.labels),
             Recorder(run, state),  # last: an epoch that it has saved has left everything else, too
         ]
     with _saying_what_changed(data):
@@ -122,11 +123,12 @@ def fit(
                 seed=config.seed,
                 first_step=epochs_done * steps_per_epoch,
                 last_step=config.epochs * steps_per_epoch,
+                classes=data.classes("train"),
             ),
             initial_epoch=epochs_done,
             epochs=config.epochs,
             steps_per_epoch=steps_per_epoch,
-            validation_data=data_lib.evaluation_batches(data.validation, config.batch_size),
+            validation_data=data_lib.evaluation_batches(data.validation, config.batch_size, data.classes("validation")),
             validation_steps=-(-len(data.validation) // config.batch_size),
             # A moving bar on a terminal, one line an epoch in a file.
             verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
@@ -146,7 +148,7 @@ def _saying_what_changed(data):
 
 def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
     """Test log-likelihood and samples of the best checkpoint; a finished evaluation is read, not made again."""
-    flow, epoch = restore_best(run, make_flow(config, data.event_shape))
+    flow, epoch = restore_best(run, make_flow(config, data.event_shape, num_classes=data.num_classes))
     draws = evaluation.number_of_draws(data.levels, data.steps, config)
     result = evaluation.read(run, epoch=epoch, num_draws=draws)
     if result is None:
@@ -160,8 +162,9 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
                 dataset=data.name,
                 epoch=epoch,
                 schema=data.schema,
+                labels=data.labels,
             )
-            usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config)
+            usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config, labels=data.labels)
         run.write_array(run.calibration, usual)
         run.write_json(run.evaluation, result)
     written = _write_samples(flow, data, config, run)
@@ -174,27 +177,42 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
 
 
 def _write_samples(flow, data, config, run):
-    """Pictures as `samples.png` and `samples_denoised.png`, a table as `samples.csv`, other data as `samples.npy`."""
-    x = sample(flow, 100, seed=stateless_seed(config.seed, "samples"), temperature=config.temperature)
+    """Pictures as `samples.png` and `samples_denoised.png`, a table as `samples.csv`, other data as `samples.npy`.
+
+    Of a conditional density pictures show a class in each row, a table has the column of the label, and other data have
+    `samples_label.npy` beside them; these two with the classes as frequent as in train.
+    """
+    is_image, number, context, stated = plots.is_image(data.event_shape), 100, None, {}
+    if data.labels:
+        classes = data.labels.rows_of_pictures() if is_image else data.labels.draw(number, seed=config.seed)
+        number, context = len(classes), data.labels.one_hot(classes)
+        stated = {data.labels.name: data.labels.names(classes)}
+    seed = stateless_seed(config.seed, "samples")
+    x = sample(flow, number, seed=seed, temperature=config.temperature, context=context)
     if data.schema:
         path = run.path / "samples.csv"
-        write_atomically(path, csv_bytes(data.schema.as_columns(x.numpy())))
+        write_atomically(path, csv_bytes(data.schema.as_columns(x.numpy()) | stated))
         return [path]
-    if not plots.is_image(data.event_shape):
-        path = run.path / "samples.npy"
-        run.write_array(path, to_data_units(x, data.levels).numpy())
-        return [path]
-    written = []
-    for name, shown in (("samples.png", x), ("samples_denoised.png", denoise(flow, x))):
-        written.append(run.path / name)
-        plots.write_png(written[-1], plots.image_grid(to_data_units(shown, data.levels).numpy(), levels=data.levels))
-    return written
+    if is_image:
+        shown = {run.path / "samples.png": x, run.path / "samples_denoised.png": denoise(flow, x, context=context)}
+        for path, images in shown.items():
+            values = to_data_units(images, data.levels).numpy()
+            plots.write_png(path, plots.image_grid(values, levels=data.levels, columns=10))
+        return list(shown)
+    written = {run.path / "samples.npy": to_data_units(x, data.levels).numpy()}
+    if data.labels:
+        written[run.path / "samples_label.npy"] = stated[data.labels.name]
+    for path, values in written.items():
+        run.write_array(path, values)
+    return list(written)
 
 
 def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """The trained density of a run, with the weights of its best epoch.
 
-    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers.
+    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers. A run with `condition_on` gives
+    p(x | context), whose every call takes `nice_tf.context_kwargs(context)`. A context is one-hot, `[..., C]`, the
+    classes in the order in which `config.json` lists them, under data, labels, classes.
 
     Args:
       workdir: folder of a run of `train_and_evaluate`.
@@ -207,7 +225,7 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """
     run = Workdir(workdir)
     config, data = run.read_config()
-    return restore_best(run, make_flow(config, data["event_shape"]))[0]
+    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[0]
 
 
 def _announce(config, data, model, run, state, strategy):
@@ -223,6 +241,8 @@ def _announce(config, data, model, run, state, strategy):
     )
     if data.schema:
         print(f"columns    {data.schema.describe()}")
+    if data.labels:
+        print(f"classes    {data.labels.describe()}")
     for warning in data.warnings:
         print(f"warning    {warning}")
     if config.max_shift:

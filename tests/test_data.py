@@ -138,15 +138,23 @@ def test_evaluation_batches_cover_everything_in_order():
 
 
 def test_mnist_through_the_real_builder(tmp_path, mnist_files):
-    mnist = load(dataset="mnist", data_dir=str(tmp_path), manual_dir=str(mnist_files))
+    by_label = {"dataset": "mnist", "data_dir": str(tmp_path), "condition_on": "label"}
+    mnist = load(**by_label, manual_dir=str(mnist_files))
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)
     assert mnist.event_shape == [28, 28, 1] and mnist.levels == 256
     with gzip.open(mnist_files / "t10k-images-idx3-ubyte.gz") as file:
         original = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 784)
     assert rows(mnist.test) == rows(original), "test is the original test set"
-    again = load(dataset="mnist", data_dir=str(tmp_path), in_memory_mb=10)  # train is larger, test is not
+    again = load(**by_label, in_memory_mb=10)  # train is larger, test is not
     assert isinstance(again.train, Rows) and isinstance(again.validation, Rows) and isinstance(again.test, np.ndarray)
     assert again.description() == mnist.description()
+    with gzip.open(mnist_files / "t10k-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)
+    labels = {image.tobytes(): label for image, label in zip(original, labels, strict=True)}
+    assert mnist.labels.classes == tuple("0123456789")
+    assert [labels[image.tobytes()] for image in mnist.test] == mnist.classes("test").tolist()
+    with pytest.raises(nice_tf.UserError, match="condition_on image: mnist has the class labels label"):
+        load(**{**by_label, "condition_on": "image"})
 
 
 def test_mnist_without_network_says_what_would_help(tmp_path, monkeypatch):

@@ -221,11 +221,11 @@ for number, (name, in_memory_mb) in enumerate([("npy", 512), ("npy", 0), ("tfrec
 def test_large_sets_start_from_every_nth_example(load, tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=[40_000, 2]).astype(np.float32))
     found = [load(tmp_path / "data.npy", on_disk=on_disk) for on_disk in (False, True)]
-    everything = [models._to_start_from(one.train, "none") for one in found]
+    everything = [one.train[models._to_start_from(one.train, "none")] for one in found]
     np.testing.assert_array_equal(everything[1], everything[0], strict=True)
     assert len(everything[0]) == len(found[0].train)
     monkeypatch.setattr(models, "_VALUES_TO_START_FROM", 50_000)
-    few = [models._to_start_from(one.train, "none") for one in found]
+    few = [one.train[models._to_start_from(one.train, "none")] for one in found]
     np.testing.assert_array_equal(few[1], few[0], strict=True)
     np.testing.assert_array_equal(few[0], found[0].train[::3], strict=True)
 
