@@ -139,10 +139,12 @@ class AdditiveCoupling(tfb.Bijector):
 class DiagonalScaling(tfb.Bijector):
     """Diagonal scaling layer (Dinh et al. 2014, section 3.3).
 
-    forward:           y = s * x,   s = exp(log_scale) > 0
-    inverse:           x = y / s
-    forward log-det:   sum_d log_scale_d
-    inverse log-det:   -sum_d log_scale_d
+        forward:           y = s * x,   s = exp(log_scale) > 0
+        inverse:           x = y / s
+        forward log-det:   sum_d log_scale_d
+        inverse log-det:   -sum_d log_scale_d
+
+    The factors are numbers, the same for every x.
     """
 
     def __init__(

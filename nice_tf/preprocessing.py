@@ -110,10 +110,12 @@ def shift_images(values: tf.Tensor, max_shift: tf.Tensor | int, seed: tf.Tensor)
 class Center(tfb.Bijector):
     """Subtracts a fixed mean, set from the data and not trained.
 
-    forward:           y = x - loc
-    inverse:           x = y + loc
-    forward log-det:   0
-    inverse log-det:   0
+        forward:           y = x - loc
+        inverse:           x = y + loc
+        forward log-det:   0
+        inverse log-det:   0
+
+    It is the identity until `loc` is assigned, as `initialize_from_data` does.
     """
 
     def __init__(
@@ -167,10 +169,12 @@ class Center(tfb.Bijector):
 class Standardize(tfb.Bijector):
     """Takes off each coordinate's mean and divides by its deviation; fitted to data and not trained. For tables.
 
-    forward:           y = (x - loc) / scale
-    inverse:           x = scale * y + loc
-    forward log-det:   -sum_d log scale_d
-    inverse log-det:   sum_d log scale_d
+        forward:           y = (x - loc) / scale
+        inverse:           x = scale * y + loc
+        forward log-det:   -sum_d log scale_d
+        inverse log-det:   sum_d log scale_d
+
+    It is the identity until `fit`.
     """
 
     def __init__(
