@@ -8,13 +8,10 @@ import dataclasses
 import glob
 import hashlib
 import json
-import logging
 import math
 import os
 import pathlib
 import re
-import socket
-import urllib.request
 import zipfile
 import zlib
 
@@ -276,108 +273,50 @@ def _few(names):
 
 
 def _from_tfds(config):
-    import tensorflow_datasets as tfds
+    from nice_tf import tfds_images  # seconds of start-up that the other data sets need not pay
 
-    name, manual_dir = config.dataset, config.manual_dir
-    if manual_dir and not os.path.isdir(manual_dir):
-        raise UserError(f"manual_dir {manual_dir}: there is no such folder")
-    tfds.disable_progress_bar()
-    try:
-        builder = tfds.builder(name, data_dir=config.data_dir or None)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        if os.path.isdir(name):
-            held = _few(sorted(os.listdir(name)))
-            raise UserError(
-                f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
-                f"picture, only {held or 'nothing at all'}"
-            ) from error
-        raise UserError(
-            f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, .parquet), of a folder of "
-            "PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord files, or an image set of TensorFlow "
-            "Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
-        ) from error
-    features = builder.info.features
-    image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
-    if not isinstance(image, tfds.features.Image) or None in image.shape:
-        raise UserError(f"dataset {name!r} of TensorFlow Datasets has no 'image' of one fixed shape")
-    label = config.condition_on
-    known = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    name, label = config.dataset, config.condition_on
+    builder = tfds_images.find(name, data_dir=config.data_dir, manual_dir=config.manual_dir)
+    if builder is None:
+        raise _unknown(name)
+    shape, dtype = tfds_images.shape_and_dtype(builder)
+    known = tfds_images.class_labels(builder)
     if label and label not in known:
         raise UserError(f"condition_on {label}: {name} has the class labels {', '.join(known) or '(none)'}")
-    if not builder.is_prepared():
-        _prepare(builder, manual_dir)
-    missing = {"train", "test"} - set(builder.info.splits)
+    tfds_images.prepare(builder, config.manual_dir)
+    splits = ("train", "test")
+    missing = set(splits) - set(builder.info.splits)
     if missing:
         raise UserError(f"dataset {name!r} has no split {', '.join(sorted(missing))}, only {list(builder.info.splits)}")
-    splits = ("train", "test")
+    size = math.prod(shape) * dtype.itemsize
     return Found(
-        {split: _images(builder, split, image, **_where(config)) for split in splits},
-        labels={split: _labels(builder, split, label) for split in splits} if label else None,
+        {
+            split: _tfds_rows(builder, split, tfds_images.examples(builder, split), size, **_where(config))
+            for split in splits
+        },
+        labels={split: tfds_images.labels(builder, split, label) for split in splits} if label else None,
     )
 
 
-def _images(builder, split, image, *, in_memory_mb, cache):
-    # The stored order is already a fixed pseudo-random one; reading it in order keeps the split the same everywhere.
+def _tfds_rows(builder, split, content, bytes_each, *, in_memory_mb, cache):
     info = builder.info.splits[split]
-    batches = builder.as_dataset(split=split, shuffle_files=False).map(lambda example: example["image"]).batch(1000)
-    content = batches.prefetch(1).as_numpy_iterator()
-    if info.num_examples * math.prod(image.shape) * np.dtype(image.np_dtype).itemsize <= in_memory_mb * 2**20:
+    if info.num_examples * bytes_each <= in_memory_mb * 2**20:
         return np.concatenate(list(content))
     return Rows(cached(f"{builder.name}-{split}", info.filepaths, content, cache))
 
 
-def _labels(builder, split, name):
-    """The classes of all examples by name, in the order of `_images`."""
-    import tensorflow_datasets as tfds
-
-    pictures_left = {"image": tfds.decode.SkipDecoding()}
-    examples = builder.as_dataset(split=split, shuffle_files=False, decoders=pictures_left)
-    numbers = np.concatenate(list(examples.map(lambda example: example[name]).batch(1000).as_numpy_iterator()))
-    return np.array([*builder.info.features[name].names, ""])[numbers]  # -1 stands for a label that is kept secret
-
-
-_ORIGINAL_FILES = {
-    name: [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    for name in ("mnist", "fashion_mnist", "kmnist")
-} | {
-    "cifar10": ["cifar-10-binary.tar.gz"],
-    "cifar100": ["cifar-100-binary.tar.gz"],
-    "svhn_cropped": [f"{part}_32x32.mat" for part in ("train", "test", "extra")],
-}
-
-
-def _prepare(builder, manual_dir):
-    """Writes the set to `data_dir`, from `manual_dir` if given, else by download."""
-    import tensorflow_datasets as tfds
-
-    originals = _ORIGINAL_FILES.get(builder.name, [])
-    way_out = (
-        f"Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
-        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original files"
-        f"{' ' + ', '.join(originals) if originals else ''}; or connect to the network. --dataset=digits needs neither"
+def _unknown(name):
+    if os.path.isdir(name):
+        held = _few(sorted(os.listdir(name)))
+        return UserError(
+            f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
+            f"picture, only {held or 'nothing at all'}"
+        )
+    return UserError(
+        f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, .parquet), of a folder of "
+        "PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord files, or an image set of TensorFlow "
+        "Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
     )
-    missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
-    if manual_dir and missing:
-        raise UserError(f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. {way_out}")
-    if not manual_dir and not _has_network():
-        raise UserError(f"dataset {builder.name!r} is not prepared on this machine and there is no network. {way_out}")
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    print(f"preparing dataset {builder.name} in {builder.data_path}", flush=True)
-    try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None))
-    except Exception as error:  # TFDS passes on whatever its network, file and decoding layers raise.
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}") from error
-
-
-def _has_network():
-    """Whether a download can be tried. TFDS itself retries for minutes before it says that there is no network."""
-    if urllib.request.getproxies():
-        return True
-    try:
-        return bool(socket.getaddrinfo("storage.googleapis.com", 443))
-    except OSError:
-        return False
 
 
 # Which names a source takes, and the source; the first that takes a name reads it.
