@@ -158,7 +158,7 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     schema, missing = _table_schema(model), _missing(block.values)
     columns, num_filled = dict(block.kept), int(missing.sum())
     if num_filled:
-        by_name = schema.as_columns(_fill(model, block.values, first=block.first).astype(np.float32))
+        by_name = schema.as_columns(_fill(model, block.values, first=block.first).astype(model.dtype))
         for place, name in enumerate(schema.names):
             columns[name] = _with_gaps_filled(columns[name], missing[:, place], by_name[name])
     for name, values in block.constants.items():
@@ -179,8 +179,20 @@ def _with_gaps_filled(column, missing, values):
         return column
     if pa.types.is_integer(column.type):
         values = np.rint(values).astype(np.int64)
-    # By way of text: the shortest decimals that tell a float32 from others, in whatever type the column has.
-    return pc.if_else(pa.array(missing), pc.cast(pc.cast(pa.array(values), pa.string()), column.type), column)
+    # By way of text: the shortest decimals that tell a value from others, in whatever type the column has.
+    texts = pc.cast(pa.array(values), pa.string())
+    if pa.types.is_string(column.type):
+        texts = _spelled_as_in(column, texts)
+    return pc.if_else(pa.array(missing), pc.cast(texts, column.type), column)
+
+
+def _spelled_as_in(column, texts):
+    """1 and 0 as true and false, where a column of text has such."""
+    found = {text.lower(): text for text in pc.unique(column).to_pylist() if text.lower() in ("true", "false")}
+    if not found:
+        return texts
+    names = {"1": found.get("true", "true"), "0": found.get("false", "false")}
+    return pa.array([names.get(text, text) for text in texts.to_pylist()], pa.string())
 
 
 @dataclasses.dataclass

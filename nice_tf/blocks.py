@@ -1,5 +1,6 @@
 """What a trained model is to answer for, block by block in order: the rows of a table, or the examples of an array."""
 
+import contextlib
 import dataclasses
 import os
 import zipfile
@@ -81,7 +82,9 @@ class TableInput:
           UserError: text where a number is needed, or an infinite one, named by column and row.
         """
         columns = [name for name in (*self._schema.names, *self._constants) if name not in self._keep]
-        return self.blocks_of(self._table.batches(columns, self._keep), size, first)
+        no_numbers = [name for name in columns if name not in self._table.numeric]  # read as text, to name what it is
+        columns = [name for name in columns if name in self._table.numeric]
+        return self.blocks_of(self._table.batches(columns, [*self._keep, *no_numbers]), size, first)
 
     def blocks_of(
         self, batches: Iterable[pa.RecordBatch], size: int, first: int = 0, offset: int = 0
@@ -105,15 +108,16 @@ class TableInput:
         column = pc.utf8_trim_whitespace(column)
         nulls = pa.array(pa.csv.ConvertOptions().null_values)
         column = pc.if_else(pc.is_in(column, value_set=nulls), pa.scalar(None, pa.string()), column)
-        try:
-            return pc.cast(column, pa.float64())
-        except pa.ArrowInvalid as error:
-            texts = column.to_pylist()
-            row = next(row for row, text in enumerate(texts) if text is not None and not is_number(text))
-            raise UserError(
-                f"column {name} of input {self._name} has {texts[row]!r} in row {first + row} (counted from 0): "
-                "numbers are needed, a missing one is an empty cell"
-            ) from error
+        for kind in (pa.float64(), pa.bool_()):  # true and false count as 1 and 0
+            with contextlib.suppress(pa.ArrowInvalid):
+                return pc.cast(column, kind)
+        texts = column.to_pylist()
+        wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
+        row = next((row for row in wrong if texts[row].lower() not in ("true", "false")), wrong[0])
+        raise UserError(
+            f"column {name} of input {self._name} has {texts[row]!r} in row {first + row} (counted from 0): "
+            "numbers are needed, a missing one is an empty cell"
+        )
 
 
 class ArrayInput:
@@ -124,14 +128,15 @@ class ArrayInput:
       num_rows: number of examples, if the file tells.
     """
 
-    def __init__(self, name: str, event_shape: Sequence[int], levels: int | None):
+    def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
         """Looks for the files.
 
         Args:
           name: a `.npy` file; a `.npz` file with one array; TFRecord files, as file, folder or pattern; a folder of
-            PNG or JPEG pictures of the model's size.
+            PNG or JPEG pictures of the model's size, or of any where those of training were resized.
           event_shape: shape of an example.
           levels: number of integer levels of the data; `None` for continuous data.
+          resize: height and width that pictures are brought to, if any, as in training.
 
         Raises:
           UserError: no such file.
@@ -141,7 +146,7 @@ class ArrayInput:
             raise UserError(
                 f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
             )
-        self._name, self._event_shape, self._levels = name, list(event_shape), levels
+        self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
         self.num_rows = None
 
     def blocks(self, size: int, first: int = 0) -> Iterator[Block]:
@@ -150,7 +155,7 @@ class ArrayInput:
         Raises:
           UserError: examples of another shape, or with values that the model knows nothing of.
         """
-        examples = self._skip(_examples(self._name, self.files), first)
+        examples = self._skip(_examples(self._name, self.files, self._resize), first)
         for values in rebatched(map(self._checked, examples), size):
             _check_finite(values.reshape(len(values), -1), None, f"input {self._name}", first)
             self._check_range(values)
@@ -197,10 +202,11 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
         return TableInput(name, model.schema, keep)
     if keep:
         raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
-    return ArrayInput(name, model.event_shape, model.description["levels"])
+    # No resize is in the description that an earlier version exported.
+    return ArrayInput(name, model.event_shape, model.description["levels"], model.description.get("resize", ()))
 
 
-def _examples(name, files):
+def _examples(name, files, resize):
     """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
     try:
         if name.endswith(".npy"):
@@ -212,14 +218,12 @@ def _examples(name, files):
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"input {name} cannot be read as a NumPy file of numbers: {error}") from error
     if all(map(pictures.is_picture, files)):
-        return pictures.examples(files, (), pictures.first(files, (), skip_bad=False))
+        return pictures.examples(files, resize, pictures.first(files, resize, skip_bad=False))
     return tfrecord.examples(files)
 
 
 def _npy_rows(name):
-    mapped = np.load(name, mmap_mode="r", allow_pickle=False)
-    if mapped.dtype.kind not in "uif":
-        raise ValueError(f"it is of type {mapped.dtype}")
+    mapped = _checked_type(np.load(name, mmap_mode="r", allow_pickle=False))
     return Rows(name) if mapped.flags.c_contiguous else mapped
 
 
@@ -228,7 +232,13 @@ def _only_array(name):
         content = np.load(file, allow_pickle=False)
         if len(content.files) != 1:
             raise UserError(f"input {name} holds the arrays {', '.join(content.files)}: one array is needed")
-        return content[content.files[0]]
+        return _checked_type(content[content.files[0]])
+
+
+def _checked_type(values):
+    if values.dtype.kind not in "uif":
+        raise ValueError(f"it is of type {values.dtype}")
+    return values
 
 
 def _resized(batches, size, skip):

@@ -141,7 +141,7 @@ def load_server(
 
     Returns:
       The server; and the description of the data as in `config.json`, with `usual_log_prob`, the mean log-likelihood of
-      validation examples as the server gives them.
+      validation examples as the server gives them, the `dtype` of its x, and the run's `resize` of pictures.
 
     Raises:
       UserError: an unfinished or diverged run.
@@ -166,7 +166,9 @@ def load_server(
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
     )
-    return server, {**data, "usual_log_prob": float(np.mean(validation_log_probs))}
+    usual = float(np.mean(validation_log_probs))
+    known = {"usual_log_prob": usual, "dtype": server.value_dtype.name, "resize": list(config.resize)}
+    return server, {**data, **known}
 
 
 def _publish(temporary, export_dir):
@@ -193,7 +195,7 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
     seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
     ones = np.ones(num_rows, np.float32)
     x = server.sample(tf.constant(seeds), tf.constant(ones))["x"].numpy()
-    mask = np.ones_like(x)
+    mask = np.ones_like(x, np.float32)
     mask.reshape(num_rows, -1)[:, ::2] = 0
     inputs = {
         "serving_default": {"x": x},

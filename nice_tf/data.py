@@ -127,6 +127,8 @@ def load(config: Config) -> Data:
                 f"{split} of {name} has examples of shape {list(values.shape[1:])}, train of shape "
                 f"{list(arrays['train'].shape[1:])}: they must agree"
             )
+    if found.schema:
+        _check_columns_vary(arrays["train"], found.schema, config)
     data = Data(name=name, levels=levels, schema=found.schema, labels=labels, warnings=found.warnings, **arrays)
     if len(data.train) < config.batch_size:
         raise UserError(
@@ -168,6 +170,19 @@ def _split_validation(train, num_validation, name):
             "give at least 2 and fewer than all with num_validation"
         )
     return select(train, slice(-num_validation)), select(train, slice(-num_validation, None))
+
+
+def _check_columns_vary(train, schema, config):
+    """A column of few values that are no constant may still be one in the training rows."""
+    ends = [(rows.min(axis=0), rows.max(axis=0)) for rows in chunks(train)]
+    varies = np.max([high for _, high in ends], axis=0) > np.min([low for low, _ in ends], axis=0)
+    spread = (schema.steps > 0) & (config.dequantization == "uniform")
+    constant = [name for name, varies in zip(schema.names, varies | spread, strict=True) if not varies]
+    if constant:
+        raise UserError(
+            f"column {', '.join(constant)} of {config.dataset} has the same value in all {len(train)} training rows: "
+            "leave it out with columns, or split otherwise (split_seed)"
+        )
 
 
 def _check_values(values, what):

@@ -13,6 +13,7 @@ from nice_tf.errors import UserError
 _MAX_PLACES = 4  # of decimals that count as rounded
 _ROWS_TO_COUNT, _VALUES_TO_COUNT = 100_000, 2**21  # in which ties are looked for
 _MAX_TIES = 0.01  # share of rows
+_MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,17 +76,19 @@ class Schema:
         )
 
     @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest value seen of each column, `[D]` in float64."""
+        return np.array([column.low for column in self.columns]), np.array([column.high for column in self.columns])
+
+    @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest x of each column, `[D]`: the range seen, with the whole bins at its ends."""
-        half = self.steps / 2
-        return (
-            np.array([column.low for column in self.columns]) - half,
-            np.array([column.high for column in self.columns]) + half,
-        )
+        (low, high), half = self.ends, self.steps / 2
+        return low - half, high + half
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column can take."""
-        low, steps = np.array([column.low for column in self.columns]), self.steps
+        (low, _), steps = self.ends, self.steps
         whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
         return np.where(steps > 0, whole, x).astype(x.dtype)
 
@@ -137,7 +140,8 @@ class Schema:
         known = {*self.names, *self.constants, *self.ignored}
         extra = [name for name in names if name not in known]
         if missing or extra:
-            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(extra)}"] * bool(extra)
+            others = ", ".join(name or "(no name)" for name in extra)
+            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {others}"] * bool(extra)
             raise UserError(f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}")
 
 
@@ -297,4 +301,21 @@ class Survey:
                     f"{share:.1%} of the rows repeat others: where they lie the density has no upper bound, and "
                     "rows of train may come back in test"
                 )
+            places = [self._names.index(name) for name in continuous]
+            dependent = [continuous[k] for k in _dependent(start[:, places])]
+            if dependent:
+                found.append(
+                    f"column {', '.join(dependent)} follows from columns before it as a sum of multiples: the density "
+                    "has no upper bound; leave it out with columns"
+                )
         return found
+
+
+def _dependent(x):
+    """Numbers of the columns of `[n, columns]` that are linear in those before them, to rounding, by the full rows."""
+    x = x[~np.isnan(x).any(axis=1)]
+    if len(x) <= x.shape[1] + 1:  # too few to tell
+        return []
+    centred = x - x.mean(axis=0)
+    scaled = centred / np.maximum(np.sqrt(np.sum(centred**2, axis=0)), np.finfo(np.float64).tiny)
+    return np.flatnonzero(np.abs(np.diagonal(np.linalg.qr(scaled, mode="r"))) < _MIN_REST).tolist()

@@ -71,6 +71,11 @@ class Model:
         """Shape of one example."""
         return self.description["event_shape"]
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the examples that the signatures take and give."""
+        return np.dtype(self.description.get("dtype", "float32"))  # absent in exports of earlier versions
+
     def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The answer of a signature, as arrays.
 
@@ -95,7 +100,7 @@ class Model:
           examples of lower log_prob; `typicality`, |log_prob - its mean over validation examples|, which is large for
           what is too usual as well (Nalisnick et al. 2019).
         """
-        scores = self("log_prob", x=np.asarray(x, np.float32))
+        scores = self("log_prob", x=np.asarray(x, self.dtype))
         names = [name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores]
         return {name: scores[name] for name in names} | {
             "typicality": np.abs(scores["log_prob"] - np.float32(self.description["usual_log_prob"]))
@@ -110,7 +115,7 @@ class Model:
         Returns:
           `[B, D]`; it takes D times the work of `score`.
         """
-        return self("explain", x=np.asarray(x, np.float32))["contribution"]
+        return self("explain", x=np.asarray(x, self.dtype))["contribution"]
 
     def sample(self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0) -> np.ndarray:
         """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however many are drawn.
@@ -139,8 +144,10 @@ class Model:
         Returns:
           As `x`; what was there is there to the bit.
         """
-        x = np.asarray(x, np.float32)
+        x = np.asarray(x, self.dtype)
         seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(np.int32)
         observed = ~np.isnan(x)
         filled = self("inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds)["x"]
-        return np.where(observed, x, self.schema.rounded(filled) if self.schema else filled)
+        if self.schema:  # what lies on the edge of the last bin is rounded out of it
+            filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
+        return np.where(observed, x, filled)

@@ -26,8 +26,8 @@ _SEEDS_A_TURN = 4
 class FlowServer(tf.Module):
     """The signatures of a trained flow.
 
-    `B` is the batch, at least 1; `x` is in data units: 0..levels-1 for integer data, whose value v is taken at the
-    centre of its bin, (v + 1/2) / levels, without noise.
+    `B` is the batch, at least 1; `x` is float32, of a table in the flow's dtype, and in data units: 0..levels-1 for
+    integer data, whose value v is taken at the centre of its bin, (v + 1/2) / levels, without noise.
 
         log_prob  x                              -> log_prob, bits_per_dim (integer data), tail_probability  [B]
         encode    x                              -> z [B, D], log_prob [B]
@@ -76,8 +76,10 @@ class FlowServer(tf.Module):
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
         self._validation_log_probs = tf.Variable(validation_log_probs, trainable=False, dtype=flow.dtype)
+        # A table may need float64 to tell its values apart.
+        self.value_dtype = flow.dtype if schema else tf.float32
         batch = [None, *flow.event_shape]
-        x = tf.TensorSpec(batch, tf.float32, "x")
+        x = tf.TensorSpec(batch, self.value_dtype, "x")
         z = tf.TensorSpec([None, flow.event_shape.num_elements()], tf.float32, "z")
         seeds = tf.TensorSpec([None, 2], tf.int32, "seed")
         temperatures = tf.TensorSpec([None], tf.float32, "temperature")
@@ -185,7 +187,7 @@ class FlowServer(tf.Module):
         )
 
     def _data_units(self, x):
-        return _finite(to_data_units(x, self._levels))
+        return _finite(to_data_units(x, self._levels), self.value_dtype)
 
     def _scores(self, log_prob):
         log_prob = _finite(log_prob)
@@ -262,8 +264,7 @@ def _checked_temperature(temperature):
     return _require(temperature, valid, "temperature must be finite and above 0")
 
 
-def _finite(value):
-    """float32 for strict JSON readers: what overflowed becomes the largest number, what is undefined the lowest."""
+def _finite(value, dtype=tf.float32):
+    """For strict JSON readers: what overflows the dtype becomes its largest number, what is undefined the lowest."""
     value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
-    limit = np.finfo(np.float32)
-    return tf.cast(tf.clip_by_value(value, limit.min, limit.max), tf.float32)
+    return tf.cast(tf.clip_by_value(value, dtype.min, dtype.max), dtype)

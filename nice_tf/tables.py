@@ -316,9 +316,9 @@ def _holds_numbers(kind):
 
 
 def is_number(text: str) -> bool:
-    """Whether a text spells a number."""
+    """Whether a text spells a number; what Python alone takes for one, as 1_000, is none in a table."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text

@@ -104,7 +104,11 @@ def with_cell(name, value):
     [
         (without("b"), {}, "lacks b: the model is of the columns a, b, c"),
         ({**table(5), "new": np.ones(5)}, {}, "also has new"),
+        ({**table(5), "": np.arange(5)}, {}, r"also has \(no name\): the model is of"),
         (with_cell("c", "many"), {}, "column c .*'many' in row"),
+        (with_cell("c", "1_000"), {}, "column c .*'1_000' in row 3"),
+        ({**table(5), "c": ["2026-11-25"] * 5}, {}, "column c .*'2026-11-25' in row 0"),
+        ({**table(5), "c": ["12:30:00"] * 5}, {"keep": ["id"]}, "column c .*'12:30:00' in row 0"),
         (with_cell("c", ""), {}, "column c has a missing value in row 3 .*impute"),
         (with_cell("a", "inf"), {}, "inf in row 3"),
         (table(5), {"top": -1}, "top must be at least 0, got -1"),
@@ -187,6 +191,26 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
     assert np.abs(filled - truth).mean() < 0.2 * np.abs(truth - truth.mean()).mean()
 
 
+def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=300)
+    columns = {"a": a, "b": a + generator.normal(size=300), "flag": np.where(a > 0, "True", "False")}
+    config = nice_tf.read_flagfile(
+        ROOT / "configs" / "table.flags",
+        dataset=write_csv(tmp_path / "train.csv", columns), hidden_units=(4,), epochs=1, precision="float32",
+    )  # fmt: skip
+    nice_tf.train_and_evaluate(config, tmp_path / "run")
+    rows = {"a": [-9.0, 0.5, 9.0, -0.5], "b": [-9.0, 1.0, 9.0, -1.0], "flag": ["", "True", "", "False"]}
+    source = write_csv(tmp_path / "rows.csv", rows)
+    batch.fill_file(str(tmp_path / "run"), source, str(tmp_path / "f.csv"))
+    assert [row["flag"] for row in read_csv(tmp_path / "f.csv")] == ["False", "True", "True", "False"]
+    batch.score_file(str(tmp_path / "run"), str(tmp_path / "f.csv"), str(tmp_path / "s.csv"), keep=["flag"])
+    assert [row["flag"] for row in read_csv(tmp_path / "s.csv")] == ["False", "True", "True", "False"]
+    source = write_csv(tmp_path / "rows.csv", {**rows, "flag": ["True", "0", "perhaps", "1"]})
+    with pytest.raises(UserError, match=r"column flag .* has 'perhaps' in row 2"):
+        batch.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
+
+
 def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
     finished = run_command(
         "-m", "nice_tf.apps.sample", f"--model={run}", f"--output={tmp_path}/s.csv", "--num_samples=50", "--seed=3"
@@ -248,10 +272,12 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         assert scores["row"].to_pylist() == list(range(70))
         np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name)
     np.savez(tmp_path / "two.npz", x, y=x)
+    np.savez(tmp_path / "complex.npz", x.astype(np.complex64))
     np.save(tmp_path / "flat.npy", x.reshape(70, 40))
     np.save(tmp_path / "gap.npy", np.where(x == x[3, 2, 1], np.nan, x))
     for name, options, message in (
         ("two.npz", {}, "holds the arrays .*: one array is needed"),
+        ("complex.npz", {}, r"complex\.npz cannot be read as a NumPy file of numbers: it is of type complex64"),
         ("flat.npy", {}, r"has examples of shape \[40\], the model is of shape \[8, 5\]"),
         ("gap.npy", {}, "there is a missing value .NaN. in row 3"),
         ("none.npy", {}, "there is no such file"),

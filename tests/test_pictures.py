@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from pyarrow import parquet
 
 import nice_tf
-from nice_tf import data, pictures, training
+from nice_tf import batch, data, pictures, training
 from nice_tf.rows import Rows
+from nice_tf.scoring import Model
 
 GREY = np.random.default_rng(0).integers(0, 256, [20, 6, 5, 1], np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, [20, 6, 5, 3], np.uint8)
@@ -248,3 +250,10 @@ def test_a_run_on_a_folder(tmp_path):
     assert result["levels"] == 256 and result["event_size"] == 48 and 4 < result["bits_per_dim"] < 12
     assert (tmp_path / "run" / "samples.png").exists()
     assert training.Workdir(tmp_path / "run").read_config()[0] == config
+    batch.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet"))
+    scores = parquet.read_table(tmp_path / "scores.parquet")
+    files = pictures.picture_files(str(tmp_path / "set"))
+    resized = np.stack([pictures.decode(file, (4, 4)) for file in files])
+    expected = Model.load(tmp_path / "run").score(resized)["log_prob"]
+    np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected, rtol=1e-5)
+    assert len(scores) == 60 and expected.std() > 1

@@ -118,6 +118,29 @@ def test_bits_per_dim_of_integer_columns(tmp_path, config):
     np.testing.assert_allclose(scores["bits_per_dim"], -(scores["log_prob"] + np.log(10)) / 2 / np.log(2), rtol=1e-4)
 
 
+def test_a_table_that_needs_float64_is_answered_in_it(tmp_path, config):
+    """Beside an offset of 1e9, float32 has no other value within 64."""
+    generator = np.random.default_rng(2)
+    a, b = generator.normal(size=400), generator.integers(0, 9, 400)
+    path = tmp_path / "offset.csv"
+    path.write_text("a,b\n" + "\n".join(f"{1e9 + x!r},{10**9 + y}" for x, y in zip(a.tolist(), b, strict=True)) + "\n")
+    settings = {"dataset": str(path), "precision": "float64", "num_couplings": 3}
+    settings = nice_tf.Config(**{**config.as_dict(), **settings})
+    nice_tf.train_and_evaluate(settings, tmp_path / "run")
+    x = data_lib.load(settings).test
+    expected = nice_tf.load_flow(tmp_path / "run").log_prob(x).numpy()
+    assert expected.std() > 0.3
+    version = bundle.export_saved_model(tmp_path / "run", tmp_path / "export")
+    for model in (Model.load(tmp_path / "run"), Model.load(version)):
+        np.testing.assert_allclose(model.score(x)["log_prob"], expected, rtol=1e-5)
+        drawn = model.sample(200, seed=1)
+        assert drawn.dtype == np.float64 and 0.5 < drawn[:, 0].std() < 2 and len(np.unique(drawn[:, 0])) == 200
+        filled = model.fill(np.where([True, False], x, np.nan))
+        np.testing.assert_array_equal(filled[:, 0], x[:, 0])
+        assert np.all(filled[:, 1] % 1 == 0) and 0 <= (filled[:, 1] - 1e9).min() <= (filled[:, 1] - 1e9).max() <= 8
+        assert np.abs(model.contributions(x)).max() < 100
+
+
 def test_bad_input_and_models(run, version, rows, tmp_path):
     model = LoadedModel(version)
     with pytest.raises(ServingError, match="x must be finite"):

@@ -209,12 +209,22 @@ def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     )
 
 
+def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
+    columns = {"a": A, "b": 1e3 * B, "c": C, "d": 7 - 2 * A + B, "e": A + 1e-4 * B**2}
+    for write in (write_csv, write_parquet):
+        (warning,) = load(write(tmp_path / f"a.{write.__name__[6:]}", **columns)).warnings
+        assert warning.startswith("column d follows from columns before it as a sum of multiples: the density has no")
+    del columns["d"]
+    assert load(write_csv(tmp_path / "b.csv", **columns)).warnings == ()
+
+
 # What is refused
 
 BAD = {
     "absent": ({"a": A, "b": B}, {"columns": "a,x,y"}, r"a\.csv has no column x, y, only a, b"),
     "asked twice": ({"a": A, "b": B}, {"columns": "a,b,a"}, "columns has a more than once, got a, b, a"),
     "text": ({"a": changed(A, 3, "oops"), "b": B}, {}, r"column a of .* has 'oops' in row 4: numbers are needed"),
+    "text to all but Python": ({"a": changed(A, 3, "1_000"), "b": B}, {}, r"column a of .* has '1_000' in row 4"),
     "text asked for": ({"a": A, "b": np.array(["x"] * N)}, {"columns": "a,b"}, r"column b of .* has 'x' in row 1"),
     "infinite": ({"a": changed(A, 7, "-inf"), "b": B}, {}, "column a has -inf in row 8: values must be finite"),
     "missing": (
@@ -227,6 +237,11 @@ BAD = {
     "no rows": ({"a": A[:0], "b": B[:0]}, {}, "has 0 rows: at least 2 are needed"),
     "few rows": ({"a": A[:5], "b": B[:5]}, {}, "has 5 examples: at least 6 are needed to split"),
     "constants": ({"a": np.ones(N), "b": np.ones(N)}, {}, "columns a, b have the same value in all of 60 rows"),
+    "constant but for test": (
+        {"a": changed(np.zeros(N), np.random.default_rng(0).permutation(N)[0], 0.123456), "b": B, "c": C},
+        {},
+        r"column a of .* has the same value in all 42 training rows: leave it out with columns",
+    ),
     "one column": ({"a": A, "b": np.ones(N)}, {}, "at least 2 values, those of .* have 1"),
     "no numbers": ({"a;b": np.array(["1;2"] * N)}, {}, "has no column of numbers among a;b; CSV files .* by commas"),
     "no names": ({"5.1": A, "3.5": B, "word": C}, {}, r"starts with numbers, 5\.1, 3\.5, word: its first line must be"),
