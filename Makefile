@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo noise-experiment bench docs test test-matrix lint clean
+.PHONY: demo noise-experiment bench docs dist test test-matrix lint clean
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -28,6 +28,12 @@ docs: .venv/installed  ## the site, pages and API reference, as build/site/index
 	mkdir -p build/pages
 	for page in README.md CONTRIBUTING.md CHANGELOG.md .nav.yml docs; do ln -sfn ../../$$page build/pages; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+dist: .venv/installed  ## source distribution and wheel in dist, and whether an index would take them
+	$(BIN)/pip install --quiet build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal

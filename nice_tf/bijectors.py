@@ -46,7 +46,8 @@ class AdditiveCoupling(tfb.Bijector):
         Args:
           conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its variables are tracked
             when it is a `tf.Module`, such as `nice_tf.MLP` or a layer of `tf_keras`, once they are built. It gets the
-            keywords that `forward` and `inverse` are called with, or that TFP passes on to a bijector of this name.
+            keywords that `forward` and `inverse` are called with, or that TFP passes on to a bijector of this name. Its
+            `dtype`, if it has one, is that of the layer.
           num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D - 1.
           passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest, `"second"`
             passes the last `num_passthrough` and shifts those before them.
@@ -98,10 +99,11 @@ class AdditiveCoupling(tfb.Bijector):
 
     def _split(self, h):
         """`[..., D]` to (passed, shifted)."""
-        size = h.shape[-1]
+        size = 0 if h.shape.rank == 0 else h.shape[-1]
         if size is not None and size <= self._num_passthrough:
             raise UserError(
-                f"a coupling that passes {self._num_passthrough} coordinates needs more than that many, got {size}"
+                f"a coupling that passes {self._num_passthrough} coordinates needs more than that many on the last "
+                f"axis, got shape {h.shape}"
             )
         if self._passthrough == "first":
             return h[..., : self._num_passthrough], h[..., self._num_passthrough :]
@@ -172,8 +174,7 @@ class DiagonalScaling(tfb.Bijector):
           UserError: `event_size` below 1, or a `log_scale` of another shape.
         """
         parameters = dict(locals())
-        if event_size < 1:
-            raise UserError(f"event_size must be at least 1, got {event_size}")
+        check_event_size(event_size)
         with tf.name_scope(name) as name:
             log_scale = parameters["log_scale"] = kept_or_new(
                 log_scale, tf.zeros([event_size], dtype), name="log_scale"
@@ -231,6 +232,16 @@ def kept_or_new(
     if not value.shape.is_compatible_with(initial.shape):
         raise UserError(f"{name} must have shape {initial.shape}, got {value.shape}")
     return value
+
+
+def check_event_size(event_size: int) -> None:
+    """Looks whether a layer or a prior may be of this size.
+
+    Raises:
+      UserError: it is below 1.
+    """
+    if event_size < 1:
+        raise UserError(f"event_size must be at least 1, got {event_size}")
 
 
 def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from nice_tf.bijectors import check_last_axis
 from nice_tf.errors import UserError
 from nice_tf.seeds import stateless_seed
 
@@ -249,7 +250,7 @@ def _with_context(x, context, size):
         raise UserError(
             f"a context of shape {context.shape} cannot be broadcast to examples of batch shape {batch_shape}"
         )
-    context = tf.broadcast_to(context, tf.concat([tf.shape(x)[:-1], [size]], 0))
+    context = tf.broadcast_to(check_last_axis(context, size), tf.concat([tf.shape(x)[:-1], [size]], 0))
     return tf.concat([x, context], axis=-1)
 
 

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from nice_tf.bijectors import AdditiveCoupling, DiagonalScaling, coupling_splits, reorder
 from nice_tf.conditioners import MLP, FrozenMLP
 from nice_tf.errors import UserError
-from nice_tf.preprocessing import Center, Standardize
+from nice_tf.preprocessing import Center, Standardize, check_examples
 from nice_tf.priors import make_prior
 from nice_tf.whitening import TriangularWhitening, Whitening
 
@@ -102,6 +102,10 @@ def build_flow(
         raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
     if whitening not in WHITENINGS:
         raise UserError(f"whitening must be one of {', '.join(WHITENINGS)}, got {whitening!r}")
+    if not whitening_epsilon >= 0:
+        raise UserError(f"whitening_epsilon must be at least 0, got {whitening_epsilon}")
+    if not min_inverse_scale >= 0:
+        raise UserError(f"min_inverse_scale must be at least 0, got {min_inverse_scale}")
     widths = _widths_by_coupling(hidden_units, num_couplings)
     splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
     size_first = (event_size + 1) // 2
@@ -278,8 +282,8 @@ def initialize_from_data(
       scales: set the scales, too.
 
     Raises:
-      UserError: a coordinate that does not vary, where no `min_inverse_scale` keeps its density finite; a covariance
-        that cannot be whitened.
+      UserError: a value that is not finite; a coordinate that does not vary, where no `min_inverse_scale` keeps its
+        density finite; a covariance that cannot be whitened.
     """
     prior = flow.distribution.distribution
     one = tf.ones([], flow.dtype)
@@ -287,6 +291,7 @@ def initialize_from_data(
     h = tf.cast(x, flow.dtype)
     for layer in layers(flow):
         if isinstance(layer, Center):
+            check_examples(h, layer.loc.shape[0])
             layer.loc.assign(tf.reduce_mean(h, axis=0))
         elif isinstance(layer, Standardize | Whitening | TriangularWhitening):
             layer.fit(h.numpy())

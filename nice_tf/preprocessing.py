@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors import check_last_axis, kept_or_new
+from nice_tf.bijectors import check_event_size, check_last_axis, kept_or_new
 from nice_tf.errors import UserError
 
 tfb = tfp.bijectors
@@ -137,9 +137,10 @@ class Center(tfb.Bijector):
           name: as for every TFP bijector.
 
         Raises:
-          UserError: a `loc` of another shape.
+          UserError: `event_size` below 1, or a `loc` of another shape.
         """
         parameters = dict(locals())
+        check_event_size(event_size)
         with tf.name_scope(name) as name:
             zeros = tf.zeros([event_size], dtype)
             self.loc = parameters["loc"] = loc = kept_or_new(loc, zeros, name="loc", trainable=False)
@@ -198,9 +199,10 @@ class Standardize(tfb.Bijector):
           name: as for every TFP bijector.
 
         Raises:
-          UserError: a `loc` or `scale` of another shape.
+          UserError: `event_size` below 1, or a `loc` or `scale` of another shape.
         """
         parameters = dict(locals())
+        check_event_size(event_size)
         with tf.name_scope(name) as name:
             zeros, ones = tf.zeros([event_size], dtype), tf.ones([event_size], dtype)
             self.loc = parameters["loc"] = kept_or_new(loc, zeros, name="loc", trainable=False)
@@ -257,9 +259,15 @@ def check_examples(x: np.ndarray, event_size: int) -> np.ndarray:
     """Examples to fit a layer to, as an array.
 
     Raises:
-      UserError: a shape other than `[N, event_size]`.
+      UserError: a shape other than `[N, event_size]`, or a value that is not finite.
     """
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != event_size:
         raise UserError(f"examples of shape [N, {event_size}] are needed, got {list(x.shape)}")
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if bad.size:
+        raise UserError(
+            f"{bad.size} of {len(x)} examples have values that are not finite, the first is {bad[0]} (counted from 0): "
+            "leave them out of the data"
+        )
     return x

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nice_tf.bijectors import check_event_size
 from nice_tf.errors import UserError
 
 tfd = tfp.distributions
@@ -26,7 +27,7 @@ def logistic_prior(
       A distribution of event shape `[D]`.
 
     Raises:
-      UserError: `event_size` below 1.
+      UserError: `event_size` below 1, or a negative `min_scale`.
     """
     return _independent(tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior")
 
@@ -53,8 +54,9 @@ def make_prior(
 
 
 def _independent(family, event_size, trainable_scale, min_scale, dtype, name):
-    if event_size < 1:
-        raise UserError(f"event_size must be at least 1, got {event_size}")
+    check_event_size(event_size)
+    if not min_scale >= 0:
+        raise UserError(f"min_scale must be at least 0, got {min_scale}")
     scale = tf.ones([event_size], dtype)
     if trainable_scale:
         log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")

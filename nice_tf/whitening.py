@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors import check_last_axis, kept_or_new
+from nice_tf.bijectors import check_event_size, check_last_axis, kept_or_new
 from nice_tf.errors import UserError
 from nice_tf.preprocessing import check_examples
 
@@ -87,9 +87,11 @@ class Whitening(tfb.Bijector):
           name: as for every TFP bijector.
 
         Raises:
-          UserError: an unknown kind, a negative `epsilon`, only some of the three, or one of another shape.
+          UserError: `event_size` below 1, an unknown kind, a negative `epsilon`, only some of the three, or one of
+            another shape.
         """
         parameters = dict(locals())
+        check_event_size(event_size)
         if kind not in KINDS:
             raise UserError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if not epsilon >= 0:
@@ -189,9 +191,10 @@ class TriangularWhitening(tfb.Bijector):
           name: as for every TFP bijector.
 
         Raises:
-          UserError: a `packed` or `shift` of another shape.
+          UserError: `event_size` below 1, or a `packed` or `shift` of another shape.
         """
         parameters = dict(locals())
+        check_event_size(event_size)
         with tf.name_scope(name) as name:
             zeros = tf.zeros([event_size * (event_size + 1) // 2], dtype)
             self._packed = parameters["packed"] = kept_or_new(packed, zeros, name="packed")

@@ -97,6 +97,9 @@ def test_scaling_bound_and_copy():
     layer.assign_log_scale(tf.constant([0.5, 0.25]))
     np.testing.assert_allclose(copy.log_scale, [0.5, 0.25])
     assert copy.trainable_variables[0] is layer.trainable_variables[0]
+    layer.trainable_variables[0].assign([5.0, 0.25])  # as a step of training may
+    np.testing.assert_allclose(layer.forward(tf.ones(2)), np.exp([1.0, 0.25]), rtol=1e-6)
+    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.ones(2), 1), 1.25, rtol=1e-6)
 
 
 def test_given_scale_and_mean_are_kept_by_reference():
@@ -180,13 +183,18 @@ def test_reorder():
         ),
         (
             lambda: nice_tf.AdditiveCoupling(tf.identity, num_passthrough=2).forward(tf.zeros([3, 2])),
-            "passes 2 coordinates needs more than that many, got 2",
+            r"passes 2 coordinates needs more than that many on the last axis, got shape \(3, 2\)",
         ),
+        (lambda: nice_tf.AdditiveCoupling(tf.identity, num_passthrough=1).inverse(1.0), r"got shape \(\)"),
         (
             lambda: nice_tf.AdditiveCoupling(lambda h: h[..., :1], num_passthrough=2).forward(tf.zeros([3, 4])),
             r"must return 2 values .* got shape \(3, 1\)",
         ),
-        (lambda: nice_tf.DiagonalScaling(0), "at least 1, got 0"),
+        (lambda: nice_tf.DiagonalScaling(0), "event_size must be at least 1, got 0"),
+        (lambda: nice_tf.Center(-1), "event_size must be at least 1, got -1"),
+        (lambda: nice_tf.Standardize(0), "event_size must be at least 1, got 0"),
+        (lambda: nice_tf.Whitening(-1), "event_size must be at least 1, got -1"),
+        (lambda: nice_tf.TriangularWhitening(0), "event_size must be at least 1, got 0"),
         (lambda: nice_tf.DiagonalScaling(5).forward(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
         (lambda: nice_tf.DiagonalScaling(5).inverse(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
         (lambda: nice_tf.Center(5).forward(tf.ones([3, 1])), r"must have 5 values, got shape \(3, 1\)"),
@@ -197,6 +205,7 @@ def test_reorder():
         (lambda: nice_tf.MLP(3, 2, activation="rely"), "activation must be one of relu, .* got 'rely'"),
         (lambda: nice_tf.MLP(3, 2, dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (lambda: nice_tf.logistic_prior(0), "at least 1, got 0"),
+        (lambda: nice_tf.gaussian_prior(2, min_scale=-0.5), "min_scale must be at least 0, got -0.5"),
         (lambda: coupling_splits([4], 3, partition="thirds", mixing="swap"), "halves, checkerboard, got 'thirds'"),
         (lambda: coupling_splits([4], 3, partition="checkerboard", mixing="swap"), r"rows and columns, got .* \[4\]"),
         (lambda: coupling_splits([4], 3, partition="halves", mixing="mix"), "swap, reverse, shuffle, got 'mix'"),

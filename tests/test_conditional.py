@@ -163,6 +163,21 @@ def test_bad_contexts(call, message):
         call(conditional_flow(), random_points(5, 2, 3))
 
 
+def test_context_of_another_size_is_refused_in_the_run():
+    """Where the graph does not know the size: an axis of 1 would be broadcast in silence."""
+    flow = conditional_flow()
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float64)])
+    def log_prob(context):
+        return flow.log_prob(random_points(5, 2, 3), **nice_tf.context_kwargs(context))
+
+    expected = flow.log_prob(random_points(5, 2, 3), **nice_tf.context_kwargs(CONTEXT))
+    np.testing.assert_allclose(log_prob(CONTEXT), expected, rtol=1e-10)
+    for size in (1, 4):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            log_prob(np.ones([5, size]))
+
+
 def test_digits_by_their_class():
     """A plain loop: samples are of their class by another model's eyes, and p(y | x) follows by Bayes."""
     digits = sklearn.datasets.load_digits()

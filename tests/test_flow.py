@@ -226,6 +226,11 @@ def test_samples_follow_the_density():
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (-1,)}, "at least 1 unit"),
         ({"hidden_units": (5, 5, (4, 4), 5)}, "integers, or sequences of them, not both"),
+        ({"min_inverse_scale": -1.0}, "min_inverse_scale must be at least 0, got -1.0"),
+        (
+            {"whitening": "zca", "input_range": "symmetric", "whitening_epsilon": -1.0},
+            "whitening_epsilon must be at least 0, got -1.0",
+        ),
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
@@ -235,6 +240,15 @@ def test_samples_follow_the_density():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(nice_tf.UserError, match=message):
         nice_tf.build_flow(**{"event_shape": [4], **kwargs})
+
+
+@pytest.mark.parametrize("whitening", ["none", "standardize", "zca", "triangular", "standardize_triangular"])
+def test_data_that_are_not_finite_are_refused_by_name(whitening):
+    x = random_points(20, 4).numpy()
+    x[[3, 7], [0, 2]] = np.nan, np.inf
+    flow = nice_tf.build_flow([4], hidden_units=(4,), whitening=whitening, whitening_epsilon=1e-3)
+    with pytest.raises(nice_tf.UserError, match=r"2 of 20 examples have values that are not finite, the first is 3 "):
+        nice_tf.initialize_from_data(flow, x)
 
 
 def test_bad_temperature():

@@ -373,6 +373,12 @@ def test_samples_of_other_arrays_state_their_classes(tmp_path):
     assert samples.shape == (100, 4) and np.mean(class_seen(samples) == names) > 0.9
 
 
+def test_classes_are_drawn_as_frequent_as_in_train():
+    given = labels.Labels("kind", ("a", "b", "c"), {"train": np.repeat(np.arange(3, dtype=np.int32), [7, 2, 1])})
+    shares = np.bincount(given.draw(10_000, seed=0)) / 10_000
+    np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.02)
+
+
 def test_many_classes_are_drawn_in_part():
     numbers = {split: np.arange(60, dtype=np.int32) // 2 for split in ("train", "validation", "test")}
     many = labels.number_classes("label", numbers)

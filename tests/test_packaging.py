@@ -89,27 +89,33 @@ def test_all_packages_are_installed():
 
 def test_every_command_is_named_after_an_app():
     _, commands = setup_cfg()
-    assert {"nice-train", "nice-export", "nice-report", "nice-configs"} <= set(commands)
+    wanted = ("train", "export", "report", "score", "impute", "sample", "configs")
+    assert {f"nice-{name}" for name in wanted} <= set(commands)
     for command, target in commands.items():
         assert target == "nice_tf.cli:run_named"
         assert (ROOT / "nice_tf" / "apps" / f"{command.removeprefix('nice-')}.py").exists()
 
 
 def test_installed_commands_and_flag_files(tmp_path):
-    """From a wheel, in a folder with nothing in it but what the package writes there."""
+    """From a wheel, made of a source distribution, in a folder with nothing in it but what the package writes there."""
     source, installed, elsewhere = (tmp_path / name for name in ("source", "installed", "elsewhere"))
     for name in ("nice_tf", "configs"):
         shutil.copytree(ROOT / name, source / name)
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(installed)}
 
-    def run(*command):
-        return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=240)
+    def run(*command, cwd=elsewhere):
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    finished = run(sys.executable, "-c", build, tmp_path, cwd=source)
+    assert finished.returncode == 0, finished.stderr
+    (archive,) = tmp_path.glob("nice_tf-*.tar.gz")
 
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
-    finished = run(*pip, f"--target={installed}", str(source))
+    finished = run(*pip, f"--target={installed}", archive)
     assert finished.returncode == 0, finished.stderr
     assert (installed / "nice_tf" / "py.typed").exists()
 
@@ -128,8 +134,10 @@ def test_installed_commands_and_flag_files(tmp_path):
     assert (elsewhere / "runs" / "smoke" / "evaluation.json").exists()
     nested = run(installed / "bin" / "nice-train", "--flagfile=configs/mnist_fast.flags", "--epochs=0")
     assert nested.stderr == "error: epochs must be at least 1, got 0\n"
-    for command in ("nice-export", "nice-report"):
-        assert run(installed / "bin" / command).stderr == "error: workdir is needed, see --help\n"
+    needs = {"workdir": ("export", "report"), "model": ("score", "impute", "sample")}
+    for flag, command in ((flag, command) for flag, commands in needs.items() for command in commands):
+        finished = run(installed / "bin" / f"nice-{command}")
+        assert finished.stderr == f"error: {flag} is needed, see --help\n", finished.stderr
 
 
 @pytest.mark.parametrize("block", FAQ)

@@ -516,6 +516,7 @@ def built(layer):
     ("make", "num_variables"),
     [
         (lambda: built(tf_keras.layers.Dense(2)), 2),
+        (lambda: built(tf_keras.layers.Dense(2, dtype="mixed_float16")), 2),
         (lambda: tf_keras.Sequential([tf_keras.layers.InputLayer([3]), tf_keras.layers.Dense(2)]), 2),
         (OwnModule, 1),
         (lambda: AroundKeras3(built(keras.layers.Dense(2))), 2),
@@ -559,4 +560,5 @@ def test_the_page_names_tests_that_are_there_and_its_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found = {}
     exec(example, found)
-    np.testing.assert_allclose(tf.reduce_sum(found["posterior"], axis=1), np.ones(3), rtol=1e-5)
+    np.testing.assert_allclose(tf.gather(found["each"], [3, 1, 4], batch_dims=1), found["log_prob"], rtol=1e-4)
+    assert np.all(np.ptp(found["each"], axis=1) > 1) and found["posterior"].shape == [3, 10]

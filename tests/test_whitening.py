@@ -51,6 +51,9 @@ def test_fit_whitens(name):
     np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.constant(x[0]), 1), expected, rtol=1e-10)
     if name == "zca":
         np.testing.assert_allclose(layer.matrix, tf.transpose(layer.matrix), atol=1e-10)
+    if name == "pca":  # rows are eigenvectors, each divided by its deviation
+        variances = np.linalg.eigvalsh(np.cov(x.T, bias=True))
+        np.testing.assert_allclose(layer.matrix @ tf.transpose(layer.matrix), np.diag(1 / variances), atol=1e-10)
     if name == "triangular":
         np.testing.assert_array_equal(layer.matrix, np.tril(layer.matrix))
         np.testing.assert_allclose(y.mean(axis=0), np.zeros(5), atol=1e-10)
