@@ -1,0 +1,134 @@
+r"""ROC-AUC of finding rows of a class that training never saw, beside scikit-learn's detectors.
+
+    python benchmarks/anomaly.py --data=breast_cancer,wine --seeds=0,1,2,3,4
+
+The rows of all other classes are the usual ones: configs/table.flags splits them into train, validation and test, and
+is trained as a user would train it. Scored are the usual rows of test and all rows of the held-out class, by -log_prob.
+The detectors are fitted to train and validation together, standardised, with scikit-learn's own settings. Two sets are
+made here: `curves`, where ten columns bend ten others, and `tails`, the same with columns of heavy tails; their
+anomalies are rows whose columns come from different rows, so that each column alone looks as usual. Runs are kept in
+`--results`; the same command continues with those that are missing.
+"""
+
+import contextlib
+import csv
+import io
+import pathlib
+import tempfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import flags
+
+from nice_tf import cli
+from nice_tf.errors import UserError
+
+NAMES = ("NICE", "IsolationForest", "OneClassSVM", "LocalOutlierFactor", "Gaussian")
+ROOT = pathlib.Path(__file__).parents[1]
+flags.DEFINE_list("data", ["breast_cancer", "wine", "digits", "curves", "tails"], "which sets", module_name="anomaly")
+flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "of split, training and detectors", module_name="anomaly")
+flags.DEFINE_string("results", "runs/anomaly.csv", "runs already made, which are not repeated", module_name="anomaly")
+flags.DEFINE_integer("num_rows", 20_000, "usual rows of curves and tails", module_name="anomaly")
+
+
+def tasks(name: str, num_rows: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Usual rows and unusual ones of a set, by the name of what is held out."""
+    from sklearn import datasets
+
+    if name in ("curves", "tails"):
+        return {name: _generated(num_rows, heavy=name == "tails")}
+    if name not in ("breast_cancer", "wine", "digits"):
+        raise UserError(f"data must be of breast_cancer, wine, digits, curves, tails, got {name}")
+    loaded = getattr(datasets, f"load_{name}")()
+    classes = [0] if name == "breast_cancer" else np.unique(loaded.target)  # 0: malignant
+    return {f"{name} {c}": (loaded.data[loaded.target != c], loaded.data[loaded.target == c]) for c in classes}
+
+
+def _generated(num_rows, *, heavy):
+    generator = np.random.default_rng(0)
+    first = generator.standard_t(3, [num_rows, 10]) if heavy else generator.normal(size=[num_rows, 10])
+    bent = np.sin(2 * first) + 0.5 * np.roll(first, 1, axis=1) ** 2
+    usual = np.concatenate([first, bent + 0.2 * generator.normal(size=bent.shape)], axis=1)
+    return usual, np.stack([generator.permutation(column)[: num_rows // 10] for column in usual.T], axis=-1)
+
+
+def detectors(seed: int) -> dict:
+    """scikit-learn's, by name."""
+    from sklearn.covariance import EmpiricalCovariance
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import LocalOutlierFactor
+    from sklearn.svm import OneClassSVM
+
+    return {
+        "IsolationForest": IsolationForest(random_state=seed),
+        "OneClassSVM": OneClassSVM(),
+        "LocalOutlierFactor": LocalOutlierFactor(novelty=True),
+        "Gaussian": EmpiricalCovariance(),
+    }
+
+
+def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, float]:
+    """ROC-AUC of NICE and of each detector."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.preprocessing import StandardScaler
+
+    from nice_tf import config_flags, training
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        path = pathlib.Path(folder) / "usual.parquet"
+        pq.write_table(pa.table({f"c{k}": column for k, column in enumerate(usual.T)}), path)
+        settings = config_flags.read_flagfile(
+            ROOT / "configs" / "table.flags", dataset=str(path), split_seed=seed, seed=seed
+        )
+        _, data, run, _ = training.train(settings, pathlib.Path(folder) / "run")
+        flow = training.load_flow(run.path)
+    chosen = [int(name[1:]) for name in data.schema.names]
+    x = np.concatenate([data.test, unusual[:, chosen].astype(np.float32)])
+    is_unusual = np.arange(len(x)) >= len(data.test)
+    found = {"NICE": roc_auc_score(is_unusual, -flow.log_prob(x).numpy())}
+    known = np.concatenate([data.train, data.validation])
+    scaler = StandardScaler().fit(known)
+    for name, detector in detectors(seed).items():
+        detector.fit(scaler.transform(known))
+        rows = scaler.transform(x)
+        scores = detector.mahalanobis(rows) if name == "Gaussian" else -detector.score_samples(rows)
+        found[name] = roc_auc_score(is_unusual, scores)
+    return found
+
+
+def row(what: str, runs: list[dict[str, float]]) -> str:
+    """Mean and standard deviation over the seeds, and NICE's lead over the detector that is best on the mean."""
+    cells = {name: np.array([float(run[name]) for run in runs]) for name in NAMES}
+    best = max(NAMES[1:], key=lambda name: cells[name].mean())
+    shown = [f"{cell.mean():.3f} +- {cell.std():.3f}" for cell in cells.values()]
+    lead = cells["NICE"] - cells[best]
+    return f"| {what} | {' | '.join(shown)} | {lead.mean():+.3f} +- {lead.std():.3f} |"
+
+
+def main() -> None:
+    """Prints a row for each set and class held out."""
+    values = flags.FLAGS
+    with cli.quiet_tensorflow():
+        import nice_tf.training  # noqa: F401
+    path = pathlib.Path(values.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = list(csv.DictReader(path.open())) if path.exists() else []
+    held_out = {what: rows for name in values.data for what, rows in tasks(name, values.num_rows).items()}
+    for seed in values.seeds:
+        for what, (usual, unusual) in held_out.items():
+            if any((run["held out"], run["seed"]) == (what, seed) for run in found):
+                continue
+            found.append({"held out": what, "seed": seed, **compare(usual, unusual, int(seed))})
+            with path.open("a") as file:
+                writer = csv.DictWriter(file, list(found[-1]))
+                if len(found) == 1:
+                    writer.writeheader()
+                writer.writerow(found[-1])
+    print(f"| held out | {' | '.join(NAMES)} | NICE - best other |\n|{'---|' * (len(NAMES) + 2)}")
+    for what in held_out:
+        print(row(what, [run for run in found if run["held out"] == what and run["seed"] in values.seeds]))
+
+
+if __name__ == "__main__":
+    cli.run(main, usage=__doc__, groups=["anomaly"])
