@@ -29,14 +29,18 @@ class Labels:
     numbers: dict[str, np.ndarray]
 
     @property
+    def counts(self) -> np.ndarray:
+        """Number of examples of each class in train, `[C]`; none is 0."""
+        return np.bincount(self.numbers["train"], minlength=len(self.classes))
+
+    @property
     def frequencies(self) -> np.ndarray:
-        """Share of each class in train, `[C]` in float64; none is 0."""
-        train = self.numbers["train"]
-        return np.bincount(train, minlength=len(self.classes)) / len(train)
+        """Share of each class in train, `[C]` in float64."""
+        return self.counts / self.counts.sum()
 
     def as_dict(self) -> dict[str, Any]:
         """What `config.json` keeps, ready for JSON."""
-        return {"name": self.name, "classes": list(self.classes)}
+        return {"name": self.name, "classes": list(self.classes), "counts": self.counts.tolist()}
 
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of classes as contexts of the flow, `[n, C]` in float32."""
@@ -57,8 +61,7 @@ class Labels:
 
     def describe(self) -> str:
         """One line on the classes, for the user."""
-        counts = np.bincount(self.numbers["train"], minlength=len(self.classes))
-        shown = ", ".join(f"{name} ({count})" for name, count in list(zip(self.classes, counts, strict=True))[:_ROWS])
+        shown = ", ".join(f"{name} ({n})" for name, n in list(zip(self.classes, self.counts, strict=True))[:_ROWS])
         more = len(self.classes) - _ROWS
         return f"{len(self.classes)} of {self.name}, with examples of train: {shown}" + f" and {more} more" * (more > 0)
 

@@ -130,7 +130,8 @@ def test_digits_and_what_config_json_keeps():
     for split in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(found, split), getattr(plain, split))
     described = found.description()
-    assert described["labels"] == {"name": "label", "classes": list("0123456789")}
+    counts = np.bincount(found.classes("train")).tolist()
+    assert described["labels"] == {"name": "label", "classes": list("0123456789"), "counts": counts}
     assert "labels" not in plain.description() and plain.num_classes == 0
     others = {**found.labels.numbers, "train": np.roll(found.labels.numbers["train"], 1)}
     changed = dataclasses.replace(found, labels=dataclasses.replace(found.labels, numbers=others))
