@@ -20,11 +20,14 @@ def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
     Times the prior's own scale, so that both ways to scale give the same numbers. Sorted, it is the spectrum: how much
     the data vary along each latent coordinate.
+
+    Raises:
+      UserError: what is given is no flow of `build_flow`; a layer, for example.
     """
+    scalings = [layer for layer in layers(flow) if isinstance(layer, DiagonalScaling)]
     result = tf.convert_to_tensor(flow.distribution.distribution.scale)
-    for layer in layers(flow):
-        if isinstance(layer, DiagonalScaling):
-            result *= tf.exp(-layer.log_scale)
+    for layer in scalings:
+        result *= tf.exp(-layer.log_scale)
     return result
 
 

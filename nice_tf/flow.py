@@ -252,8 +252,15 @@ def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None 
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
-    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z `[..., D]`."""
-    return flow.bijector.bijector
+    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z `[..., D]`.
+
+    Raises:
+      UserError: what is given is no such flow; a layer, for example.
+    """
+    chain = getattr(getattr(flow, "bijector", None), "bijector", None)
+    if chain is None:
+        raise UserError(f"a flow as build_flow makes it is needed, got {type(flow).__name__}")
+    return chain
 
 
 def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:

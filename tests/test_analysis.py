@@ -96,3 +96,9 @@ def test_bad_interpolations():
         nice_tf.interpolate(flow, x, x, 5, kind="x")
     with pytest.raises(nice_tf.UserError, match="num_steps must be at least 2, got 1"):
         nice_tf.interpolate(flow, x, x, 1)
+
+
+def test_a_layer_is_no_flow():
+    for ask in (nice_tf.inverse_scales, nice_tf.encoder, nice_tf.conditional_scales):
+        with pytest.raises(nice_tf.UserError, match="a flow as build_flow makes it is needed, got DiagonalScaling"):
+            ask(nice_tf.DiagonalScaling(2))
