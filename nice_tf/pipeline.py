@@ -47,7 +47,7 @@ def score(
       threshold: as there.
       keep: as there.
       impute: as there.
-      overwrite: replace files of this name.
+      overwrite: replace files of this name, once all is scored.
 
     Returns:
       Paths of the files.
@@ -67,8 +67,6 @@ def score(
     scorer = handler.load_model()
     reader = Reader(dataclasses.replace(scorer.model, signatures={}, owner=None), list(keep), scorer.rows_at_once)
     schema = scorer(reader.first_block(files)).schema  # also says what is wrong before any worker starts
-    if written:
-        FileSystems.delete(written)
     with beam.Pipeline(options=options) as pipeline:
         # Where the rows of a file start is known once those of the files before it are counted.
         counts = pipeline | "Earlier files" >> beam.Create(files[:-1]) | "Count" >> beam.Map(reader.count)
@@ -81,10 +79,11 @@ def score(
             | "Score" >> RunInference(handler)
         )
         if suffix == ".parquet":
-            tables | "Write" >> beam.io.WriteToParquetBatched(stem, schema, file_name_suffix=suffix)
+            names = tables | "Write" >> beam.io.WriteToParquetBatched(stem, schema, file_name_suffix=suffix)
         else:
             examples = tables | "Examples" >> beam.FlatMap(_examples)
-            examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
+            names = examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
+        names | "All written" >> beam.combiners.ToList() | "Drop others" >> beam.Map(_drop_others, written)
     return _matching(f"{stem}-*-of-*{suffix}")
 
 
@@ -183,6 +182,14 @@ def _files(name):
 
 def _matching(pattern):
     return sorted(metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list)
+
+
+def _drop_others(names, earlier):
+    """Deletes the files of an earlier run that this one, which may have another number of them, has not replaced."""
+    kept = set(map(os.path.basename, names))
+    stale = [file for file in earlier if os.path.basename(file) not in kept and FileSystems.exists(file)]
+    if stale:
+        FileSystems.delete(stale)
 
 
 def _examples(table):

@@ -370,3 +370,25 @@ def test_beam_reads_and_writes_tfrecord(array_run, tmp_path):
             pipeline.score(array_run, *arguments)
     with pytest.raises(UserError, match="there is no flag thresold, neither of ours nor of Beam's"):
         pipeline.score(array_run, source, str(tmp_path / "t.parquet"), beam_flags=["--thresold=1"])
+
+
+def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
+    pytest.importorskip("apache_beam")
+    from nice_tf import pipeline
+
+    output, x = tmp_path / "scores.tfrecord", examples(20, seed=7)
+    earlier = tmp_path / "scores-00000-of-00001.tfrecord", tmp_path / "scores-00002-of-00009.tfrecord"
+    for path in earlier:
+        path.write_bytes(b"earlier")
+    write_tfrecord(tmp_path / "0.tfrecord", x)
+    write_tfrecord(tmp_path / "1.tfrecord", x[:, :3])  # its shape is seen once the pipeline runs
+    arguments = array_run, str(tmp_path / "[01].tfrecord"), str(output)
+    with pytest.raises(Exception, match=r"examples of shape \[3, 5\]"):
+        pipeline.score(*arguments, overwrite=True)
+    assert sorted(tmp_path.glob("scores*")) == sorted(earlier) and {path.read_bytes() for path in earlier} == {
+        b"earlier"
+    }
+    write_tfrecord(tmp_path / "1.tfrecord", x)
+    found = pipeline.score(*arguments, overwrite=True)
+    assert sorted(map(str, tmp_path.glob("scores*"))) == found and str(earlier[1]) not in found
+    assert sum(1 for _ in tf.data.TFRecordDataset(found)) == 40
