@@ -193,12 +193,12 @@ class Survey:
         if len(infinite):
             row, column = infinite[0]
             raise UserError(
-                f"column {self._names[column]} has {block[row, column]} in row {self.num_rows + row + 1}: values must "
-                "be finite"
+                f"column {self._names[column]} has {block[row, column]} in row {self.num_rows + row} (counted from 0): "
+                "values must be finite"
             )
         missing = np.isnan(block)
         starts = np.where(missing.any(axis=0) & (self._first_missing < 0), missing.argmax(axis=0), -1)
-        self._first_missing = np.where(starts >= 0, self.num_rows + starts + 1, self._first_missing)
+        self._first_missing = np.where(starts >= 0, self.num_rows + starts, self._first_missing)
         self._num_missing += missing.sum(axis=0)
         self._low = np.minimum(self._low, np.min(block, axis=0, initial=np.inf, where=~missing))
         self._high = np.maximum(self._high, np.max(block, axis=0, initial=-np.inf, where=~missing))
@@ -236,7 +236,7 @@ class Survey:
             self._divisors[places, column] = -1
 
     def missing(self) -> dict[str, tuple[int, int]]:
-        """For each column with missing values: how many, and the first of their rows, counted from 1."""
+        """For each column with missing values: how many, and the first of their rows, counted from 0."""
         return {
             name: (int(self._num_missing[k]), int(self._first_missing[k]))
             for k, name in enumerate(self._names)

@@ -182,7 +182,8 @@ def _from_table(config):
     warnings = survey.warnings(schema)
     missing = survey.missing()
     if missing:
-        where = ", ".join(f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items())
+        each = ", ".join(f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items())
+        where = f"{each}, rows counted from 0"
         if not config.impute:
             raise UserError(
                 f"dataset {config.dataset} has missing values in {where}: impute fills each with another of its "

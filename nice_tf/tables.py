@@ -137,12 +137,12 @@ class Table:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             start = self._guarded(lambda: self._open({}).head(1000, columns=[name]))
             texts = start[name].to_pylist()
-            wrong = [(row, text) for row, text in enumerate(texts, 1) if text is not None and not is_number(text)]
+            wrong = [(row, text) for row, text in enumerate(texts) if text is not None and not is_number(text)]
             if wrong and (is_wanted or len(wrong) < len(texts) / 2):
                 row, text = wrong[0]
                 raise UserError(
-                    f"column {name} of {self.what} has {text!r} in row {row}: numbers are needed, a missing one is an "
-                    "empty cell. Or leave the column out: columns names those that are wanted"
+                    f"column {name} of {self.what} has {text!r} in row {row} (counted from 0): numbers are needed, a "
+                    "missing one is an empty cell. Or leave the column out: columns names those that are wanted"
                 )
         if is_wanted:
             raise UserError(f"column {name} of {self.what} is of type {kind}: numbers are needed")
@@ -195,8 +195,8 @@ class Table:
                 for place, text in enumerate(batch[name].to_pylist()):
                     if text is not None and not is_number(text):
                         raise UserError(
-                            f"column {name} of {self.what} has {text!r} in row {row + place + 1}: numbers are needed, "
-                            "a missing one is an empty cell"
+                            f"column {name} of {self.what} has {text!r} in row {row + place} (counted from 0): "
+                            "numbers are needed, a missing one is an empty cell"
                         )
             row += len(batch)
 

@@ -116,7 +116,7 @@ def test_several_files_and_splits(load, tmp_path):
 def test_parquet_files_of_several_types(load, tmp_path):
     write_parquet(tmp_path / "set" / "0.parquet", a=pa.array(C[:20], pa.int32()), b=pa.array([None] * 20))
     write_parquet(tmp_path / "set" / "1.parquet", b=B[20:], a=A[20:])
-    with pytest.raises(nice_tf.UserError, match=r"missing values in b \(20, the first in row 1\)"):
+    with pytest.raises(nice_tf.UserError, match=r"missing values in b \(20, the first in row 0\), rows counted from 0"):
         load(tmp_path / "set")
     found = load(tmp_path / "set", impute=True)
     assert sorted(all_of(found)[:, 0]) == sorted(np.concatenate([C[:20], A[20:]]).astype(np.float32))
@@ -223,14 +223,14 @@ def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
 BAD = {
     "absent": ({"a": A, "b": B}, {"columns": "a,x,y"}, r"a\.csv has no column x, y, only a, b"),
     "asked twice": ({"a": A, "b": B}, {"columns": "a,b,a"}, "columns has a more than once, got a, b, a"),
-    "text": ({"a": changed(A, 3, "oops"), "b": B}, {}, r"column a of .* has 'oops' in row 4: numbers are needed"),
-    "text to all but Python": ({"a": changed(A, 3, "1_000"), "b": B}, {}, r"column a of .* has '1_000' in row 4"),
-    "text asked for": ({"a": A, "b": np.array(["x"] * N)}, {"columns": "a,b"}, r"column b of .* has 'x' in row 1"),
-    "infinite": ({"a": changed(A, 7, "-inf"), "b": B}, {}, "column a has -inf in row 8: values must be finite"),
+    "text": ({"a": changed(A, 3, "oops"), "b": B}, {}, r"column a of .* has 'oops' in row 3 \(counted from 0\): num"),
+    "text to all but Python": ({"a": changed(A, 3, "1_000"), "b": B}, {}, r"column a of .* has '1_000' in row 3 \("),
+    "text asked for": ({"a": A, "b": np.array(["x"] * N)}, {"columns": "a,b"}, r"column b of .* has 'x' in row 0 \("),
+    "infinite": ({"a": changed(A, 7, "-inf"), "b": B}, {}, r"column a has -inf in row 7 \(counted from 0\): val"),
     "missing": (
         {"a": changed(A, slice(4, 6), ""), "b": changed(B, 0, "NaN")},
         {},
-        r"missing values in a \(2, the first in row 5\), b \(1, the first in row 1\): impute fills each",
+        r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: impute",
     ),
     "no value": ({"a": A, "b": np.array([""] * N)}, {"impute": True}, "column b has no value at all: leave it out"),
     "one row": ({"a": A[:1], "b": B[:1]}, {}, "has 1 rows: at least 2 are needed"),
@@ -283,7 +283,7 @@ def test_bad_csv(load, tmp_path, content, message):
 def test_what_is_wrong_far_below_is_named_too(load, tmp_path):
     """Beyond the first megabyte, by which the types of the columns are chosen."""
     a, b = np.arange(200_000) + 0.5, np.tile(C, 4000)[:200_000]
-    with pytest.raises(nice_tf.UserError, match=r"column a of .* has 'oops' in row 150001: numbers are needed"):
+    with pytest.raises(nice_tf.UserError, match=r"column a of .* has 'oops' in row 150000 \(counted from 0\)"):
         load(write_csv(tmp_path / "a.csv", a=changed(a, 150_000, "oops"), b=b))
     content = csv_bytes({"a": a, "b": b})
     (tmp_path / "a.csv").write_bytes(content + b"1\n")
@@ -346,8 +346,8 @@ def test_missing_values_are_drawn_from_their_column(load, tmp_path):
     a, b = changed(A, slice(0, N, 4), ""), changed(C, slice(1, 9), "")
     found = load(write_csv(tmp_path / "a.csv", a=a, b=b), impute=True)
     assert found.warnings[-1] == (
-        "missing values were filled with others of their column, test included: a (15, the first in row 1), b (8, the "
-        "first in row 2)"
+        "missing values were filled with others of their column, test included: a (15, the first in row 0), b (8, the "
+        "first in row 1), rows counted from 0"
     )
     assert found.schema.columns[1].step == 1.0
     present = {np.float32(value) for value in a if value != ""}
