@@ -103,7 +103,7 @@ def _claimed(folder, settings, overwrite):
             if not overwrite:
                 raise UserError(
                     f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the same command "
-                    "continues it; overwrite drops it"
+                    "continues it if its input and model are as they were; else only overwrite helps, which drops it"
                 )
             for part in _parts(folder):
                 part.unlink()

@@ -175,6 +175,24 @@ def test_two_processes_do_not_write_one_output(tmp_path):
     assert output.read_text() == "a\n1\n"
 
 
+def test_an_input_that_was_corrected_needs_overwrite(tmp_path):
+    output = tmp_path / "s.csv"
+
+    def tables(first):
+        yield pa.table({"a": [1]})
+        raise UserError("text in row 1")
+
+    def corrected(first):
+        return [pa.table({"a": [number]}) for number in range(first, 3)]
+
+    with pytest.raises(UserError, match="text in row 1"):
+        parts.write(output, tables, settings={"input": "wrong"})
+    with pytest.raises(UserError, match=r"run of other input: .* are as they were; else only overwrite helps"):
+        parts.write(output, corrected, settings={"input": "right"})
+    parts.write(output, corrected, settings={"input": "right"}, overwrite=True)
+    assert output.read_text() == "a\n0\n1\n2\n"
+
+
 def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
     columns = table(40, seed=4)
     truth = columns["c"].copy()
