@@ -27,7 +27,8 @@ class Block:
       first: number of the first, counted from 0.
       values: `[n, *event_shape]` in data units, NaN where one is missing; of a table the columns of the density.
       constants: of a table, those of the schema's constant columns that it has, by name, `[n]` each.
-      kept: the columns of the file that were asked for, by name, `[n]` each, as they stand.
+      kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of pictures, `file`, the
+        path of each in the folder.
     """
 
     first: int
@@ -159,8 +160,15 @@ class ArrayInput:
         for values in rebatched(map(self._checked, examples), size):
             _check_finite(values.reshape(len(values), -1), None, f"input {self._name}", first)
             self._check_range(values)
-            yield Block(first, values)
+            yield Block(first, values, kept=self._names(first, len(values)))
             first += len(values)
+
+    def _names(self, first, number):
+        """Which pictures they are, if each is a file, by their paths in the folder."""
+        if not all(map(pictures.is_picture, self.files)):
+            return {}
+        folder = self._name if os.path.isdir(self._name) else os.path.dirname(self._name)
+        return {"file": pa.array([os.path.relpath(file, folder) for file in self.files[first : first + number]])}
 
     def _skip(self, examples, number):
         for values in examples:

@@ -17,6 +17,10 @@ class BadPicture(UserError):
     """A file that cannot be decoded."""
 
 
+class OtherSize(UserError):
+    """Pictures of two sizes."""
+
+
 def files_below(folder: str) -> list[str]:
     """All files of a folder and of those below it, sorted by path; hidden ones are passed over."""
     found = []
@@ -57,9 +61,7 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
             picture = ImageOps.exif_transpose(image)  # also decodes
     except Exception as error:  # Pillow passes on whatever its decoders raise
         cause = str(error).split(" <_io.")[0]  # what follows is our buffer
-        raise BadPicture(
-            f"{file} cannot be decoded as a PNG or JPEG picture ({cause}): skip_bad leaves it out"
-        ) from error
+        raise BadPicture(f"{file} cannot be decoded as a PNG or JPEG picture ({cause})") from error
     if content.startswith(_PNG) and content[24] == 16:  # its bit depth
         raise UserError(f"{file} has 16 bits a value, 65,536 levels: 8 bits are needed")
     if picture.has_transparency_data:
@@ -126,9 +128,9 @@ def examples(
 
 def _unlike(file, shape, other, other_shape):
     if shape[:2] != other_shape[:2]:
-        return UserError(
+        return OtherSize(
             f"{file} is {shape[0]} pixels high and {shape[1]} wide, {other} {other_shape[0]} and {other_shape[1]}: all "
-            "must be of one size; resize brings them to one"
+            "must be of one size"
         )
     colours = {1: "grey", 3: "coloured"}
     return UserError(

@@ -4,6 +4,7 @@ A new source is a function from settings to `Found`, and a line in `_SOURCES`. W
 `rows.Rows`, by `read_npy` or `cached`. Checking, splitting and batching are the same for all, in `data`.
 """
 
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -230,6 +231,18 @@ def _is_pictures(name):
     return os.path.isdir(name) and bool(pictures.picture_files(name))
 
 
+@contextlib.contextmanager
+def _naming_settings():
+    """Adds the setting that helps to what is said of a picture; commands that score have none of them."""
+    try:
+        yield
+    except pictures.BadPicture as error:
+        raise UserError(f"{error}: skip_bad leaves it out") from error
+    except pictures.OtherSize as error:
+        raise UserError(f"{error}; resize brings them to one") from error
+
+
+@_naming_settings()
 def _from_pictures(config):
     """Splits are the folders `train`, `test`, `validation` right below; all pictures together where there is none."""
     found = pictures.files_below(config.dataset)

@@ -241,7 +241,8 @@ def test_a_folder_of_several_kinds_is_refused(load, tmp_path):
 
 def test_a_run_on_a_folder(tmp_path):
     for number in range(60):
-        write(tmp_path / "set" / f"{number:02d}.jpg", np.roll(COLOUR, number, axis=1)[number % 20], quality=95)
+        path = tmp_path / "set" / str(number // 30) / f"{number:02d}.jpg"
+        write(path, np.roll(COLOUR, number, axis=1)[number % 20], quality=95)
     config = nice_tf.Config(
         dataset=str(tmp_path / "set"), resize=(4, 4), num_couplings=3, hidden_units=(8,), epochs=2, batch_size=10,
         num_draws=2, precision="float32",
@@ -257,3 +258,7 @@ def test_a_run_on_a_folder(tmp_path):
     expected = Model.load(tmp_path / "run").score(resized)["log_prob"]
     np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected, rtol=1e-5)
     assert len(scores) == 60 and expected.std() > 1
+    assert scores["file"].to_pylist() == [os.path.relpath(file, tmp_path / "set") for file in files]
+    (tmp_path / "set" / "60.png").write_bytes(b"")
+    with pytest.raises(nice_tf.UserError, match=r"60\.png cannot be decoded as a PNG or JPEG picture \([^<]*\)$"):
+        batch.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet"))
