@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from nice_tf import parts, plots
 from nice_tf.blocks import Block, open_input, rows_at_once
 from nice_tf.errors import UserError
+from nice_tf.evaluation import MAX_QUANTILES
 from nice_tf.rows import file_states, write_header
 from nice_tf.schema import Schema
 from nice_tf.scoring import Model
@@ -212,12 +213,13 @@ class Summary:
         if "off_constant" in table.column_names:
             self.num_off_constant += pc.sum(pc.not_equal(table["off_constant"], "")).as_py()
 
-    def describe(self, threshold: float) -> str:
-        """For the user, a line each."""
+    def describe(self, threshold: float, tail_step: float) -> str:
+        """For the user, a line each; `tail_step` is that of tail_probability."""
+        coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone" if tail_step > threshold else ""
         lines = [
             f"{self.num_rows:,} rows, mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
-            f"of tail_probability at most {threshold:g}"
+            f"of tail_probability at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(
@@ -261,7 +263,8 @@ def score_file(
     scorer, source, summary = Scorer(loaded, top, threshold, impute), open_input(input, loaded, keep), Summary()
     settings = {"command": "score", "top": scorer.top, "threshold": threshold, "keep": list(keep), "impute": impute}
     rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
-    return f"{summary.describe(threshold)}\n{output}: {rate}"
+    tail_step = 1 / min(loaded.description["num_validation"], MAX_QUANTILES)
+    return f"{summary.describe(threshold, tail_step)}\n{output}: {rate}"
 
 
 def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:

@@ -19,6 +19,7 @@ from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
+MAX_QUANTILES = 10_000
 
 
 def log_probs(
@@ -205,12 +206,12 @@ def calibration(
       labels: of a conditional density, whose log p(x | y) they then are.
 
     Returns:
-      Nats, ascending, `[N]`, or 10,000 quantiles of them if N is more.
+      Nats, ascending, `[N]`, or `MAX_QUANTILES` quantiles of them if N is more.
     """
     without_noise = dataclasses.replace(config, dequantization="none")
     (found,) = log_probs(flow, values, levels=levels, config=without_noise, split="validation", labels=labels)
     found = found[:, 0] if labels else found
-    return np.sort(found) if len(found) <= 10_000 else np.quantile(found, np.linspace(0, 1, 10_000))
+    return np.sort(found) if len(found) <= MAX_QUANTILES else np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
 
 
 def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:

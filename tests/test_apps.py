@@ -134,6 +134,15 @@ def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said
     assert "1 rows differ from training in columns that were constant" in said
 
 
+def test_a_threshold_finer_than_the_validation_rows_tell_is_said(run, model, tmp_path):
+    step, source = 1 / len(np.load(f"{run}/calibration.npy")), write_csv(tmp_path / "rows.csv", table(200, seed=8))
+    tails = model.score(values(table(200, seed=8)))["tail_probability"]
+    assert len(set(tails)) > 20 and np.allclose(tails / step, np.rint(tails / step), atol=1e-3)
+    for threshold, is_said in ((0.9 * step, True), (1.1 * step, False)):
+        said = batch.score_file(run, source, str(tmp_path / "s.csv"), threshold=threshold, top=0, overwrite=True)
+        assert f"{threshold:g}" in said and (f"which moves in steps of {step:.2g}: of 0 alone" in said) == is_said
+
+
 def test_an_output_is_not_overwritten_unasked(run, tmp_path):
     source, output = write_csv(tmp_path / "rows.csv", table(5)), tmp_path / "s.csv"
     output.write_text("mine")
