@@ -105,7 +105,7 @@ def with_cell(name, value):
         (without("b"), {}, "lacks b: the model is of the columns a, b, c"),
         ({**table(5), "new": np.ones(5)}, {}, "also has new"),
         ({**table(5), "": np.arange(5)}, {}, r"also has \(no name\): the model is of"),
-        (with_cell("c", "many"), {}, "column c .*'many' in row"),
+        (with_cell("c", "many"), {}, "column c .*'many' in row 3"),
         (with_cell("c", "1_000"), {}, "column c .*'1_000' in row 3"),
         ({**table(5), "c": ["2026-11-25"] * 5}, {}, "column c .*'2026-11-25' in row 0"),
         ({**table(5), "c": ["12:30:00"] * 5}, {"keep": ["id"]}, "column c .*'12:30:00' in row 0"),
