@@ -126,7 +126,6 @@ class ArrayInput:
 
     Attributes:
       files: paths, in order.
-      num_rows: number of examples, if the file tells.
     """
 
     def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
@@ -148,7 +147,17 @@ class ArrayInput:
                 f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
             )
         self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
-        self.num_rows = None
+        self._are_pictures = all(map(pictures.is_picture, self.files))
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of examples, where the files tell before they are read."""
+        if self._are_pictures:
+            return len(self.files)
+        if self._name.endswith(".npy"):
+            with contextlib.suppress(ValueError, OSError, EOFError):  # `blocks` says what is wrong
+                return next(iter(np.load(self._name, mmap_mode="r", allow_pickle=False).shape), None)
+        return None
 
     def blocks(self, size: int, first: int = 0) -> Iterator[Block]:
         """The examples from number `first` on, `size` at a time; the last block may have fewer.
@@ -165,7 +174,7 @@ class ArrayInput:
 
     def _names(self, first, number):
         """Which pictures they are, if each is a file, by their paths in the folder."""
-        if not all(map(pictures.is_picture, self.files)):
+        if not self._are_pictures:
             return {}
         folder = self._name if os.path.isdir(self._name) else os.path.dirname(self._name)
         return {"file": pa.array([os.path.relpath(file, folder) for file in self.files[first : first + number]])}

@@ -15,7 +15,7 @@ from conftest import ROOT
 
 import nice_tf
 from nice_tf import batch, bundle, parts
-from nice_tf.blocks import Block
+from nice_tf.blocks import Block, open_input
 from nice_tf.errors import UserError
 from nice_tf.scoring import Model
 
@@ -292,12 +292,16 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
     np.save(tmp_path / "fortran.npy", np.asfortranarray(x))
     np.savez(tmp_path / "x.npz", x)
     write_tfrecord(tmp_path / "x.tfrecord", x)
-    expected = Model.load(array_run).score(x)
+    model = Model.load(array_run)
+    expected = model.score(x)
     for name in ("x.npy", "fortran.npy", "x.npz", "x.tfrecord"):
         batch.score_file(array_run, str(tmp_path / name), str(tmp_path / f"{name}.parquet"))
         scores = pq.read_table(tmp_path / f"{name}.parquet")
         assert scores["row"].to_pylist() == list(range(70))
         np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name)
+    assert [open_input(str(tmp_path / name), model).num_rows for name in ("x.npy", "x.npz")] == [70, None]
+    (tmp_path / "empty.npy").write_bytes(b"")
+    assert open_input(str(tmp_path / "empty.npy"), model).num_rows is None
     np.savez(tmp_path / "two.npz", x, y=x)
     np.savez(tmp_path / "complex.npz", x.astype(np.complex64))
     np.save(tmp_path / "flat.npy", x.reshape(70, 40))
@@ -308,6 +312,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         ("flat.npy", {}, r"has examples of shape \[40\], the model is of shape \[8, 5\]"),
         ("gap.npy", {}, "there is a missing value .NaN. in row 3"),
         ("none.npy", {}, "there is no such file"),
+        ("empty.npy", {}, r"empty\.npy cannot be read as a NumPy file of numbers"),
         ("x.npy", {"top": 1}, "top is for tables, got 1"),
         ("x.npy", {"keep": ["id"]}, "keep is for tables, got id"),
     ):
@@ -315,7 +320,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
             batch.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
     gap = Block(0, np.full([1, 8, 5], np.nan, np.float32))
     with pytest.raises(UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"):
-        batch.filled_table(Model.load(array_run), gap)
+        batch.filled_table(model, gap)
 
 
 def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):
