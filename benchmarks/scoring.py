@@ -80,7 +80,7 @@ def main() -> None:
                     ["-m", "nice_tf.apps.score", f"--model={folder}/run", f"--input={source}", f"--top={top}",
                      f"--output={folder}/scores_{kind}_{top}.parquet", "--overwrite"]
                 )  # fmt: skip
-                rate = said.split(": ")[-1].split(" rows a second")[0]
+                rate = said.split(": ")[-1].split(" rows/s")[0]
                 print(f"{kind:8s} {top:>3s} {rate:>9s} {wall:8.1f} {processor:12.1f} {peak:8.0f}", flush=True)
 
 

@@ -217,14 +217,15 @@ class Summary:
         """For the user, a line each; `tail_step` is that of tail_probability."""
         coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone" if tail_step > threshold else ""
         lines = [
-            f"{self.num_rows:,} rows, mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
+            f"{self.num_rows:,} row{'s' * (self.num_rows > 1)}, "
+            f"mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
             f"of tail_probability at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(
-                f"warning: {self.num_off_constant:,} rows differ from training in columns that were constant there, "
-                "where their density is 0: off_constant names these columns, log_prob is of the others alone"
+                f"warning: {self.num_off_constant:,} of the rows differ from training in columns that were constant "
+                "there, where their density is 0: off_constant names these columns, log_prob is of the others alone"
             )
         return "\n".join(lines)
 
@@ -289,7 +290,7 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
         overwrite,
         lambda table: num_filled.append(int(table.schema.metadata[_NUM_FILLED])),
     )
-    return f"{output}: {sum(num_filled):,} missing values filled, {rate}"
+    return f"{output}: missing values filled: {sum(num_filled):,}, {rate}"
 
 
 def _write_file(output, source, answer, size, model, settings, overwrite, observe):
@@ -307,7 +308,7 @@ def _write_file(output, source, answer, size, model, settings, overwrite, observ
     computed, seconds = parts.write(
         output, tables, settings=settings, overwrite=overwrite, num_rows=count, observe=observe
     )
-    return f"{computed / max(seconds, 1e-9):,.0f} rows a second"
+    return f"{computed / max(seconds, 1e-9):,.0f} rows/s"
 
 
 def _identity(model):
@@ -377,7 +378,7 @@ def sample_file(
         plots.write_png(path, grid)
     else:
         _write_npz(path, num_samples, (_in_data_units(loaded, x) for x in drawn()))
-    return f"{output}: {num_samples:,} samples"
+    return f"{output}: {num_samples:,} sample{'s' * (num_samples > 1)}"
 
 
 def _in_data_units(model, x):

@@ -259,7 +259,10 @@ def _from_pictures(config):
     others = [file for file in found if not pictures.is_picture(file)]
     warnings = [
         f"{len(names)} {what} left out: {_few(os.path.relpath(name, config.dataset) for name in names)}"
-        for names, what in ((bad, f"of {len(files)} pictures cannot be decoded and are"), (others, "other files are"))
+        for names, what in (
+            (bad, f"of {len(files)} pictures cannot be decoded and are"),
+            (others, f"of {len(found)} files are no pictures and are"),
+        )
         if names
     ]
     return Found(arrays, levels=256, warnings=tuple(warnings))

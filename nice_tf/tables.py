@@ -239,7 +239,7 @@ class Table:
         for block in self.blocks(chosen):
             survey.add(block)
         if survey.num_rows < 2:
-            raise UserError(f"{self.what} has {survey.num_rows} rows: at least 2 are needed")
+            raise UserError(f"{self.what}: at least 2 rows are needed, got {survey.num_rows}")
         for name, largest in survey.largest().items():
             if largest > 2**53 and pa.types.is_integer(self._types[name]):
                 raise UserError(

@@ -205,7 +205,7 @@ def test_few_of_many_bad_ones_are_named(load, tmp_path):
     assert load(skip_bad=True).warnings == (
         "11 of 31 pictures cannot be decoded and are left out: " + ", ".join(f"bad0{k}.png" for k in range(8))
         + " and 3 more",
-        "1 other files are left out: Thumbs.db",
+        "1 of 32 files are no pictures and are left out: Thumbs.db",
     )  # fmt: skip
     for path in (tmp_path / "set").glob("[0-9]*.png"):
         path.unlink()

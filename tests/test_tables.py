@@ -233,8 +233,8 @@ BAD = {
         r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: impute",
     ),
     "no value": ({"a": A, "b": np.array([""] * N)}, {"impute": True}, "column b has no value at all: leave it out"),
-    "one row": ({"a": A[:1], "b": B[:1]}, {}, "has 1 rows: at least 2 are needed"),
-    "no rows": ({"a": A[:0], "b": B[:0]}, {}, "has 0 rows: at least 2 are needed"),
+    "one row": ({"a": A[:1], "b": B[:1]}, {}, "at least 2 rows are needed, got 1"),
+    "no rows": ({"a": A[:0], "b": B[:0]}, {}, "at least 2 rows are needed, got 0"),
     "few rows": ({"a": A[:5], "b": B[:5]}, {}, "has 5 examples: at least 6 are needed to split"),
     "constants": ({"a": np.ones(N), "b": np.ones(N)}, {}, "columns a, b have the same value in all of 60 rows"),
     "constant but for test": (
