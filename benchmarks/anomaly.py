@@ -24,7 +24,6 @@ from absl import flags
 from nice_tf import cli
 from nice_tf.errors import UserError
 
-NAMES = ("NICE", "IsolationForest", "OneClassSVM", "LocalOutlierFactor", "Gaussian")
 ROOT = pathlib.Path(__file__).parents[1]
 flags.DEFINE_list("data", ["breast_cancer", "wine", "digits", "curves", "tails"], "which sets", module_name="anomaly")
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "of split, training and detectors", module_name="anomaly")
@@ -99,8 +98,8 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
 
 def row(what: str, runs: list[dict[str, float]]) -> str:
     """Mean and standard deviation over the seeds, and NICE's lead over the detector that is best on the mean."""
-    cells = {name: np.array([float(run[name]) for run in runs]) for name in NAMES}
-    best = max(NAMES[1:], key=lambda name: cells[name].mean())
+    cells = {name: np.array([float(run[name]) for run in runs]) for name in runs[0] if name not in ("held out", "seed")}
+    best = max((name for name in cells if name != "NICE"), key=lambda name: cells[name].mean())
     shown = [f"{cell.mean():.3f} +- {cell.std():.3f}" for cell in cells.values()]
     lead = cells["NICE"] - cells[best]
     return f"| {what} | {' | '.join(shown)} | {lead.mean():+.3f} +- {lead.std():.3f} |"
@@ -125,7 +124,8 @@ def main() -> None:
                 if len(found) == 1:
                     writer.writeheader()
                 writer.writerow(found[-1])
-    print(f"| held out | {' | '.join(NAMES)} | NICE - best other |\n|{'---|' * (len(NAMES) + 2)}")
+    names = ["NICE", *detectors(0)]
+    print(f"| held out | {' | '.join(names)} | NICE - best other |\n|{'---|' * (len(names) + 2)}")
     for what in held_out:
         print(row(what, [run for run in found if run["held out"] == what and run["seed"] in values.seeds]))
 

@@ -16,7 +16,7 @@ from nice_tf.errors import UserError
 from nice_tf.rows import Rows, chunks, rebatched
 from nice_tf.schema import Schema
 from nice_tf.scoring import Model
-from nice_tf.tables import Table, is_number, numbers, table_files
+from nice_tf.tables import Table, is_number, no_number, numbers, table_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +115,7 @@ class TableInput:
         texts = column.to_pylist()
         wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
         row = next((row for row in wrong if texts[row].lower() not in ("true", "false")), wrong[0])
-        raise UserError(
-            f"column {name} of input {self._name} has {texts[row]!r} in row {first + row} (counted from 0): "
-            "numbers are needed, a missing one is an empty cell"
-        )
+        raise UserError(no_number(name, f"input {self._name}", first + row, texts[row]))
 
 
 class ArrayInput:
@@ -165,12 +162,28 @@ class ArrayInput:
         Raises:
           UserError: examples of another shape, or with values that the model knows nothing of.
         """
-        examples = self._skip(_examples(self._name, self.files, self._resize), first)
+        examples = self._skip(self._examples(), first)
         for values in rebatched(map(self._checked, examples), size):
             _check_finite(values.reshape(len(values), -1), None, f"input {self._name}", first)
             self._check_range(values)
             yield Block(first, values, kept=self._names(first, len(values)))
             first += len(values)
+
+    def _examples(self):
+        """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
+        try:
+            if self._name.endswith(".npy"):
+                return chunks(_npy_rows(self._name))
+            if self._name.endswith(".npz"):
+                return iter([_only_array(self._name)])
+        except UserError:
+            raise
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"input {self._name} cannot be read as a NumPy file of numbers: {error}") from error
+        if self._are_pictures:
+            like = pictures.first(self.files, self._resize, skip_bad=False)
+            return pictures.examples(self.files, self._resize, like)
+        return tfrecord.examples(self.files)
 
     def _names(self, first, number):
         """Which pictures they are, if each is a file, by their paths in the folder."""
@@ -221,22 +234,6 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
         raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
     # No resize is in the description that an earlier version exported.
     return ArrayInput(name, model.event_shape, model.description["levels"], model.description.get("resize", ()))
-
-
-def _examples(name, files, resize):
-    """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
-    try:
-        if name.endswith(".npy"):
-            return chunks(_npy_rows(name))
-        if name.endswith(".npz"):
-            return iter([_only_array(name)])
-    except UserError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"input {name} cannot be read as a NumPy file of numbers: {error}") from error
-    if all(map(pictures.is_picture, files)):
-        return pictures.examples(files, resize, pictures.first(files, resize, skip_bad=False))
-    return tfrecord.examples(files)
 
 
 def _npy_rows(name):

@@ -11,7 +11,7 @@ from nice_tf.checkpoints import RunState, newest, save_best, save_last
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
-from nice_tf.labels import Labels
+from nice_tf.labels import COLUMNS, Labels
 from nice_tf.preprocessing import to_data_units
 from nice_tf.seeds import stateless_seed
 from nice_tf.workdir import Workdir
@@ -120,7 +120,7 @@ class SamplePictures(tf_keras.callbacks.Callback):
         context = self._labels.one_hot(self._labels.rows_of_pictures()) if self._labels else None
         number = 100 if context is None else len(context)
         x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
-        grid = plots.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=10)
+        grid = plots.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=COLUMNS)
         plots.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
         with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch)

@@ -60,7 +60,7 @@ def build_flow(
       hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
       residual: as for `MLP`.
-      dropout: as for `MLP`; without effect but in a call with `flow.dropout_kwargs`.
+      dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of `context_kwargs`.
       context_size: C, above 0 for the conditional density p(x | context): every m also sees a context of that length,
         which every call then gives with `context_kwargs`. Mean, whitening and scales are those of all contexts.
       partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
@@ -185,7 +185,7 @@ def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None
       num_branches: as for `FrozenMLP`.
 
     Returns:
-      A flow of the same layers, which takes no `dropout_kwargs`; a conditional one takes its `context_kwargs`.
+      A flow of the same layers, which takes no `dropout_seed`; a conditional one takes its `context_kwargs`.
     """
 
     def frozen(layer):
@@ -225,13 +225,8 @@ def _check_mixing(splits, size_first, partition, mixing):
         )
 
 
-def dropout_kwargs(seed: tf.Tensor) -> dict[str, dict]:
-    """What makes every m of a flow of `build_flow` drop units: `flow.log_prob(x, **dropout_kwargs(seed))`."""
-    return context_kwargs(None, dropout_seed=seed)
-
-
 def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None) -> dict[str, dict]:
-    """What tells every m of a flow of `build_flow` its context.
+    """What tells every m of a flow of `build_flow` its context, or to drop units.
 
         flow.log_prob(x, **context_kwargs(context))         log p(x | context)
         flow.sample(n, **context_kwargs(context))           draws from p(x | context)
@@ -239,7 +234,7 @@ def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None 
     Args:
       context: `[..., context_size]`, of any number type: one for each example or sample, or fewer that are broadcast to
         them. `None` where the flow has no `context_size`.
-      dropout_seed: of `dropout_kwargs`, in the same call.
+      dropout_seed: stateless seed, int32 `[2]`, by which every m drops units in this call; `None` for all units.
 
     Returns:
       Keyword arguments for every method of the flow that evaluates a density or samples; empty where nothing is given.

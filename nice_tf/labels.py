@@ -11,7 +11,8 @@ from nice_tf.errors import UserError
 from nice_tf.seeds import stateless_seed
 
 MAX_CLASSES = 1000  # each costs a pass through the flow for every example that is evaluated
-_ROWS, _COLUMNS = 20, 10  # of a picture of samples, a row for each class
+COLUMNS = 10  # of a picture of samples, a row for each class
+_ROWS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Labels:
         return np.eye(len(self.classes), dtype=np.float32)[numbers]
 
     def rows_of_pictures(self) -> np.ndarray:
-        """Classes of the samples in a grid of ten columns: a row for each class, of the first twenty."""
-        return np.repeat(np.arange(min(len(self.classes), _ROWS)), _COLUMNS)
+        """Classes of the samples in a grid of `COLUMNS`: a row for each class, of the first twenty."""
+        return np.repeat(np.arange(min(len(self.classes), _ROWS)), COLUMNS)
 
     def draw(self, num_samples: int, *, seed: int) -> np.ndarray:
         """Numbers of classes as frequent as in train, `[num_samples]`."""

@@ -139,11 +139,8 @@ class Table:
             texts = start[name].to_pylist()
             wrong = [(row, text) for row, text in enumerate(texts) if text is not None and not is_number(text)]
             if wrong and (is_wanted or len(wrong) < len(texts) / 2):
-                row, text = wrong[0]
-                raise UserError(
-                    f"column {name} of {self.what} has {text!r} in row {row} (counted from 0): numbers are needed, a "
-                    "missing one is an empty cell. Or leave the column out: columns names those that are wanted"
-                )
+                hint = ". Or leave the column out: columns names those that are wanted"
+                raise UserError(no_number(name, self.what, *wrong[0]) + hint)
         if is_wanted:
             raise UserError(f"column {name} of {self.what} is of type {kind}: numbers are needed")
 
@@ -194,10 +191,7 @@ class Table:
             for name in names:
                 for place, text in enumerate(batch[name].to_pylist()):
                     if text is not None and not is_number(text):
-                        raise UserError(
-                            f"column {name} of {self.what} has {text!r} in row {row + place} (counted from 0): "
-                            "numbers are needed, a missing one is an empty cell"
-                        )
+                        raise UserError(no_number(name, self.what, row + place, text))
             row += len(batch)
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
@@ -322,3 +316,11 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return text.isascii() and "_" not in text
+
+
+def no_number(column: str, what: str, row: int, text: str) -> str:
+    """Says where a table has text in place of a number."""
+    return (
+        f"column {column} of {what} has {text!r} in row {row} (counted from 0): numbers are needed, a missing one is "
+        "an empty cell"
+    )

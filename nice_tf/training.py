@@ -21,7 +21,7 @@ from nice_tf.checkpoints import RunState, restore_best, restore_last
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.flow import sample
-from nice_tf.labels import num_classes
+from nice_tf.labels import COLUMNS, num_classes
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
 from nice_tf.preprocessing import is_discrete, to_data_units
 from nice_tf.schema import csv_bytes
@@ -197,7 +197,7 @@ def _write_samples(flow, data, config, run):
         shown = {run.path / "samples.png": x, run.path / "samples_denoised.png": denoise(flow, x, context=context)}
         for path, images in shown.items():
             values = to_data_units(images, data.levels).numpy()
-            plots.write_png(path, plots.image_grid(values, levels=data.levels, columns=10))
+            plots.write_png(path, plots.image_grid(values, levels=data.levels, columns=COLUMNS))
         return list(shown)
     written = {run.path / "samples.npy": to_data_units(x, data.levels).numpy()}
     if data.labels:

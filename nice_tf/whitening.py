@@ -226,7 +226,7 @@ class TriangularWhitening(tfb.Bijector):
 
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
-        triangle, shift = self._fitted_to(x)
+        triangle, shift = self._fitted_to(check_examples(x, self._shift.shape[0]))
         self._shift.assign(shift)
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(triangle), self._packed.dtype))
@@ -246,6 +246,7 @@ class TriangularWhitening(tfb.Bijector):
         Raises:
           UserError: as for `fit`, or fewer than 3 examples.
         """
+        x = check_examples(x, self._shift.shape[0])
         if len(x) < 3:
             raise UserError(f"fitting to one part and whitening another needs at least 3 examples, got {len(x)}")
         part = np.arange(len(x)) % 10
@@ -257,7 +258,6 @@ class TriangularWhitening(tfb.Bijector):
 
     def _fitted_to(self, x):
         """L and b in float64."""
-        x = check_examples(x, self._shift.shape[0])
         if self._shrinkage:
             from sklearn.covariance import ledoit_wolf  # a second of start-up that no other layer needs
 
