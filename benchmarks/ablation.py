@@ -4,13 +4,16 @@ r"""Which setting is worth how many nats: variants of a run, each trained, compa
         --variants=benchmarks/ablations/levers.txt --workdir=runs/ablation
 
 A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
-A variant that was cut off is continued, a finished one is only read. The test split is not looked at: the winner's
-figure on test is that of `train.py`, read once.
+A variant that was cut off is continued, a finished one is only read. With jobs several run side by side, each on its
+share of the cores: two at a time on a core each finish sooner than one after another on both. The test split is not
+looked at: the winner's figure on test is that of `train.py`, read once.
 """
 
+import concurrent.futures
 import multiprocessing
 import os
 import pathlib
+import queue
 import shlex
 import sys
 
@@ -24,6 +27,7 @@ GROUPS = ["ablation", *config_flags.define_flags()]
 flags.DEFINE_string("variants", "", "file of variants", module_name="ablation")
 flags.DEFINE_list("only", [], "names of the variants to run; empty: all", module_name="ablation")
 flags.DEFINE_list("seeds", ["0"], "seeds of each variant", module_name="ablation")
+flags.DEFINE_integer("jobs", 1, "variants that run side by side", lower_bound=1, module_name="ablation")
 flags.DEFINE_string("workdir", "runs/ablation", "folder of the runs", module_name="ablation")
 
 
@@ -58,14 +62,32 @@ def settings(name: str, variant: list[str], seed: str) -> config.Config:
         raise UserError(f"variant {name}: {error}") from error
 
 
-def train(values: config.Config, workdir: pathlib.Path) -> None:
-    """One run, in a process of its own."""
+def train(values: config.Config, workdir: pathlib.Path, cores: list[int]) -> None:
+    """One run, in a process of its own that keeps to these cores; none: all."""
+    if cores:
+        os.sched_setaffinity(0, cores)  # before TensorFlow looks how many threads to make
     with cli.quiet_tensorflow():
         from nice_tf import training
     try:
         training.train(values, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def shares_of_cores(jobs: int) -> list[list[int]]:
+    """The cores of each job; a single job has no list, it takes whatever there is.
+
+    Raises:
+      UserError: more jobs than cores, or a system that cannot share them out.
+    """
+    if jobs == 1:
+        return [[]]
+    if not hasattr(os, "sched_getaffinity"):
+        raise UserError(f"jobs must be 1 on this system, which cannot keep a process to some cores, got {jobs}")
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > len(cores):
+        raise UserError(f"jobs must be at most {len(cores)}, the number of cores, got {jobs}")
+    return [cores[job::jobs] for job in range(jobs)]
 
 
 def report(workdir: pathlib.Path) -> str:
@@ -93,17 +115,27 @@ def main() -> None:
         for name in values.only or variants
         for seed in values.seeds
     }
+    free_cores: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    for cores in shares_of_cores(values.jobs):
+        free_cores.put(cores)
     failed = []
-    table = ["| variant | validation, nats | train, nats | epoch | minutes |", "|---|---|---|---|---|"]
-    for workdir, run in runs.items():
-        process = multiprocessing.get_context("spawn").Process(target=train, args=(run, workdir))
+
+    def row(workdir):
+        cores = free_cores.get()
+        process = multiprocessing.get_context("spawn").Process(target=train, args=(runs[workdir], workdir, cores))
         process.start()
         process.join()
+        free_cores.put(cores)
         if process.exitcode:
             failed.append(workdir.name)
-        table.append(f"| {workdir.name} | failed | | | |" if process.exitcode else report(workdir))
-        print(table[-1], flush=True)
-    print("\n" + "\n".join(table))
+        result = f"| {workdir.name} | failed | | | |" if process.exitcode else report(workdir)
+        print(result, flush=True)
+        return result
+
+    with concurrent.futures.ThreadPoolExecutor(values.jobs) as pool:
+        rows = list(pool.map(row, runs))
+    head = ["| variant | validation, nats | train, nats | epoch | minutes |", "|---|---|---|---|---|"]
+    print("\n" + "\n".join(head + rows))
     if failed:
         raise UserError(f"{', '.join(failed)} failed, see above")
 

@@ -1,5 +1,6 @@
 """The commands as a user types them: in a process of their own."""
 
+import os
 import pathlib
 import random
 import re
@@ -185,10 +186,11 @@ def test_readme_python_runs(run_command, tmp_path, block):
 
 
 def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_path):
+    jobs = min(2, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
     (tmp_path / "variants.txt").write_text("# three ways\nplain\nslow --learning_rate=1e-9 --epochs=2\nleft_out\n")
     command = (
         "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
-        f"--variants={tmp_path}/variants.txt", "--only=plain,slow", "--seeds=0,1",
+        f"--variants={tmp_path}/variants.txt", "--only=plain,slow", "--seeds=0,1", f"--jobs={jobs}",
     )  # fmt: skip
     finished = run_command(*command)
     assert finished.returncode == 0, finished.stderr
@@ -203,6 +205,8 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         is_slow = run.path.name.startswith("slow")
         assert (config.learning_rate == 1e-9) == is_slow and config.epochs == (2 if is_slow else 1)
         assert config.seed == int(run.path.name[-1]) and config.hidden_units == (32,)
+    cores = len(os.sched_getaffinity(0)) // jobs if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert finished.stdout.count(f"CPU, {cores} core") == 4, "each run has its share of the cores"
     assert not (tmp_path / "runs" / "left_out-seed0").exists()
 
 
@@ -217,6 +221,7 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         ("plain\nplain", "--epochs=1", "lines of different names, got plain, plain"),
         ("plain", "--seed=3", "give seeds"),
         ("plain", "--variants=nowhere.txt", "'nowhere.txt': there is no such file"),
+        ("plain", "--jobs=9999", "jobs must be at most"),
     ],
 )
 def test_ablation_refuses_what_it_would_have_to_guess(run_command, tmp_path, line, argument, message):
