@@ -243,6 +243,21 @@ def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     assert "| plain-seed0 | " in finished.stdout.split("\n\n")[-1]
 
 
+def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_command, tmp_path):
+    for name, values in {"short": [1.25, 2.5], "long": [10.0, 20.0, 30.0, 40.0, 50.0]}.items():
+        (tmp_path / name).mkdir()
+        rows = [{"epoch": epoch, "val_log_prob": value} for epoch, value in enumerate(values, start=1)]
+        Workdir(tmp_path / name).write_metrics(rows)
+    arguments = (f"a={tmp_path}/short", f"b={tmp_path}/long")
+    finished = run_command("benchmarks/learning_curves.py", *arguments, f"--output={tmp_path}/curves.png")
+    assert finished.returncode == 0, finished.stderr
+    table = ["| epoch | a | b |", "|---|---|---|", "| 1 | 1.2 | 10.0 |", "| 2 | 2.5 | 20.0 |", "| 5 | - | 50.0 |"]
+    assert finished.stdout.splitlines() == table
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    refused = run_command("benchmarks/learning_curves.py", f"a={tmp_path}/nowhere")
+    assert refused.returncode == 2 and "is no NAME=WORKDIR of a run" in refused.stderr
+
+
 def test_baselines_give_the_density_of_what_they_chose(run_command):
     finished = run_command("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
     assert finished.returncode == 0, finished.stderr

@@ -1,0 +1,48 @@
+"""Validation log-likelihood of several runs at equal epochs: a table, and a picture with --output.
+
+    python benchmarks/learning_curves.py ours=runs/mnist paper=runs/paper_mnist --output=curves.png
+
+A run may still be under way. Only `metrics.csv` is read.
+"""
+
+import argparse
+import pathlib
+
+from nice_tf import plots
+from nice_tf.workdir import Workdir
+
+EPOCHS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000, 1500)
+
+
+def named_run(text: str) -> tuple[str, Workdir]:
+    """NAME=WORKDIR of the command line."""
+    name, _, path = text.partition("=")
+    run = Workdir(path)
+    if not path or not run.metrics.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=WORKDIR of a run with a metrics.csv")
+    return name, run
+
+
+def main() -> None:
+    """Reads the runs and prints the table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("runs", nargs="+", type=named_run, metavar="NAME=WORKDIR")
+    options.add_argument("--output", help="picture of the curves")
+    arguments = options.parse_args()
+    curves = {
+        name: {int(row["epoch"]): float(row["val_log_prob"]) for row in run.read_metrics()}
+        for name, run in arguments.runs
+    }
+    print(f"| epoch | {' | '.join(curves)} |\n|{'---|' * (len(curves) + 1)}")
+    for epoch in EPOCHS:
+        if any(epoch in curve for curve in curves.values()):
+            cells = [f"{curve[epoch]:.1f}" if epoch in curve else "-" for curve in curves.values()]
+            print(f"| {epoch} | {' | '.join(cells)} |")
+    if arguments.output:
+        lines = {name: (list(curve), list(curve.values())) for name, curve in curves.items()}
+        chart = plots.Chart(lines, "epoch", "nats a validation example")
+        pathlib.Path(arguments.output).write_bytes(chart.png())
+
+
+if __name__ == "__main__":
+    main()
