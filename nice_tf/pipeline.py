@@ -88,7 +88,7 @@ def score(
 
 
 class ScorerHandler(ModelHandler):
-    """Loads a `batch.Scorer`, once for each worker process, and lets it score blocks. Holds its settings alone."""
+    """Loads a `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its settings alone."""
 
     def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
         """Takes what `score` does."""
@@ -97,7 +97,7 @@ class ScorerHandler(ModelHandler):
 
     def load_model(self) -> Any:
         """The scorer."""
-        from nice_tf.batch import Scorer
+        from nice_tf.answers import Scorer
         from nice_tf.scoring import Model
 
         return Scorer(Model.load(self._model), self._top, self._threshold, self._impute)

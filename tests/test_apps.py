@@ -14,7 +14,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import nice_tf
-from nice_tf import batch, bundle, parts
+from nice_tf import answers, batch, bundle, parts
 from nice_tf.blocks import Block, open_input
 from nice_tf.errors import UserError
 from nice_tf.scoring import Model
@@ -320,7 +320,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
             batch.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
     gap = Block(0, np.full([1, 8, 5], np.nan, np.float32))
     with pytest.raises(UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"):
-        batch.filled_table(model, gap)
+        answers.filled_table(model, gap)
 
 
 def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):
