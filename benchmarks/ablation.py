@@ -4,18 +4,18 @@ r"""Which setting is worth how many nats: variants of a run, each trained, compa
         --variants=benchmarks/ablations/levers.txt --workdir=runs/ablation
 
 A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
-A variant that was cut off is continued, a finished one is only read. With jobs several run side by side, each on its
-share of the cores: two at a time on a core each finish sooner than one after another on both. The test split is not
-looked at: the winner's figure on test is that of `train.py`, read once.
+A variant that was cut off is continued, a finished one is only read. With --jobs several run side by side, each on its
+share of the cores and with its output in a file beside its folder. The test split is not looked at: the winner's figure
+on test is that of `train.py`, read once.
 """
 
-import concurrent.futures
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
-import queue
 import shlex
 import sys
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -62,10 +62,15 @@ def settings(name: str, variant: list[str], seed: str) -> config.Config:
         raise UserError(f"variant {name}: {error}") from error
 
 
-def train(values: config.Config, workdir: pathlib.Path, cores: list[int]) -> None:
-    """One run, in a process of its own that keeps to these cores; none: all."""
+def train(values: config.Config, workdir: pathlib.Path, cores: list[int], log: pathlib.Path | None) -> None:
+    """One run, in a process of its own: on these cores if there are any, its output in `log` if it is given."""
     if cores:
         os.sched_setaffinity(0, cores)  # before TensorFlow looks how many threads to make
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
     with cli.quiet_tensorflow():
         from nice_tf import training
     try:
@@ -75,7 +80,7 @@ def train(values: config.Config, workdir: pathlib.Path, cores: list[int]) -> Non
 
 
 def shares_of_cores(jobs: int) -> list[list[int]]:
-    """The cores of each job; a single job has no list, it takes whatever there is.
+    """The cores of each job, no core of two; a single job has no list, it takes whatever there is.
 
     Raises:
       UserError: more jobs than cores, or a system that cannot share them out.
@@ -90,8 +95,30 @@ def shares_of_cores(jobs: int) -> list[list[int]]:
     return [cores[job::jobs] for job in range(jobs)]
 
 
+def train_all(runs: dict[pathlib.Path, config.Config], jobs: int) -> Iterator[tuple[pathlib.Path, int]]:
+    """Trains the runs, several at a time, and gives the folder and exit code of each as it ends."""
+    waiting, free = list(runs), shares_of_cores(jobs)
+    side_by_side, running = jobs > 1, {}
+    while waiting or running:
+        while waiting and free:
+            workdir, cores = waiting.pop(0), free.pop(0)
+            log = workdir.with_name(f"{workdir.name}.log") if side_by_side else None
+            arguments = (runs[workdir], workdir, cores, log)
+            process = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
+            process.start()
+            running[process.sentinel] = process, workdir, cores
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            process, workdir, cores = running.pop(sentinel)
+            process.join()
+            free.append(cores)
+            yield workdir, process.exitcode
+
+
 def report(workdir: pathlib.Path) -> str:
-    """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the epoch."""
+    """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the epoch.
+
+    Minutes are wall time, beside whatever else the machine did, other jobs included.
+    """
     rows = Workdir(workdir).read_metrics()
     best = max(rows, key=lambda row: float(row["val_log_prob"]))
     minutes = sum(float(row["seconds"]) for row in rows) / 60
@@ -115,29 +142,16 @@ def main() -> None:
         for name in values.only or variants
         for seed in values.seeds
     }
-    free_cores: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    for cores in shares_of_cores(values.jobs):
-        free_cores.put(cores)
-    failed = []
-
-    def row(workdir):
-        cores = free_cores.get()
-        process = multiprocessing.get_context("spawn").Process(target=train, args=(runs[workdir], workdir, cores))
-        process.start()
-        process.join()
-        free_cores.put(cores)
-        if process.exitcode:
-            failed.append(workdir.name)
-        result = f"| {workdir.name} | failed | | | |" if process.exitcode else report(workdir)
-        print(result, flush=True)
-        return result
-
-    with concurrent.futures.ThreadPoolExecutor(values.jobs) as pool:
-        rows = list(pool.map(row, runs))
-    head = ["| variant | validation, nats | train, nats | epoch | minutes |", "|---|---|---|---|---|"]
-    print("\n" + "\n".join(head + rows))
+    rows = {}
+    for workdir, exit_code in train_all(runs, values.jobs):
+        rows[workdir] = f"| {workdir.name} | failed | | | |" if exit_code else report(workdir)
+        print(rows[workdir], flush=True)
+    print("\n| variant | validation, nats | train, nats | epoch | minutes |\n|---|---|---|---|---|")
+    print("\n".join(rows[workdir] for workdir in runs))
+    failed = [workdir.name for workdir in runs if rows[workdir].split(" | ")[1] == "failed"]
     if failed:
-        raise UserError(f"{', '.join(failed)} failed, see above")
+        where = f"{values.workdir}/NAME.log" if values.jobs > 1 else "above"
+        raise UserError(f"{', '.join(failed)} failed, see {where}")
 
 
 if __name__ == "__main__":

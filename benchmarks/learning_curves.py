@@ -9,7 +9,7 @@ import argparse
 import pathlib
 
 from nice_tf import plots
-from nice_tf.workdir import Workdir
+from nice_tf.workdir import Workdir, write_atomically
 
 EPOCHS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000, 1500)
 
@@ -18,7 +18,7 @@ def named_run(text: str) -> tuple[str, Workdir]:
     """NAME=WORKDIR of the command line."""
     name, _, path = text.partition("=")
     run = Workdir(path)
-    if not path or not run.metrics.is_file():
+    if not name or not path or not run.metrics.is_file():
         raise argparse.ArgumentTypeError(f"{text!r} is no NAME=WORKDIR of a run with a metrics.csv")
     return name, run
 
@@ -29,19 +29,21 @@ def main() -> None:
     options.add_argument("runs", nargs="+", type=named_run, metavar="NAME=WORKDIR")
     options.add_argument("--output", help="picture of the curves")
     arguments = options.parse_args()
+    if len(dict(arguments.runs)) < len(arguments.runs):
+        options.error("each run needs a name of its own")
     curves = {
         name: {int(row["epoch"]): float(row["val_log_prob"]) for row in run.read_metrics()}
         for name, run in arguments.runs
     }
     print(f"| epoch | {' | '.join(curves)} |\n|{'---|' * (len(curves) + 1)}")
-    for epoch in EPOCHS:
-        if any(epoch in curve for curve in curves.values()):
-            cells = [f"{curve[epoch]:.1f}" if epoch in curve else "-" for curve in curves.values()]
-            print(f"| {epoch} | {' | '.join(cells)} |")
+    everywhere, ends = set().union(*curves.values()), {max(curve) for curve in curves.values()}
+    for epoch in sorted(everywhere & (ends | set(EPOCHS))):
+        cells = [f"{curve[epoch]:.1f}" if epoch in curve else "-" for curve in curves.values()]
+        print(f"| {epoch} | {' | '.join(cells)} |")
     if arguments.output:
         lines = {name: (list(curve), list(curve.values())) for name, curve in curves.items()}
         chart = plots.Chart(lines, "epoch", "nats a validation example")
-        pathlib.Path(arguments.output).write_bytes(chart.png())
+        write_atomically(pathlib.Path(arguments.output), chart.png())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from nice_tf.scoring import Model
 
 VALUES_A_CALL = 2**19  # of the examples that the model sees at once
 HARD_WORK = 16  # how many times less rows lie in a part where each takes many passes
-NUM_FILLED = b"num_filled"
+NUM_FILLED = b"num_filled"  # key of the metadata of `filled_table`
 
 
 def event_size(model: Model) -> int:

@@ -124,11 +124,16 @@ def check_agreement(strategy: tf.distribute.Strategy, what: dict[str, int]) -> N
         )
 
 
+def num_cores() -> int:
+    """The cores that this process may use; TensorFlow makes as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices that will be used, in words."""
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     text = ", ".join(names) or f"CPU, {cores} core{'s' * (cores != 1)}"
     number = strategy.num_replicas_in_sync
     return text if number == 1 else f"{text}; {number} replicas share each batch"

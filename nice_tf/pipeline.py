@@ -88,7 +88,7 @@ def score(
 
 
 class ScorerHandler(ModelHandler):
-    """Loads a `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its settings alone."""
+    """Loads an `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its settings alone."""
 
     def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
         """Takes what `score` does."""

@@ -8,7 +8,7 @@ import platform
 import shlex
 from importlib import metadata
 
-from nice_tf import figures, plots
+from nice_tf import devices, figures, plots
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.evaluation import ledger
@@ -125,7 +125,7 @@ def environment() -> list[tuple[str, str]]:
         cpu = names[0] if names else cpu
     packages = ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy")
     return [
-        ("CPU", f"{cpu}, {os.cpu_count()} cores"),
+        ("CPU", f"{cpu}, {devices.num_cores()} cores"),
         ("Python", f"{platform.python_version()} on {platform.system()}"),
         *((name, metadata.version(name)) for name in packages),
     ]
