@@ -259,7 +259,7 @@ def test_ablation_runs_side_by_side_each_on_its_cores(run_command, tmp_path):
     assert finished.returncode == 1 and f"too_many-seed0 failed, see {tmp_path}/runs/NAME.log" in finished.stderr
     logs = {name: (tmp_path / "runs" / f"{name}-seed0.log").read_text() for name in ("too_many", "plain", "slow")}
     assert "batch_size 5000 is more than the 1247" in logs["too_many"]
-    assert all("CPU, 1 core\n" in logs[name] and "Epoch 1/1" in logs[name] for name in ("plain", "slow"))
+    assert all("CPU, 1 core\n" in logs[name] and "val_log_prob: " in logs[name] for name in ("plain", "slow"))
     rows = finished.stdout.split("\n\n")[-1].splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| too_many-seed0", "| plain-seed0", "| slow-seed0"]
 
