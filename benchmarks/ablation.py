@@ -97,12 +97,11 @@ def shares_of_cores(jobs: int) -> list[list[int]]:
 
 def train_all(runs: dict[pathlib.Path, config.Config], jobs: int) -> Iterator[tuple[pathlib.Path, int]]:
     """Trains the runs, several at a time, and gives the folder and exit code of each as it ends."""
-    waiting, free = list(runs), shares_of_cores(jobs)
-    side_by_side, running = jobs > 1, {}
+    waiting, running, free = list(runs), {}, shares_of_cores(jobs)
     while waiting or running:
         while waiting and free:
             workdir, cores = waiting.pop(0), free.pop(0)
-            log = workdir.with_name(f"{workdir.name}.log") if side_by_side else None
+            log = workdir.with_name(f"{workdir.name}.log") if jobs > 1 else None
             arguments = (runs[workdir], workdir, cores, log)
             process = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
             process.start()
@@ -142,16 +141,18 @@ def main() -> None:
         for name in values.only or variants
         for seed in values.seeds
     }
-    rows = {}
+    rows, failed = {}, set()
     for workdir, exit_code in train_all(runs, values.jobs):
+        if exit_code:
+            failed.add(workdir)
         rows[workdir] = f"| {workdir.name} | failed | | | |" if exit_code else report(workdir)
         print(rows[workdir], flush=True)
     print("\n| variant | validation, nats | train, nats | epoch | minutes |\n|---|---|---|---|---|")
     print("\n".join(rows[workdir] for workdir in runs))
-    failed = [workdir.name for workdir in runs if rows[workdir].split(" | ")[1] == "failed"]
     if failed:
+        names = ", ".join(workdir.name for workdir in runs if workdir in failed)
         where = f"{values.workdir}/NAME.log" if values.jobs > 1 else "above"
-        raise UserError(f"{', '.join(failed)} failed, see {where}")
+        raise UserError(f"{names} failed, see {where}")
 
 
 if __name__ == "__main__":

@@ -233,11 +233,10 @@ def test_ablation_refuses_what_it_would_have_to_guess(run_command, tmp_path, lin
 
 def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
-    command = (
+    finished = run_command(
         "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
         f"--variants={tmp_path}/variants.txt",
     )  # fmt: skip
-    finished = run_command(*command)
     assert finished.returncode == 1 and "batch_size 5000 is more than the 1247" in finished.stderr
     assert "| too_many-seed0 | failed |" in finished.stdout and "Traceback" not in finished.stderr
     assert "| plain-seed0 | " in finished.stdout.split("\n\n")[-1]
