@@ -16,11 +16,6 @@ HARD_WORK = 16  # how many times less rows lie in a part where each takes many p
 NUM_FILLED = b"num_filled"  # key of the metadata of `filled_table`
 
 
-def event_size(model: Model) -> int:
-    """D, the number of values of an example."""
-    return int(np.prod(model.event_shape))
-
-
 @dataclasses.dataclass(frozen=True)
 class Scorer:
     """Scores of blocks as tables.
@@ -51,7 +46,7 @@ class Scorer:
     def rows_at_once(self) -> int:
         """How many rows a block should have."""
         work = HARD_WORK if self.top or self.impute else 1
-        return rows_at_once(event_size(self.model), work)
+        return rows_at_once(self.model.event_size, work)
 
     def __call__(self, block: Block) -> pa.Table:
         """The scores of a block.

@@ -80,7 +80,7 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
         output,
         source,
         functools.partial(answers.filled_table, loaded),
-        rows_at_once(answers.event_size(loaded), answers.HARD_WORK),
+        rows_at_once(loaded.event_size, answers.HARD_WORK),
         loaded,
         {"command": "impute"},
         overwrite,
@@ -159,7 +159,7 @@ def sample_file(
             count = min(size, num_samples - number)
             yield loaded.sample(count, seed=seed, first=number, temperature=temperature)
 
-    size = max(1, answers.VALUES_A_CALL // answers.event_size(loaded))
+    size = max(1, answers.VALUES_A_CALL // loaded.event_size)
     if is_table and schema:
         settings = {"command": "sample", "model": _identity(loaded), "seed": seed, "temperature": temperature,
                     "num_samples": num_samples}  # fmt: skip

@@ -72,6 +72,11 @@ class Model:
         return self.description["event_shape"]
 
     @property
+    def event_size(self) -> int:
+        """D, the number of values of one example."""
+        return int(np.prod(self.event_shape))
+
+    @property
     def dtype(self) -> np.dtype:
         """Of the examples that the signatures take and give."""
         return np.dtype(self.description.get("dtype", "float32"))  # absent in exports of earlier versions
