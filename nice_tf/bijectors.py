@@ -97,8 +97,12 @@ class AdditiveCoupling(tfb.Bijector):
         """Which side is passed on: `"first"` or `"second"`."""
         return self._passthrough
 
-    def _split(self, h):
-        """`[..., D]` to (passed, shifted)."""
+    def split(self, h: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`[..., D]` to its two parts, (passed, shifted).
+
+        Raises:
+          UserError: an event without any coordinate to shift.
+        """
         size = 0 if h.shape.rank == 0 else h.shape[-1]
         if size is not None and size <= self._num_passthrough:
             raise UserError(
@@ -127,11 +131,11 @@ class AdditiveCoupling(tfb.Bijector):
             return tf.identity(shift)
 
     def _forward(self, x, **kwargs):
-        passed, shifted = self._split(x)
+        passed, shifted = self.split(x)
         return self._join(passed, shifted + self._shift(passed, shifted, kwargs))
 
     def _inverse(self, y, **kwargs):
-        passed, shifted = self._split(y)
+        passed, shifted = self.split(y)
         return self._join(passed, shifted - self._shift(passed, shifted, kwargs))
 
     def _forward_log_det_jacobian(self, x, **kwargs):

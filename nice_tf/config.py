@@ -134,6 +134,13 @@ class Config:
         "diagonal scaling as a layer, as trainable scales of the prior (the same density), or none",
         choices=("layer", "prior", "none"),
     )
+    shift_unit: str = _setting(
+        "deviation",
+        "model",
+        "what m gives its shifts in: deviation, with data_init, for that of each coordinate in the training data, so "
+        "that all are learned at a like pace; or one, the unit of x. Both can become the same densities",
+        choices=("deviation", "one"),
+    )
     kernel_init: str = _setting(
         "he_normal",
         "model",
@@ -142,7 +149,9 @@ class Config:
     )
     init_range: float = _setting(0.01, "model", "of kernel_init=uniform")
     zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
-    data_init: bool = _setting(True, "model", "start the mean and 1/s from the training data's mean and deviation")
+    data_init: bool = _setting(
+        True, "model", "start the mean, 1/s and shift_unit=deviation from the training data's mean and deviations"
+    )
     allow_incomplete_mixing: bool = _setting(
         False, "model", "build also a flow in which some z cannot depend on some x"
     )
@@ -334,7 +343,7 @@ class Config:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise UserError(f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?")
-        return cls(**values)
+        return cls(**{"shift_unit": "one"} | values)  # of a run from before this setting
 
     def result_text(self) -> str:
         """The settings that change a result, as JSON."""

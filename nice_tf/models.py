@@ -180,6 +180,7 @@ def make_flow(
         mixing=config.mixing,
         prior=config.prior,
         scaling=config.scaling,
+        shift_unit=config.shift_unit,
         min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
         input_range=config.input_range,
         whitening=config.whitening,

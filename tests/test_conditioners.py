@@ -64,6 +64,18 @@ def test_residual_layers_add_their_input():
     np.testing.assert_allclose(mlp(x), h, rtol=1e-12)
 
 
+def test_outputs_in_units_of_their_own():
+    mlp = nice_tf.MLP(3, 2, hidden_units=(5, 4), zero_last_layer=False, has_output_unit=True, dtype=tf.float64)
+    plain = nice_tf.MLP(3, 2, hidden_units=(5, 4), zero_last_layer=False, dtype=tf.float64)
+    x = random_points(50, 3)
+    np.testing.assert_array_equal(mlp(x), plain(x))  # 1 at first
+    mlp.assign_output_unit([0.01, 3.0])
+    np.testing.assert_allclose(mlp(x), plain(x) * [0.01, 3.0], rtol=1e-12)
+    assert [v.shape for v in mlp.trainable_variables] == [v.shape for v in plain.trainable_variables]
+    with pytest.raises(nice_tf.UserError, match="make it with has_output_unit=True"):
+        plain.assign_output_unit([0.01, 3.0])
+
+
 @pytest.mark.parametrize("rate", [0.002, 0.05, 0.3])
 @pytest.mark.parametrize("compute_dtype", [tf.float32, tf.bfloat16])
 def test_dropout_leaves_out_the_share_that_was_asked_for(compute_dtype, rate):
@@ -105,8 +117,9 @@ def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
 
 @pytest.mark.parametrize("num_branches", [1, 2, 3])
 @pytest.mark.parametrize("hidden_units", [(), (4,), (5, 4), (5, 4, 7)])
-def test_frozen_is_the_same_function(hidden_units, num_branches):
-    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, dtype=tf.float64))
+@pytest.mark.parametrize("has_output_unit", [False, True])
+def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_unit):
+    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, has_output_unit=has_output_unit, dtype=tf.float64))
     frozen = nice_tf.FrozenMLP(mlp, num_branches=num_branches)
     x = random_points(50, 3)
     for batch in (x, x[:, tf.newaxis], x[0]):

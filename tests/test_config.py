@@ -160,6 +160,7 @@ def test_choices_are_those_of_the_parts():
     assert choices["partition"] == bijectors.PARTITIONS and choices["mixing"] == bijectors.MIXINGS
     assert choices["prior"] == priors.PRIORS and choices["scaling"] == flow.SCALINGS
     assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
+    assert choices["shift_unit"] == flow.SHIFT_UNITS
     assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
     assert choices["dequantization"] == preprocessing.DEQUANTIZATIONS
 
@@ -169,6 +170,12 @@ def test_json_round_trip():
     assert nice_tf.Config.from_dict(config.as_dict()) == config
     with pytest.raises(nice_tf.UserError, match="unknown settings colour"):
         nice_tf.Config.from_dict({**config.as_dict(), "colour": 1})
+
+
+def test_runs_from_before_a_setting_keep_what_they_had():
+    before = nice_tf.Config(shift_unit="one").as_dict()
+    del before["shift_unit"]
+    assert nice_tf.Config.from_dict(before).shift_unit == "one"
 
 
 def test_differences_leave_out_what_changes_no_result():

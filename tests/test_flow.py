@@ -175,6 +175,23 @@ def test_initialization_from_data(scaling, prior):
     assert tf.reduce_mean(flow.log_prob(fresh(data))) > before + 10
 
 
+def test_shifts_are_in_deviations_of_what_is_shifted():
+    """With a last bias of 1 and nothing else, each m shifts every coordinate by its unit."""
+    deviations = np.array([0.01, 3.0, 0.5, 20.0, 1.0])
+    data = tf.constant(np.random.default_rng(0).normal(size=[500, 5]) * deviations + 7)
+    for shift_unit, expected in (("deviation", data.numpy().std(axis=0)), ("one", np.ones(5))):
+        flow = nice_tf.build_flow(
+            [5], num_couplings=4, shift_unit=shift_unit, scaling="none", hidden_units=(4,), dtype=tf.float64
+        )
+        nice_tf.initialize_from_data(flow, data)
+        before = nice_tf.encoder(flow).forward(fresh(data))
+        for variable in flow.trainable_variables:
+            if "bias_1" in variable.name:
+                variable.assign(tf.ones_like(variable))
+        moved = nice_tf.encoder(flow).forward(fresh(data)) - before
+        np.testing.assert_allclose(moved, np.tile(2 * expected, [500, 1]), rtol=1e-9)  # half of four couplings each
+
+
 @pytest.mark.parametrize("scaling", ["layer", "prior"])
 def test_initialization_with_a_constant_coordinate(scaling):
     data = tf.constant(np.random.default_rng(0).normal(size=[50, 4]) * [1, 0, 1, 1], tf.float32)
@@ -233,6 +250,7 @@ def test_samples_follow_the_density():
         ),
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
+        ({"shift_unit": "two"}, "shift_unit must be one of deviation, one, got 'two'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
         ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
     ],
