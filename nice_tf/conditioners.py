@@ -33,14 +33,14 @@ class MLP(tf.Module):
     With `zero_last_layer` the last kernel is zero too: m starts as 0 and a coupling as the identity, so that an
     initialisation from data statistics (`nice_tf.initialize_from_data`) is exact at the first step.
 
-    With `has_output_unit` each output is in a unit of its own, a number that is not trained:
+    With `has_output_scale` each output has a factor that is not trained:
 
-        m(x) = unit * (h_{K-1} W_K + b_K)
+        m(x) = output_scale * (h_{K-1} W_K + b_K)
 
-    That leaves the functions that m can be as they are, and changes how fast one is learned. Adam moves all weights at
-    one pace, whatever the size of their gradients: in a unit of 1, an output of small spread (a pixel that is nearly
-    always black) is moved by many times that spread, and its gradients, the largest, outweigh all others in the hidden
-    layers.
+    The functions that m can be are the same, how fast one is learned is not. Adam moves all weights at one pace,
+    whatever the size of their gradients: without the factor, an output that is to vary little (a pixel that is nearly
+    always black) is moved by many times what it should be, and its gradients, the largest, outweigh all others in the
+    hidden layers.
 
     With `residual`, every layer between two hidden ones of equal width adds to what it gets:
 
@@ -59,7 +59,7 @@ class MLP(tf.Module):
         context_size: int = 0,
         init_range: float | None = None,
         zero_last_layer: bool = True,
-        has_output_unit: bool = False,
+        has_output_scale: bool = False,
         dtype: tf.DType = tf.float32,
         compute_dtype: tf.DType | None = None,
         seed: int = 0,
@@ -77,7 +77,7 @@ class MLP(tf.Module):
           context_size: C, length of the context that every call must then give: the first layer sees (x, context).
           init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal distribution.
           zero_last_layer: start with m = 0.
-          has_output_unit: give each output a unit, 1 until `assign_output_unit` sets it.
+          has_output_scale: give each output a factor, 1 until `assign_output_scale` sets it.
           dtype: of variables, input and output.
           compute_dtype: of the matrix products inside, e.g. `tf.bfloat16`; `dtype` when not given.
           seed: of the kernels; networks of the same sizes and seed start the same.
@@ -119,24 +119,30 @@ class MLP(tf.Module):
         with self.name_scope:
             self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
             self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))
-            self._output_unit = None
-            if has_output_unit:
-                self._output_unit = tf.Variable(tf.ones([output_size], dtype), trainable=False, name="output_unit")
+            self._output_scale = None
+            if has_output_scale:
+                self._output_scale = tf.Variable(tf.ones([output_size], dtype), trainable=False, name="output_scale")
 
     @property
-    def has_output_unit(self) -> bool:
-        """Whether each output has a unit of its own."""
-        return self._output_unit is not None
+    def has_output_scale(self) -> bool:
+        """Whether each output has a factor of its own."""
+        return self._output_scale is not None
 
-    def assign_output_unit(self, unit: tf.Tensor) -> None:
-        """Sets the unit of each output, `[output_size]`; for initialisation from data.
+    def assign_output_scale(self, output_scale: tf.Tensor) -> None:
+        """Sets the factor of each output, `[output_size]`, finite and above 0; for initialisation from data.
 
         Raises:
-          UserError: a network without units.
+          UserError: a network without such factors; a value that is not finite and above 0; another shape.
         """
-        if self._output_unit is None:
-            raise UserError("the network has no units to assign: make it with has_output_unit=True")
-        self._output_unit.assign(unit)
+        if self._output_scale is None:
+            raise UserError("the network has no output_scale to assign: make it with has_output_scale=True")
+        output_scale = tf.convert_to_tensor(output_scale, self.dtype)
+        if output_scale.shape != self._output_scale.shape:
+            raise UserError(f"output_scale must have shape {self._output_scale.shape}, got {output_scale.shape}")
+        bad = output_scale[~((output_scale > 0) & tf.math.is_finite(output_scale))]
+        if len(bad):
+            raise UserError(f"output_scale must be finite and above 0, got {bad[0]}")
+        self._output_scale.assign(output_scale)
 
     def __call__(
         self, x: tf.Tensor, *, context: tf.Tensor | None = None, dropout_seed: tf.Tensor | None = None
@@ -162,10 +168,7 @@ class MLP(tf.Module):
             h = _affine(h, tf.cast(kernel, self.compute_dtype), tf.cast(bias, self.compute_dtype))
             if self.residual and 0 < layer < len(self._kernels) - 1 and kernel.shape[0] == kernel.shape[1]:
                 h += before
-        m = tf.cast(h, self.dtype)
-        if self._output_unit is not None:
-            m *= self._output_unit
-        return _from_rows(m, x, self._kernels[-1].shape[1])
+        return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._kernels[-1].shape[1])
 
     def _dropped(self, h, layer, dropout_seed):
         if not self._dropout or dropout_seed is None:
@@ -205,9 +208,7 @@ class FrozenMLP(tf.Module):
         self.dtype, self.compute_dtype, self._activation = mlp.dtype, mlp.compute_dtype, mlp._activation
         self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
         self._context_size = mlp._context_size
-        layers = [(kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True)]
-        if mlp._output_unit is not None:
-            layers[-1] = tuple(last * mlp._output_unit.numpy() for last in layers[-1])
+        layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
         if num_branches is not None and num_branches < 1:
             raise UserError(f"num_branches must be at least 1, got {num_branches}")
         if num_branches is None:
@@ -222,6 +223,9 @@ class FrozenMLP(tf.Module):
             self._stages = tf.nest.map_structure(
                 lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False), tuple(stages)
             )
+            self._output_scale = None
+            if mlp._output_scale is not None:
+                self._output_scale = tf.Variable(mlp._output_scale, trainable=False, name="output_scale")
 
     def __call__(self, x: tf.Tensor, *, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`; context and errors as for the `MLP`."""
@@ -232,7 +236,7 @@ class FrozenMLP(tf.Module):
                 h = self._activation(h)
             # Not `+`, which TensorFlow would fuse with one branch's product: that branch then waited for the others.
             h = tf.add_n([_forward(h, layers, self._activation) for layers in branches])
-        return _from_rows(tf.cast(h, self.dtype), x, self._sizes[1])
+        return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._sizes[1])
 
 
 def _branches(layer, next_layer, num_branches):
@@ -258,6 +262,11 @@ def _forward(h, layers, activation):
 def _affine(h, kernel, bias):
     # One matrix product of rank 2 and one bias_add: TensorFlow fuses these two with the activation.
     return tf.nn.bias_add(tf.matmul(h, kernel), bias)
+
+
+def _scaled(h, output_scale, dtype):
+    m = tf.cast(h, dtype)
+    return m if output_scale is None else output_scale * m
 
 
 def _with_context(x, context, size):

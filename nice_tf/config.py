@@ -134,11 +134,11 @@ class Config:
         "diagonal scaling as a layer, as trainable scales of the prior (the same density), or none",
         choices=("layer", "prior", "none"),
     )
-    shift_unit: str = _setting(
+    output_scale: str = _setting(
         "deviation",
         "model",
-        "what m gives its shifts in: deviation, with data_init, for that of each coordinate in the training data, so "
-        "that all are learned at a like pace; or one, the unit of x. Both can become the same densities",
+        "factor on the outputs of m, not trained: with data_init the deviation of each shifted coordinate in the "
+        "training data, so that all are learned at a like pace; or one. Both can become the same densities",
         choices=("deviation", "one"),
     )
     kernel_init: str = _setting(
@@ -150,7 +150,7 @@ class Config:
     init_range: float = _setting(0.01, "model", "of kernel_init=uniform")
     zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
     data_init: bool = _setting(
-        True, "model", "start the mean, 1/s and shift_unit=deviation from the training data's mean and deviations"
+        True, "model", "start the mean, 1/s and output_scale=deviation from the training data's mean and deviation"
     )
     allow_incomplete_mixing: bool = _setting(
         False, "model", "build also a flow in which some z cannot depend on some x"
@@ -335,7 +335,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
-        """The inverse of `as_dict`.
+        """The inverse of `as_dict`; a run from before `output_scale` was a setting has `"one"`.
 
         Raises:
           UserError: a field this version does not know.
@@ -343,7 +343,7 @@ class Config:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise UserError(f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?")
-        return cls(**{"shift_unit": "one"} | values)  # of a run from before this setting
+        return cls(**{"output_scale": "one"} | values)
 
     def result_text(self) -> str:
         """The settings that change a result, as JSON."""

@@ -17,7 +17,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 SCALINGS = ("layer", "prior", "none")
 INPUT_RANGES = ("unit", "symmetric")
-SHIFT_UNITS = ("deviation", "one")
+OUTPUT_SCALES = ("deviation", "one")
 WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
 _NUM_EXAMPLES_FOR_SCALES = 10_000
 
@@ -35,7 +35,7 @@ def build_flow(
     mixing: str = "swap",
     prior: str = "logistic",
     scaling: str = "layer",
-    shift_unit: str = "deviation",
+    output_scale: str = "deviation",
     input_range: str = "unit",
     whitening: str = "none",
     whitening_epsilon: float = 0.0,
@@ -72,8 +72,9 @@ def build_flow(
       prior: `"logistic"` or `"gaussian"`.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
         `"none"` for a volume-preserving flow.
-      shift_unit: what m gives its shifts in, `"deviation"` for each coordinate's standard deviation in the data, once
-        `initialize_from_data` set it, `"one"` for the unit of x: the same densities, learned at another pace (`MLP`).
+      output_scale: a factor on each output of m, not trained: with `"deviation"`, once `initialize_from_data` set it,
+        the standard deviation of the coordinate that is shifted by it; `"one"` for none. Both can become the same
+        densities; which is learned faster, and why, says `MLP`.
       input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
       whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
         `TriangularWhitening`, `"standardize_triangular"` for one after the other, with shrinkage, for tables, `"none"`
@@ -102,8 +103,8 @@ def build_flow(
         raise UserError(f"num_couplings must be at least 1, got {num_couplings}")
     if scaling not in SCALINGS:
         raise UserError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
-    if shift_unit not in SHIFT_UNITS:
-        raise UserError(f"shift_unit must be one of {', '.join(SHIFT_UNITS)}, got {shift_unit!r}")
+    if output_scale not in OUTPUT_SCALES:
+        raise UserError(f"output_scale must be one of {', '.join(OUTPUT_SCALES)}, got {output_scale!r}")
     if input_range not in INPUT_RANGES:
         raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
     if whitening not in WHITENINGS:
@@ -145,7 +146,7 @@ def build_flow(
             context_size=context_size,
             init_range=init_range,
             zero_last_layer=zero_last_layer,
-            has_output_unit=shift_unit == "deviation",
+            has_output_scale=output_scale == "deviation",
             dtype=dtype,
             compute_dtype=compute_dtype,
             seed=(seed + 1_000_003 * k) % 2**31,
@@ -278,18 +279,18 @@ def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
 def initialize_from_data(
     flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None, scales: bool = True
 ) -> None:
-    """Sets the mean, the whitening, the units of m and the scales of a flow of `build_flow` from data, before training.
+    """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data, before training.
 
-    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, each m gives its
-    shifts in standard deviations of what it shifts (unless `shift_unit` is `"one"`), and the scaling (or
-    the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts with
-    the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
+    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, each m gets the
+    standard deviations of what it shifts as its output scale (unless the flow was built with `"one"`), and the scaling
+    (or the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts
+    with the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
 
     Args:
       flow: as `build_flow` made it.
       x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
       context: those of the examples, `[N, context_size]`, for a conditional flow.
-      scales: set the units of m and the scales, too.
+      scales: set the output scales and the scales, too.
 
     Raises:
       UserError: a value that is not finite; a coordinate that does not vary, where no `min_inverse_scale` keeps its
@@ -311,10 +312,10 @@ def initialize_from_data(
             every = -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)
             h = h[::every]  # every n-th, because a user's own file may be sorted
             context = None if context is None else context[::every]
-            if isinstance(layer.conditioner, MLP) and layer.conditioner.has_output_unit:
+            if isinstance(layer.conditioner, MLP) and layer.conditioner.has_output_scale:
                 deviation = tf.math.reduce_std(layer.split(h)[1], axis=0)
-                is_usable = (deviation > 0) & tf.math.is_finite(deviation)  # others the scaling refuses or bounds
-                layer.conditioner.assign_output_unit(tf.where(is_usable, deviation, 1))
+                is_scale = (deviation > 0) & tf.math.is_finite(deviation)  # not of a constant coordinate
+                layer.conditioner.assign_output_scale(tf.where(is_scale, deviation, 1))
         elif isinstance(layer, DiagonalScaling):
             layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
             _check_scale(-layer.log_scale, len(h))

@@ -97,7 +97,7 @@ class FlowModel(tf_keras.Model):
     def initialize_from_data(
         self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
     ) -> None:
-        """Sets mean, whitening and, if asked, scales from training data; see `nice_tf.initialize_from_data`."""
+        """Sets mean, whitening and, if asked, all scales from training data; see `nice_tf.initialize_from_data`."""
         x = self.density_units(values, "initialization")
         initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
         self._copy_to_evaluation_flow()
@@ -180,7 +180,7 @@ def make_flow(
         mixing=config.mixing,
         prior=config.prior,
         scaling=config.scaling,
-        shift_unit=config.shift_unit,
+        output_scale=config.output_scale,
         min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
         input_range=config.input_range,
         whitening=config.whitening,

@@ -64,16 +64,29 @@ def test_residual_layers_add_their_input():
     np.testing.assert_allclose(mlp(x), h, rtol=1e-12)
 
 
-def test_outputs_in_units_of_their_own():
-    mlp = nice_tf.MLP(3, 2, hidden_units=(5, 4), zero_last_layer=False, has_output_unit=True, dtype=tf.float64)
-    plain = nice_tf.MLP(3, 2, hidden_units=(5, 4), zero_last_layer=False, dtype=tf.float64)
+def test_output_scale():
+    sizes = {"hidden_units": (5, 4), "zero_last_layer": False, "dtype": tf.float64}
+    mlp, plain = nice_tf.MLP(3, 2, has_output_scale=True, **sizes), nice_tf.MLP(3, 2, **sizes)
     x = random_points(50, 3)
     np.testing.assert_array_equal(mlp(x), plain(x))  # 1 at first
-    mlp.assign_output_unit([0.01, 3.0])
+    mlp.assign_output_scale([0.01, 3.0])
     np.testing.assert_allclose(mlp(x), plain(x) * [0.01, 3.0], rtol=1e-12)
     assert [v.shape for v in mlp.trainable_variables] == [v.shape for v in plain.trainable_variables]
-    with pytest.raises(nice_tf.UserError, match="make it with has_output_unit=True"):
-        plain.assign_output_unit([0.01, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("has_output_scale", "value", "message"),
+    [
+        (False, [0.01, 3.0], "make it with has_output_scale=True"),
+        (True, [0.01], r"must have shape \(2,\), got \(1,\)"),
+        (True, [0.01, 0.0], "finite and above 0, got 0.0"),
+        (True, [np.nan, 1.0], "finite and above 0, got nan"),
+    ],
+)
+def test_bad_output_scales(has_output_scale, value, message):
+    mlp = nice_tf.MLP(3, 2, hidden_units=(4,), has_output_scale=has_output_scale)
+    with pytest.raises(nice_tf.UserError, match=message):
+        mlp.assign_output_scale(value)
 
 
 @pytest.mark.parametrize("rate", [0.002, 0.05, 0.3])
@@ -117,9 +130,9 @@ def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
 
 @pytest.mark.parametrize("num_branches", [1, 2, 3])
 @pytest.mark.parametrize("hidden_units", [(), (4,), (5, 4), (5, 4, 7)])
-@pytest.mark.parametrize("has_output_unit", [False, True])
-def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_unit):
-    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, has_output_unit=has_output_unit, dtype=tf.float64))
+@pytest.mark.parametrize("has_output_scale", [False, True])
+def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_scale):
+    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, has_output_scale=has_output_scale, dtype=tf.float64))
     frozen = nice_tf.FrozenMLP(mlp, num_branches=num_branches)
     x = random_points(50, 3)
     for batch in (x, x[:, tf.newaxis], x[0]):
@@ -130,12 +143,15 @@ def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_unit
     assert not frozen.trainable_variables and {v.dtype for v in frozen.variables} == {tf.float64}
 
 
-def test_frozen_holds_the_weights_once_in_the_dtype_of_the_products():
-    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=(4,), compute_dtype=tf.bfloat16))
+@pytest.mark.parametrize("has_output_scale", [False, True])
+def test_frozen_holds_the_weights_once_in_the_dtype_of_the_products(has_output_scale):
+    mlp = nice_tf.MLP(3, 2, hidden_units=(4,), compute_dtype=tf.bfloat16, has_output_scale=has_output_scale)
+    randomize(mlp)
     x = random_points(6, 3, dtype=np.float32)
     whole = nice_tf.FrozenMLP(mlp)
     np.testing.assert_array_equal(whole(x), mlp(x))
-    assert whole(x).dtype == tf.float32 and {v.dtype for v in whole.variables} == {tf.bfloat16}
+    assert whole(x).dtype == tf.float32
+    assert {v.dtype for v in whole.variables if "output_scale" not in v.name} == {tf.bfloat16}
     np.testing.assert_allclose(nice_tf.FrozenMLP(mlp, num_branches=2)(x), mlp(x), atol=0.05)
 
 

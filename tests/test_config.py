@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import pathlib
 
 import numpy as np
@@ -77,6 +78,7 @@ RELEASED = {
     "schedule": "exponential", "learning_rate": 1e-3, "learning_rate_decay": 1.0005, "min_learning_rate": 1e-4,
     "batch_size": 200, "epochs": 1500, "mixing": "reverse", "partition": "interleaved", "init_range": 0.01,
     "kernel_init": "uniform", "weight_decay": 0.0, "data_init": False, "zero_last_layer": False, "scaling": "layer",
+    "output_scale": "one",
 }  # fmt: skip
 RELEASED_BY_SET = {
     "mnist": {},
@@ -88,6 +90,7 @@ PAPER = {
     "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-4,
     "weight_decay": 0.0, "epochs": 1500, "partition": "interleaved", "mixing": "swap", "kernel_init": "uniform",
     "init_range": 0.01, "data_init": False, "zero_last_layer": False, "scaling": "layer", "num_couplings": 4,
+    "output_scale": "one",
 }  # fmt: skip
 
 
@@ -160,7 +163,7 @@ def test_choices_are_those_of_the_parts():
     assert choices["partition"] == bijectors.PARTITIONS and choices["mixing"] == bijectors.MIXINGS
     assert choices["prior"] == priors.PRIORS and choices["scaling"] == flow.SCALINGS
     assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
-    assert choices["shift_unit"] == flow.SHIFT_UNITS
+    assert choices["output_scale"] == flow.OUTPUT_SCALES
     assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
     assert choices["dequantization"] == preprocessing.DEQUANTIZATIONS
 
@@ -172,10 +175,16 @@ def test_json_round_trip():
         nice_tf.Config.from_dict({**config.as_dict(), "colour": 1})
 
 
-def test_runs_from_before_a_setting_keep_what_they_had():
-    before = nice_tf.Config(shift_unit="one").as_dict()
-    del before["shift_unit"]
-    assert nice_tf.Config.from_dict(before).shift_unit == "one"
+def test_runs_from_before_output_scales_are_read_and_continued(tmp_path):
+    config = nice_tf.Config(output_scale="one", hidden_units=(8,), epochs=1, num_draws=1, sample_every_epochs=0)
+    nice_tf.train_and_evaluate(config, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    del written["config"]["output_scale"]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert not any("output_scale" in variable.name for variable in nice_tf.load_flow(tmp_path).variables)
+    nice_tf.train_and_evaluate(config, tmp_path)
+    with pytest.raises(nice_tf.UserError, match="output_scale: 'deviation', not 'one'"):
+        nice_tf.train_and_evaluate(dataclasses.replace(config, output_scale="deviation"), tmp_path)
 
 
 def test_differences_leave_out_what_changes_no_result():

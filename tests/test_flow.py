@@ -175,15 +175,20 @@ def test_initialization_from_data(scaling, prior):
     assert tf.reduce_mean(flow.log_prob(fresh(data))) > before + 10
 
 
-def test_shifts_are_in_deviations_of_what_is_shifted():
-    """With a last bias of 1 and nothing else, each m shifts every coordinate by its unit."""
+def test_output_scales_are_the_deviations_of_what_is_shifted():
+    """With a last bias of 1 and nothing else, each m shifts every coordinate by its output scale."""
     deviations = np.array([0.01, 3.0, 0.5, 20.0, 1.0])
     data = tf.constant(np.random.default_rng(0).normal(size=[500, 5]) * deviations + 7)
-    for shift_unit, expected in (("deviation", data.numpy().std(axis=0)), ("one", np.ones(5))):
+    deviation = data.numpy().std(axis=0)
+    for output_scale, scales, expected in (
+        ("deviation", True, deviation),
+        ("deviation", False, np.ones(5)),
+        ("one", True, np.ones(5)),
+    ):
         flow = nice_tf.build_flow(
-            [5], num_couplings=4, shift_unit=shift_unit, scaling="none", hidden_units=(4,), dtype=tf.float64
+            [5], num_couplings=4, output_scale=output_scale, scaling="none", hidden_units=(4,), dtype=tf.float64
         )
-        nice_tf.initialize_from_data(flow, data)
+        nice_tf.initialize_from_data(flow, data, scales=scales)
         before = nice_tf.encoder(flow).forward(fresh(data))
         for variable in flow.trainable_variables:
             if "bias_1" in variable.name:
@@ -203,6 +208,9 @@ def test_initialization_with_a_constant_coordinate(scaling):
     flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,), min_inverse_scale=1e-3)
     nice_tf.initialize_from_data(flow, data)
     assert np.all(np.isfinite([variable.numpy().sum() for variable in flow.variables]))
+    output_scales = np.ravel([variable for variable in flow.variables if "output_scale" in variable.name])
+    expected = np.where([False, True, False, False], 1, data.numpy().std(axis=0))
+    np.testing.assert_allclose(np.sort(output_scales), np.sort(np.tile(expected, 2)), rtol=1e-5)
     # The bound holds: a constant coordinate gains log(1000) + log p_Z(0) nats and no more.
     assert np.all(np.isfinite(flow.log_prob(fresh(data))))
     np.testing.assert_allclose(
@@ -250,7 +258,7 @@ def test_samples_follow_the_density():
         ),
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
-        ({"shift_unit": "two"}, "shift_unit must be one of deviation, one, got 'two'"),
+        ({"output_scale": "two"}, "output_scale must be one of deviation, one, got 'two'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
         ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
     ],

@@ -50,6 +50,7 @@ BIJECTORS = {
     "coupling": coupling,
     "coupling float16": lambda dtype: coupling(dtype, "second", compute_dtype=tf.float16),
     "coupling bfloat16": lambda dtype: coupling(dtype, compute_dtype=tf.bfloat16),
+    "coupling with output scale": lambda dtype: coupling(dtype, has_output_scale=True),
     "scaling": lambda dtype: randomize(nice_tf.DiagonalScaling(SIZE, max_log_scale=0.1, dtype=dtype)),
     "center": lambda dtype: randomize(nice_tf.Center(SIZE, dtype=dtype)),
     "standardize": lambda dtype: fitted(nice_tf.Standardize(SIZE, dtype=dtype)),
@@ -65,9 +66,10 @@ DISTRIBUTIONS = {
 }
 CONSTRUCTORS = {**BIJECTORS, **DISTRIBUTIONS}
 NUM_VARIABLES = {  # all, trained
-    **dict.fromkeys(["coupling", "coupling float16", "coupling bfloat16"], (6, 6)), "scaling": (1, 1), "center": (1, 0),
+    **dict.fromkeys(["coupling", "coupling float16", "coupling bfloat16"], (6, 6)),
+    "coupling with output scale": (7, 6), "scaling": (1, 1), "center": (1, 0),
     "standardize": (2, 0), "whitening": (3, 0), "triangular": (2, 2), "chain with TFP's own": (9, 9),
-    "logistic prior": (1, 1), "gaussian prior": (1, 1), "flow": (22, 21), "conditional flow": (20, 19),
+    "logistic prior": (1, 1), "gaussian prior": (1, 1), "flow": (25, 21), "conditional flow": (23, 19),
 }  # fmt: skip
 
 
