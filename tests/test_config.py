@@ -231,7 +231,7 @@ def test_bad_settings(setting, message):
 
 def test_flag_files_as_settings(tmp_path):
     config = read_flagfile(ROOT / "configs" / "mnist_fast.flags", epochs=7)
-    assert (config.dataset, config.epochs, config.weight_decay, config.max_shift) == ("mnist", 7, 0.5, 1)
+    assert (config.dataset, config.epochs, config.shift_share, config.max_shift) == ("mnist", 7, 0.6, 1)
     for content, message in (
         ("--no_such=3", "no_such"), ("epochs=3", "'epochs=3' is no flag"), ("--epochs=0", "epochs must be at least 1")
     ):  # fmt: skip
