@@ -18,8 +18,10 @@ def named_run(text: str) -> tuple[str, Workdir]:
     """NAME=WORKDIR of the command line."""
     name, _, path = text.partition("=")
     run = Workdir(path)
-    if not name or not path or not run.metrics.is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=WORKDIR of a run with a metrics.csv")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=WORKDIR")
+    if not run.metrics.is_file():
+        raise argparse.ArgumentTypeError(f"{path!r} is no folder of a run: it has no metrics.csv")
     return name, run
 
 
