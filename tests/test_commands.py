@@ -289,6 +289,8 @@ def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_command, tm
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     refused = run_command("benchmarks/learning_curves.py", f"a={tmp_path}/nowhere")
     assert refused.returncode == 2 and "nowhere' is no folder of a run: it has no metrics.csv" in refused.stderr
+    refused = run_command("benchmarks/learning_curves.py", f"{tmp_path}/short")
+    assert refused.returncode == 2 and "short' is not of the form NAME=WORKDIR" in refused.stderr
 
 
 def test_baselines_give_the_density_of_what_they_chose(run_command):

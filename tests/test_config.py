@@ -133,7 +133,8 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
         assert paper.prior == ("gaussian" if name == "tfd" else "logistic")
         assert code.prior == ("gaussian" if name in ("svhn", "cifar10") else "logistic")
         assert paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
-    assert flag_file_config("configs/mnist_gaussian.flags").prior == "gaussian"
+    recipe = flag_file_config("configs/mnist.flags")
+    assert flag_file_config("configs/mnist_gaussian.flags") == dataclasses.replace(recipe, prior="gaussian")
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
 
 
