@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from nice_tf.checkpoints import restore_best
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import as_text
 from nice_tf.files import mark_in_use, remove_abandoned, sync_folder, sync_tree, write_atomically
 from nice_tf.models import make_flow
@@ -118,8 +118,7 @@ def export_saved_model(
         sync_folder(export_dir)
         return version
     except (OSError, tf.errors.OpError) as error:
-        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"export to {export_dir} failed ({cause}): nothing was exported") from error
+        raise UserError(f"export to {export_dir} failed ({cause_of(error)}): nothing was exported") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.config import Config
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 from nice_tf.files import remove, sync_folder, sync_tree
 from nice_tf.workdir import Workdir
 
@@ -182,9 +182,8 @@ def _save(checkpoint, directory, epoch):
         os.replace(unfinished / f"{name}.index", directory / f"{name}.index")
         sync_folder(directory)
     except (tf.errors.OpError, OSError) as error:
-        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
-            f"checkpoint {directory / name} cannot be written ({cause}); what was saved before stays"
+            f"checkpoint {directory / name} cannot be written ({cause_of(error)}); what was saved before stays"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -212,5 +211,4 @@ def _naming_damage(path):
     try:
         yield
     except (tf.errors.OpError, AssertionError, IndexError, ValueError, RuntimeError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {path} is damaged or of another model ({cause})") from error
+        raise UserError(f"checkpoint {path} is damaged or of another model ({cause_of(error)})") from error

@@ -19,7 +19,7 @@ from nice_tf.analysis import denoise
 from nice_tf.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
 from nice_tf.checkpoints import RunState, drop_after, newest, restore_best, restore_last
 from nice_tf.config import Config
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 from nice_tf.files import write_atomically
 from nice_tf.flow import sample
 from nice_tf.labels import COLUMNS, num_classes
@@ -162,7 +162,7 @@ def fit(
             SamplePictures(run, data.levels, config, data.labels),
             Recorder(run, state, rows),  # last: an epoch that it has saved has left everything else, too
         ]
-    with _saying_what_changed(data):
+    with _saying_what_failed(data, run):
         model.fit(
             data_lib.training_batches(
                 data.train,
@@ -184,12 +184,14 @@ def fit(
 
 
 @contextlib.contextmanager
-def _saying_what_changed(data):
-    """Names a data file that was written to, if that is what stopped TensorFlow, in place of its report."""
+def _saying_what_failed(data, run):
+    """Names a data file that was written to or logs that cannot be, if that stopped TensorFlow, not its operations."""
     try:
         yield
-    except tf.errors.InvalidArgumentError:
+    except tf.errors.OpError as error:
         data.check_unchanged()
+        if str(run.tensorboard) in error.message:
+            raise UserError(f"{run.tensorboard} cannot be written ({cause_of(error)})") from error
         raise
 
 
@@ -206,7 +208,7 @@ def _finish(config, data, run):
         print(f"warning    {path} was changed after it was written: it is computed anew", flush=True)
     result = evaluation.read(run, epoch=epoch, num_draws=draws)
     if result is None:
-        with _saying_what_changed(data):
+        with _saying_what_failed(data, run):
             result = evaluation.evaluate(
                 flow,
                 data.test,

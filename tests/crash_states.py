@@ -148,10 +148,14 @@ def exported(folder):
 
     directory = folder / "export"
     versions = [path for path in directory.iterdir() if path.name.isdigit()]
-    answers = {repr(bundle.replay_warmup(version)) for version in versions}
+    answers = {repr(_sorted(bundle.replay_warmup(version))) for version in versions}
     files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     names = {str(path.relative_to(version)) for version in versions for path in version.rglob("*")}
     return {"answers": answers, "files": files, "names": names, "left": unfinished(directory)}
+
+
+def _sorted(answers):
+    return [(signature, sorted(outputs.items())) for signature, outputs in sorted(answers.items())]
 
 
 def unfinished(folder):

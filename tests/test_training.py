@@ -696,6 +696,12 @@ def test_full_disk(tmp_path, run_command):
     assert not list((tmp_path / "checkpoints").rglob("*epoch*"))
 
 
+def test_logs_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "tensorboard").write_text("no folder")
+    with pytest.raises(nice_tf.UserError, match=r"/tensorboard cannot be written \(.* is not a directory\)$"):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+
+
 def test_load_flow_of_nothing(tmp_path):
     with pytest.raises(nice_tf.UserError, match="holds no run"):
         nice_tf.load_flow(tmp_path / "nowhere")
