@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -50,16 +51,21 @@ class Model:
             server, description = bundle.load_server(folder)
             return cls(str(folder), description, server.signatures())
         if not (folder / "saved_model.pb").exists():
-            versions = [part for part in folder.glob("*/") if part.name.isdigit()]
-            if not versions:
-                raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
-            folder = max(versions, key=lambda part: int(part.name))
+            folder = _newest_version(folder)
         try:
             description = json.loads((folder / "assets" / bundle.DESCRIPTION).read_text())
+            _check_description(description)
             loaded = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise UserError(f"model {folder} cannot be loaded ({error}): export it again") from error
-        return cls(str(folder), description, dict(loaded.signatures), owner=loaded)
+            signatures = dict(loaded.signatures)
+        except Exception as error:  # TensorFlow passes on whatever a damaged file leads it to
+            cause = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"model {folder} cannot be loaded ({type(error).__name__}: {cause}): export it again"
+            ) from error
+        missing = {"log_prob", "sample", "inpaint"} - set(signatures)
+        if missing:
+            raise UserError(f"model {folder} has no signature {', '.join(sorted(missing))}: export it again")
+        return cls(str(folder), description, signatures, owner=loaded)
 
     @functools.cached_property
     def schema(self) -> Schema | None:
@@ -156,3 +162,37 @@ class Model:
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
+
+
+def _newest_version(folder):
+    versions = {part: bundle.version_number(part.name) for part in sorted(folder.glob("*/"))}
+    versions = {part: number for part, number in versions.items() if number is not None}
+    if not versions:
+        raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
+    return max(versions, key=versions.__getitem__)
+
+
+def _check_description(values):
+    """Looks at what an export says of its data, of which all scores depend.
+
+    Raises:
+      ValueError: something is missing, or of another kind; and whatever else the absence leads to.
+    """
+    shape, levels, usual = values["event_shape"], values["levels"], values["usual_log_prob"]
+    if not shape or not all(isinstance(length, int) and length > 0 for length in shape):
+        raise ValueError(f"{bundle.DESCRIPTION} has the event_shape {shape}")
+    if levels is not None and (not isinstance(levels, int) or levels < 2):
+        raise ValueError(f"{bundle.DESCRIPTION} has the levels {levels}")
+    if not math.isfinite(usual):
+        raise ValueError(f"{bundle.DESCRIPTION} has the usual_log_prob {usual}")
+    if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
+        raise ValueError(f"{bundle.DESCRIPTION} has the dtype {values['dtype']}")
+    resize = values.get("resize", [])
+    if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
+        raise ValueError(f"{bundle.DESCRIPTION} has the resize {resize}")
+    if values["num_validation"] < 1:
+        raise ValueError(f"{bundle.DESCRIPTION} has the num_validation {values['num_validation']}")
+    if "schema" in values:
+        schema = Schema.from_dict(values["schema"])
+        if [len(schema.columns)] != list(shape) or not np.all(np.isfinite([*schema.ends, schema.steps])):
+            raise ValueError(f"{bundle.DESCRIPTION} has a schema of {len(schema.columns)} columns for {shape}")
