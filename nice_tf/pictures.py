@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from nice_tf import paths
+from nice_tf.config import MAX_PIXELS
 from nice_tf.errors import UserError
 
-MAX_PIXELS = 2**27  # of one picture; what claims more in a few bytes is to fill the memory
 _CHUNK_BYTES = 2**24
 _PNG = b"\x89PNG\r\n\x1a\n"
 

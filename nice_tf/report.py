@@ -4,7 +4,6 @@ import base64
 import contextlib
 import csv
 import html
-import math
 import os
 import pathlib
 import platform
@@ -176,9 +175,6 @@ def _learning_curves(workdir, run):
     rows = workdir.read_metrics(up_to_epoch=run.config.epochs)
     if not rows:
         raise UserError(f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another workdir")
-    values = [float(row[name]) for row in rows for name in ("log_prob", "val_log_prob", "seconds")]
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"{len(values)} values, not all finite")
     epochs = [int(row["epoch"]) for row in rows]
     lines = {
         name: (epochs, [float(row[column]) for row in rows])
