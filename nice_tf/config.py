@@ -465,9 +465,13 @@ def _check_whole(name, value, metadata):
     if not _is_whole(value):
         raise UserError(f"{name} must be a whole number, got {value!r}")
     if value < at_least:
-        raise UserError(f"{name} must be at least {at_least}, got {value}")
+        raise UserError(f"{name} must be at least {at_least}, got {_written(value)}")
     if value >= below:
-        raise UserError(f"{name} must be below {below}, got {value}")
+        raise UserError(f"{name} must be below {below}, got {_written(value)}")
+
+
+def _written(value):
+    return str(value) if value.bit_length() < 128 else f"a number of {value.bit_length()} bits"
 
 
 def _check_float(name, value, metadata):
