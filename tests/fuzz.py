@@ -37,6 +37,7 @@ from pyarrow import parquet
 import nice_tf
 from nice_tf import blocks, bundle, data, figures, models, optimizers, report, training
 from nice_tf.config_flags import define_flags, from_flags
+from nice_tf.schema import Column, Schema
 from nice_tf.scoring import Model
 
 NUMBERS = (
@@ -45,7 +46,7 @@ NUMBERS = (
     "0x" + "f" * 5000, "1" * 5000, "0.9999999999", "1_0", "²", "٣", "1e3", "0x10",
 )  # fmt: skip
 TEXTS = (
-    "", " ", "/", "//", ",", ",,", "1/2", "1,2/3", "1,2/3,4/5/6", "4,4", "3,,4", "28,28", "a", "a,b", '"', '"a', "\u20ac",
+    "", " ", "/", "//", ",", ",,", "1/2", "1,2/3", "1,2/3,4/5", "3,,4", "28,28", "a", "a,b", '"', '"a', "\u20ac",
     "\0", "a\0b", "a\nb", "\ud800", "--", "true", "false", "None", "label", "digits", "../..", "%s", "{}", "[a-", "*",
 )  # fmt: skip
 
@@ -246,10 +247,20 @@ def _make_inputs() -> dict[str, bytes]:
         "floats.tfrecord": _records([_record(x=row, shape=[2, 2]) for row in floats]),
         "raw.tfrecord": _records(raw),
         "pictures.tfrecord": _records(pngs),
-        "records of floats": _record(x=floats[0], shape=[2, 2]),
-        "records of raw": raw[0],
-        "records of pictures": pngs[0],
+        "record of floats": _record(x=floats[0], shape=[2, 2]),
+        "record of integers": raw[0],
+        "record of a picture": pngs[0],
     }
+
+
+LABELS = {"splits.npz": "y", "keras.npz": "label", "table.csv": "bird", "table.parquet": "bird"}
+# Of a model that takes the file: shape of an example, and levels.
+SHAPES = {
+    **{name: ([4], None) for name in ("floats.npy", "fortran.npy", "one.npz")},
+    **{name: ([2, 2], None) for name in ("floats.tfrecord", "record of floats")},
+    **{name: ([6, 5, 3], 256) for name in ("pictures.npy", "a.png", "palette.png", "a.jpg", "raw.tfrecord")},
+    **{name: ([6, 5, 3], 256) for name in ("pictures.tfrecord", "record of integers", "record of a picture")},
+}
 
 
 class Files:
@@ -290,47 +301,59 @@ def reader_case(generator: np.random.Generator, files: Files) -> tuple[str, Call
     if isinstance(chosen, pathlib.Path):
         return _part_case(generator, files, chosen)
     content = _mutated(generator, files.inputs[chosen])
-    labels = {"splits.npz": "y", "keras.npz": "label", "table.csv": "bird", "table.parquet": "bird"}
-    label = labels.get(chosen, "") if generator.integers(2) else ""
+    label = LABELS.get(chosen, "") if generator.integers(2) or chosen == "splits.npz" else ""
     on_disk = bool(generator.integers(2))
-    return f"{chosen} label={label} on_disk={on_disk}", lambda: _read_input(files, chosen, content, label, on_disk)
+    described = f"{chosen} label={label} on_disk={on_disk}"
+    return described, lambda: read_input(files, chosen, content, label=label, on_disk=on_disk)
 
 
-def _read_input(files, name, content, label, on_disk):
+def read_input(files: Files, name: str, content: bytes, *, label: str, on_disk: bool) -> None:
+    """Reads a file as data to train on and as input to score, where it can be both; one may take what one refuses.
+
+    Args:
+      files: the whole ones.
+      name: of one of `files.inputs`, which is read with this content.
+      content: of the file; of a record and a picture, that of one among others that are whole.
+      label: what to condition on, if anything.
+      on_disk: leave the values on disk.
+
+    Raises:
+      UserError: one of both refused it.
+    """
     folder = pathlib.Path(tempfile.mkdtemp(dir=files.folder))
     try:
-        if name.startswith("records of"):  # only one of them is damaged
-            record = files.inputs[name]
-            name, content = "a.tfrecord", _records([record] * 9 + [content] + [record] * 9)
-        if name.endswith((".png", ".jpg")):
-            for number in range(8):
-                (folder / "in").mkdir(exist_ok=True)
-                (folder / "in" / f"{number}{name[-4:]}").write_bytes(files.inputs[name])
-            (folder / "in" / f"3{name[-4:]}").write_bytes(content)
-            name = "in"
-        else:
-            (folder / name).write_bytes(content)
-        _read_both_ways(folder, name, label, on_disk)
+        path = str(_put(folder, name, content, files.inputs[name]))
+        errors = []
+        for read in (_read_dataset, _read_to_score):
+            try:
+                read(path, name, folder / "cache", label=label, on_disk=on_disk)
+            except nice_tf.UserError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
     finally:
         shutil.rmtree(folder)
 
 
-def _read_both_ways(folder, name, label, on_disk):
-    """As data to train on and as input to score; what one refuses the other may take."""
-    errors = []
-    for read in (_read_dataset, _read_to_score):
-        try:
-            read(folder, name, label, on_disk)
-        except nice_tf.UserError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
+def _put(folder, name, content, whole):
+    if name.startswith("record"):
+        path = folder / "a.tfrecord"
+        path.write_bytes(_records([whole] * 9 + [content] + [whole] * 9))
+    elif name.endswith((".png", ".jpg")):
+        path, suffix = folder / "pictures", name[-4:]
+        path.mkdir()
+        for number in range(20):
+            (path / f"{number:02d}{suffix}").write_bytes(content if number == 13 else whole)
+    else:
+        path = folder / name
+        path.write_bytes(content)
+    return path
 
 
-def _read_dataset(folder, name, label, on_disk):
+def _read_dataset(path, name, cache, *, label, on_disk):
     config = nice_tf.Config(
-        dataset=str(folder / name), condition_on=label, batch_size=2, data_dir=str(folder / "cache"),
-        in_memory_mb=0 if on_disk else 512, skip_bad=on_disk, columns="" if on_disk or "table" not in name else "a,b",
+        dataset=path, condition_on=label, batch_size=2, data_dir=str(cache), skip_bad=on_disk,
+        in_memory_mb=0 if on_disk else 512, columns="" if on_disk or "table" not in name else "a,b",
     )  # fmt: skip
     stdout, sys.stdout = sys.stdout, io.StringIO()
     try:
@@ -341,16 +364,15 @@ def _read_dataset(folder, name, label, on_disk):
     assert all(np.all(np.isfinite(np.asarray(values, np.float64))) for values in (found.train, found.test))
 
 
-def _read_to_score(folder, name, label, on_disk):
+def _read_to_score(path, name, cache, *, label, on_disk):
     if "table" in name:
-        schema = nice_tf.schema.Schema(
-            tuple(nice_tf.schema.Column(column, 0.0, -9.0, 9.0) for column in ("a", "b")), {}, ()
-        )
-        source = blocks.TableInput(str(folder / name), schema, ["c", "bird"])
+        columns = tuple(Column(column, 0.0, -9.0, 9.0) for column in ("a", "b"))
+        source = blocks.TableInput(path, Schema(columns, {}, ()), ["c", "bird"])
+    elif name in SHAPES:
+        source = blocks.ArrayInput(path, *SHAPES[name])
     else:
-        shape = [4] if "floats" in name or name == "one.npz" else [6, 5, 3]
-        source = blocks.ArrayInput(str(folder / name), shape, 256 if len(shape) == 3 else None)
-        source.num_rows  # noqa: B018
+        return
+    assert isinstance(source.num_rows, int | None)
     for block in source.blocks(7):
         assert not np.any(np.isinf(block.values))
 
@@ -359,10 +381,15 @@ def _part_case(generator, files, path):
     content = files.whole[path]
     is_json = path.suffix == ".json" and generator.integers(4)
     content = _changed_json(generator, content) if is_json else _mutated(generator, content)
-    return str(path.relative_to(files.folder)), lambda: _read_part(files, path, content)
+    return str(path.relative_to(files.folder)), lambda: read_part(files, path, content)
 
 
-def _read_part(files, path, content):
+def read_part(files: Files, path: pathlib.Path, content: bytes) -> None:
+    """Reads the run, or its export, with this content in one of its files.
+
+    Raises:
+      UserError: it was refused.
+    """
     path.write_bytes(content)
     try:
         if path.is_relative_to(files.export):
@@ -379,21 +406,17 @@ def _read_part(files, path, content):
 
 def _read_run(files):
     errors = []
-    for read in (_load_model, _write_report):
+    for read in (Model.load, nice_tf.load_flow, _write_report):
         try:
-            read(files)
+            read(files.run)
         except nice_tf.UserError as error:
             errors.append(error)
     if errors:
         raise errors[0]
 
 
-def _load_model(files):
-    Model.load(files.run)
-
-
-def _write_report(files):
-    report.write_report(figures.load_finished_run(files.run), files.run, files.folder / "report.html")
+def _write_report(run):
+    report.write_report(figures.load_finished_run(run), run, run.parent / "report.html")
 
 
 def _answer(model, x):
