@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import bundle
+from nice_tf.descriptions import check_description
 from nice_tf.errors import UserError
 from nice_tf.schema import Schema
 from nice_tf.workdir import Workdir
@@ -54,7 +55,7 @@ class Model:
             folder = _newest_version(folder)
         try:
             description = json.loads((folder / "assets" / bundle.DESCRIPTION).read_text())
-            _check_description(description)
+            _check_export(description)
             loaded = tf.saved_model.load(str(folder))
             signatures = dict(loaded.signatures)
         except Exception as error:  # TensorFlow passes on whatever a damaged file leads it to
@@ -96,8 +97,7 @@ class Model:
         try:
             answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         except tf.errors.InvalidArgumentError as error:
-            rule = re.search(r"assertion failed: \[(.*?)\]", error.message)
-            raise UserError(f"the model refuses its input: {rule[1] if rule else error.message}") from error
+            raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
         return {name: value.numpy() for name, value in answers.items()}
 
     def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,6 +164,12 @@ class Model:
         return np.where(observed, x, filled)
 
 
+def _rule(message):
+    """What a signature says, without what TensorFlow writes around it."""
+    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(r"(Shape of tensor .*)", message)
+    return rule[1] if rule else " ".join(message.split())
+
+
 def _newest_version(folder):
     versions = {part: bundle.version_number(part.name) for part in sorted(folder.glob("*/"))}
     versions = {part: number for part, number in versions.items() if number is not None}
@@ -172,27 +178,13 @@ def _newest_version(folder):
     return max(versions, key=versions.__getitem__)
 
 
-def _check_description(values):
-    """Looks at what an export says of its data, of which all scores depend.
-
-    Raises:
-      ValueError: something is missing, or of another kind; and whatever else the absence leads to.
-    """
-    shape, levels, usual = values["event_shape"], values["levels"], values["usual_log_prob"]
-    if not shape or not all(isinstance(length, int) and length > 0 for length in shape):
-        raise ValueError(f"{bundle.DESCRIPTION} has the event_shape {shape}")
-    if levels is not None and (not isinstance(levels, int) or levels < 2):
-        raise ValueError(f"{bundle.DESCRIPTION} has the levels {levels}")
-    if not math.isfinite(usual):
-        raise ValueError(f"{bundle.DESCRIPTION} has the usual_log_prob {usual}")
+def _check_export(values):
+    """Looks at what an export says of its model beside its data."""
+    check_description(values)
+    if not math.isfinite(values["usual_log_prob"]):
+        raise ValueError(f"{bundle.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
     if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
         raise ValueError(f"{bundle.DESCRIPTION} has the dtype {values['dtype']}")
     resize = values.get("resize", [])
     if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
         raise ValueError(f"{bundle.DESCRIPTION} has the resize {resize}")
-    if values["num_validation"] < 1:
-        raise ValueError(f"{bundle.DESCRIPTION} has the num_validation {values['num_validation']}")
-    if "schema" in values:
-        schema = Schema.from_dict(values["schema"])
-        if [len(schema.columns)] != list(shape) or not np.all(np.isfinite([*schema.ends, schema.steps])):
-            raise ValueError(f"{bundle.DESCRIPTION} has a schema of {len(schema.columns)} columns for {shape}")
