@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo noise-experiment bench docs dist test test-matrix lint clean
+.PHONY: demo noise-experiment bench docs dist fuzz test test-matrix lint clean
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -37,6 +37,9 @@ dist: .venv/installed  ## source distribution and wheel in dist, and whether an 
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+
+fuzz: .venv/installed  ## odd flags, damaged files and odd requests, 1,000 of each; minutes
+	$(BIN)/python tests/fuzz.py --number=1000
 
 # Each of Python and TensorFlow, oldest and newest, in an environment of its own: make test-matrix TESTS=tests/test_flow.py
 MATRIX := $(foreach python,3.10 3.11 3.12,$(foreach tensorflow,2.18 2.21,$(python)-$(tensorflow)))

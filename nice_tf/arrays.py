@@ -141,7 +141,7 @@ def _open(path, what):
     try:
         return open(path, "rb")
     except (OSError, ValueError) as error:
-        raise _unreadable(what, getattr(error, "strerror", None) or error) from error
+        raise UserError(f"{what} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _checked_header(file, size, what):
