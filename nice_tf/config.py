@@ -84,8 +84,8 @@ class Config:
         "",
         "data",
         "name of the label to learn p(x given its class) by: label for digits, a class label of a TensorFlow Datasets "
-        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME); "
-        "empty: p(x)",
+        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME, or "
+        "y for y_train, y_test beside x_train, x_test); empty: p(x)",
     )
     impute: bool = _setting(
         False, "data", "fill missing values of a table with others of their column, drawn at random; else refuse them"
