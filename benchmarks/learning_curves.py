@@ -9,7 +9,8 @@ import argparse
 import pathlib
 
 from nice_tf import plots
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.files import write_atomically
+from nice_tf.workdir import Workdir
 
 EPOCHS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000, 1500)
 

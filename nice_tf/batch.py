@@ -15,6 +15,7 @@ from nice_tf import answers, parts, plots
 from nice_tf.blocks import open_input, rows_at_once
 from nice_tf.errors import UserError
 from nice_tf.evaluation import MAX_QUANTILES
+from nice_tf.files import replaced
 from nice_tf.rows import file_states, write_header
 from nice_tf.scoring import Model
 
@@ -183,17 +184,9 @@ def _in_data_units(model, x):
 
 def _write_npz(path, num_rows, blocks):
     """An archive of one array `x` that is never in memory as a whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            with archive.open("x.npy", "w", force_zip64=True) as file:
-                for number, block in enumerate(blocks):
-                    if not number:
-                        write_header(file, num_rows, block)
-                    file.write(np.ascontiguousarray(block))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"output {path} cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as output, zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as file:
+            for number, block in enumerate(blocks):
+                if not number:
+                    write_header(file, num_rows, block)
+                file.write(np.ascontiguousarray(block))

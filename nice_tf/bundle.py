@@ -1,5 +1,6 @@
 """A finished run to a folder that TensorFlow Serving picks up as it is."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,14 +16,16 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from nice_tf import arrays
 from nice_tf.checkpoints import restore_best
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import as_text
+from nice_tf.files import mark_in_use, remove_abandoned, sync_folder, sync_tree, write_atomically
 from nice_tf.models import make_flow
 from nice_tf.schema import Schema
 from nice_tf.serving import MAX_NUM_SAMPLES, FlowServer
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import Workdir
 
 MODEL_NAME = "nice"
+_UNFINISHED = ".unfinished-"
 DESCRIPTION = "data.json"  # among the assets of the SavedModel
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
@@ -94,39 +97,54 @@ def export_saved_model(
         raise UserError(f"inpaint_steps must be at least 1, got {inpaint_steps}")
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
-    server, description = load_server(
-        workdir, inpaint_steps=inpaint_steps, inpaint_noise=inpaint_noise, compile_single=compile_single
-    )
-    card = _model_card(workdir, inpaint_steps, inpaint_noise)
+    with Workdir(workdir).reading():
+        server, description = load_server(
+            workdir, inpaint_steps=inpaint_steps, inpaint_noise=inpaint_noise, compile_single=compile_single
+        )
+        card = _model_card(workdir, inpaint_steps, inpaint_noise)
     export_dir = pathlib.Path(export_dir)
-    temporary = None
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that renaming is one step; not an integer, so that no server looks at it.
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished-", dir=export_dir))
-        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
-        _save(server, description, temporary)
-        (temporary / "MODEL_CARD.md").write_text(card)
-        _write_warmup(temporary, server, compile_single)
-        replay_warmup(temporary)
-        for name, content in _server_files(compile_single).items():
-            if not (export_dir / name).exists():  # what an operator has changed stays changed
-                write_atomically(export_dir / name, content.encode())
-        return _publish(temporary, export_dir)
+        remove_abandoned(export_dir, _UNFINISHED)
+        with _temporary_folder(export_dir) as temporary:
+            _save(server, description, temporary)
+            (temporary / "MODEL_CARD.md").write_text(card)
+            _write_warmup(temporary, server, compile_single)
+            replay_warmup(temporary)
+            for name, content in _server_files(compile_single).items():
+                if not (export_dir / name).exists():  # what an operator has changed stays changed
+                    write_atomically(export_dir / name, content.encode())
+            sync_tree(temporary)
+            version = _publish(temporary, export_dir)
+        sync_folder(export_dir)
+        return version
     except (OSError, tf.errors.OpError) as error:
-        cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"export to {export_dir} failed ({cause}): nothing was exported") from error
+        raise UserError(f"export to {export_dir} failed ({cause_of(error)}): nothing was exported") from error
+
+
+@contextlib.contextmanager
+def _temporary_folder(export_dir):
+    """A folder that no server looks at, because it is no integer; removed at the end if it still has its name.
+
+    It lies in the same folder as the versions, so that renaming is one step.
+    """
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=export_dir))
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        mark_in_use(descriptor)
+        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
+        yield temporary
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(server, description, directory):
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / DESCRIPTION
-        path.write_text(json.dumps(description, indent=2) + "\n")
-        server.description = tf.saved_model.Asset(str(path))
-        tf.saved_model.save(server, str(directory), signatures=server.signatures())
+    path = directory / DESCRIPTION
+    path.write_text(json.dumps(description, indent=2) + "\n")
+    server.description = tf.saved_model.Asset(str(path))
+    tf.saved_model.save(server, str(directory), signatures=server.signatures())  # copies it to the assets
+    path.unlink()
 
 
 def load_server(
@@ -148,13 +166,14 @@ def load_server(
       UserError: an unfinished or diverged run.
     """
     run = Workdir(workdir)
-    config, data = run.read_config()
-    config.check_is_unconditional(f"workdir {run.path}")
-    flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
-    if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
-        raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
-    run.finished_evaluation()
-    validation_log_probs = _read_calibration(run.calibration)
+    with run.reading():
+        config, data = run.read_config()
+        config.check_is_unconditional(f"workdir {run.path}")
+        flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
+        if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
+            raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
+        run.finished_evaluation()
+        validation_log_probs = _read_calibration(run.calibration)
     server = FlowServer(
         flow,
         levels=data["levels"],

@@ -1,6 +1,7 @@
 """What happens around the steps of `fit`: the guard against NaN, progress and its record, sample pictures."""
 
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,18 @@ from nice_tf.workdir import Workdir
 
 def _learning_rate(model):
     return float(model.optimizer.learning_rate.numpy())  # `float` knows no variable of several replicas
+
+
+class FolderGuard(tf_keras.callbacks.Callback):
+    """Stops a run whose folder was deleted or moved, before anything is written there again."""
+
+    def __init__(self, run: Workdir):
+        super().__init__()
+        self._run = run
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Looks at the folder, before the callbacks behind write to it."""
+        self._run.check_is_held()
 
 
 class NaNGuard(tf_keras.callbacks.Callback):
@@ -69,11 +82,11 @@ class Progress(tf_keras.callbacks.Callback):
 class Recorder(tf_keras.callbacks.Callback):
     """At the end of each epoch, after `Progress`: best and last checkpoint, a row of metrics.csv."""
 
-    def __init__(self, run: Workdir, state: RunState):
+    def __init__(self, run: Workdir, state: RunState, rows: list[dict[str, Any]]):
         super().__init__()
         self._run = run
         self._state = state
-        self._rows = run.read_metrics(up_to_epoch=int(state.epoch))
+        self._rows = list(rows)
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -95,7 +108,7 @@ class Recorder(tf_keras.callbacks.Callback):
         )
         self._run.write_metrics(self._rows)
         # Last of all: whatever is cut off before this line is done again.
-        save_last(self._run, self.model, self._state)
+        save_last(self._run, self.model, self._state, self._rows)
 
 
 class SamplePictures(tf_keras.callbacks.Callback):

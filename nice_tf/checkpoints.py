@@ -1,18 +1,23 @@
 """What is saved of a run in training, and how it is read back."""
 
+import contextlib
+import json
+import os
 import pathlib
 import re
-import shutil
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.config import Config
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
+from nice_tf.files import remove, sync_folder, sync_tree
 from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
+_UNFINISHED = "unfinished"
+_INDEX_END = bytes.fromhex("57fb808b247547db")  # of every table of LevelDB, as TensorFlow writes them
 
 
 class RunState(tf.Module):
@@ -38,27 +43,60 @@ class Trained(Protocol):
     optimizer: tf.Module
 
 
-def save_last(run: Workdir, model: Trained, state: RunState) -> None:
-    """Saves everything needed to continue, keeping the one before."""
-    _save(_last(model, state), run.last, int(state.epoch), keep=2)
+def save_last(run: Workdir, model: Trained, state: RunState, rows: list[dict[str, Any]]) -> None:
+    """Saves everything needed to continue, with the rows of metrics.csv, keeping the one before.
+
+    Of the best weights those stay that one of the two is of: whichever is continued finds its own.
+    """
+    with tf.device("CPU"):
+        history = tf.Variable(json.dumps(rows), trainable=False)
+    saved = tf.train.Checkpoint(**_parts(model, state), history=history)
+    _save(saved, run.last, int(state.epoch))
+    kept = complete(run.last)[:2]
+    _drop_all_but(run.last, {_epoch(path) for path in kept})
+    _drop_all_but(run.best, {_best_epoch(path) for path in kept})
 
 
 def save_best(run: Workdir, model: Trained, state: RunState) -> None:
-    """Saves the weights that are reported, of the epoch that is the best."""
+    """Saves the weights that are reported, of the epoch that is the best; `save_last` drops those before."""
     saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
-    _save(saved, run.best, int(state.best_epoch), keep=1)
+    _save(saved, run.best, int(state.best_epoch))
 
 
-def restore_last(run: Workdir, model: Trained, state: RunState) -> None:
-    """Reads the last checkpoint into model, optimizer and state; without one, nothing is done.
+def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str, Any]] | None:
+    """Reads the last checkpoint that is whole into model, optimizer and state; without one, nothing is done.
+
+    One that is damaged is passed over with a warning: the epochs behind the one before it are then done again.
+
+    Returns:
+      The rows of metrics.csv up to it; `None` if it holds none, as those of earlier versions.
 
     Raises:
-      UserError: a damaged checkpoint.
+      UserError: there are checkpoints, but none that can be read.
     """
-    path = newest(run.last)
-    if path is not None:
-        remedy = f"Delete {path}.* to go on from the checkpoint before it, if there is one"
-        _restore(_last(model, state), path, remedy)
+    errors = []
+    for path in complete(run.last):
+        try:
+            _restore(tf.train.Checkpoint(**_parts(model, state)), path)
+            rows = _read(path, "history")
+        except UserError as error:
+            errors.append(error)
+            continue
+        for error in errors:
+            print(f"warning    {error}: going on from epoch {int(state.epoch)}, the one before", flush=True)
+        return None if rows is None else json.loads(rows)
+    if errors:
+        raise UserError(
+            f"{errors[0]}, and there is no other in {run.last} that is whole: delete this folder to start again from "
+            "the beginning, or give another workdir"
+        )
+    return []
+
+
+def drop_after(run: Workdir, epoch: int) -> None:
+    """Removes the checkpoints of later epochs, which a run that was cut off or a damaged one has left."""
+    for folder in (run.last, run.best):
+        _drop_all_but(folder, {number for number in map(_epoch, complete(folder)) if number <= epoch})
 
 
 def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.TransformedDistribution, int]:
@@ -74,44 +112,103 @@ def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.T
     if path is None:
         raise UserError(f"workdir {run.path} has no checkpoint in {run.best}: train first")
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-    _restore(tf.train.Checkpoint(flow=flow, epoch=epoch), path, "Train again, in another workdir")
+    try:
+        _restore(tf.train.Checkpoint(flow=flow, epoch=epoch), path)
+    except UserError as error:
+        if newest(run.best) != path:  # a training has replaced it meanwhile
+            return restore_best(run, flow)
+        raise UserError(f"{error}. Train again, in another workdir") from error
     return flow, int(epoch)
 
 
 def newest(directory: pathlib.Path) -> str | None:
-    """Prefix of the complete checkpoint with the highest epoch; TensorFlow writes its `.index` file last."""
-    found = [path.with_suffix("") for path in directory.glob("epoch-*.index")]
-    return str(max(found, key=_epoch)) if found else None
+    """Prefix of the complete checkpoint with the highest epoch."""
+    return next(iter(complete(directory)), None)
+
+
+def complete(directory: pathlib.Path) -> list[str]:
+    """Prefixes of the checkpoints that were written to their end, the highest epoch first.
+
+    `_save` gives the `.index` file its name last. Earlier versions did not: a kill could leave a part of it.
+    """
+    found = [path.with_suffix("") for path in directory.glob("epoch-*.index") if _ends_as_index(path)]
+    return sorted(map(str, found), key=_epoch, reverse=True)
+
+
+def _ends_as_index(path):
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_INDEX_END)))
+        return file.read() == _INDEX_END
 
 
 def _epoch(path):
-    return int(re.fullmatch(r"epoch-(\d+)", path.name)[1])
+    return int(re.fullmatch(r"epoch-(\d+)", pathlib.Path(path).name)[1])
 
 
-def _last(model, state):
-    return tf.train.Checkpoint(
-        flow=model.flow, evaluation_flow=model.evaluation_flow, optimizer=model.optimizer, state=state
-    )
+def _parts(model, state):
+    return {"flow": model.flow, "evaluation_flow": model.evaluation_flow, "optimizer": model.optimizer, "state": state}
 
 
-def _save(checkpoint, directory, epoch, *, keep):
-    path = directory / f"epoch-{epoch}"
+def _read(path, name):
+    """A value of a checkpoint by its name there, as Python has it; `None` if there is none."""
+    key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    with _naming_damage(path):
+        reader = tf.train.load_checkpoint(path)
+        return reader.get_tensor(key) if reader.has_tensor(key) else None
+
+
+def _best_epoch(path):
+    """Which best weights a checkpoint goes with; `None` where it is damaged and goes with none."""
     try:
-        checkpoint.write(str(path))
-    except tf.errors.OpError as error:
-        for part in directory.glob(f"{path.name}*"):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-        cause = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {path} cannot be written ({cause}); what was saved before stays") from error
-    for old in sorted(directory.glob("epoch-*.index"), key=lambda path: _epoch(path.with_suffix("")))[:-keep]:
-        old.unlink()  # first the index: what has none is no checkpoint
-        for shard in directory.glob(f"{old.stem}.data-*"):
-            shard.unlink()
+        return _read(path, "state/best_epoch")
+    except UserError:
+        return None
 
 
-def _restore(checkpoint, path, remedy):
+def _save(checkpoint, directory, epoch):
+    """Writes below `unfinished`, brings that to the disk, and moves it up, the index last: it makes a checkpoint."""
+    unfinished = directory / _UNFINISHED
+    name = f"epoch-{epoch}"
     try:
-        checkpoint.read(path).assert_existing_objects_matched()
-    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {path} is damaged or of another model ({cause}). {remedy}") from error
+        remove(unfinished)
+        unfinished.mkdir(parents=True)
+        checkpoint.write(str(unfinished / name))
+        sync_tree(unfinished)
+        (directory / f"{name}.index").unlink(missing_ok=True)  # of other weights
+        for shard in unfinished.glob(f"{name}.data-*"):
+            os.replace(shard, directory / shard.name)
+        sync_folder(directory)
+        os.replace(unfinished / f"{name}.index", directory / f"{name}.index")
+        sync_folder(directory)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"checkpoint {directory / name} cannot be written ({cause_of(error)}); what was saved before stays"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            remove(unfinished)
+
+
+def _drop_all_but(directory, epochs):
+    """Removes the checkpoints of other epochs, whole or in parts."""
+    kept = {f"epoch-{epoch}" for epoch in epochs}
+    others = [path for path in directory.glob("epoch-*") if path.name.split(".")[0] not in kept]
+    indices = [path for path in others if path.suffix == ".index"]
+    for path in [*indices, *others]:  # first the index: what has none is no checkpoint
+        remove(path)
+
+
+def _restore(checkpoint, path):
+    with _naming_damage(path):
+        status = checkpoint.read(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()  # the history is none of the model's
+
+
+@contextlib.contextmanager
+def _naming_damage(path):
+    try:
+        yield
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path} is damaged or of another model ({cause_of(error)})") from error

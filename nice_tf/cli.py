@@ -4,8 +4,10 @@ import contextlib
 import os
 import pathlib
 import runpy
+import signal
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags, logging
@@ -14,7 +16,9 @@ from nice_tf.errors import UserError
 
 
 def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_on: bool = False) -> None:
-    """Parses the flags and calls `main`, then exits: 0 when it returns, 1 after a `UserError`, 130 after Ctrl-C.
+    """Parses the flags and calls `main`, then exits.
+
+    The status is 0 when it returns, 1 after a `UserError`, 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
       main: the command, without arguments, or with those that are passed on.
@@ -42,17 +46,31 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
         return rest
 
     def guarded(argv: list[str]) -> None:
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             main(*[argv[1:]] * passes_on)
         except UserError as error:
             sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            is_terminated = isinstance(interrupt, _Terminated)
             print(
-                "\ninterrupted; the same command continues from what was saved last, if anything was", file=sys.stderr
+                f"\n{'terminated' if is_terminated else 'interrupted'}; the same command continues from what was saved "
+                "last, if anything was",
+                file=sys.stderr,
             )
-            sys.exit(130)
+            sys.exit(128 + (signal.SIGTERM if is_terminated else signal.SIGINT))
 
     app.run(guarded, flags_parser=parse)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which unwinds what is open as Ctrl-C does: temporary files and folders are removed on the way."""
+
+
+def _terminate(number: int, frame: types.FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the clearing up
+    raise _Terminated
 
 
 def run_app(name: str) -> None:

@@ -11,11 +11,12 @@ from nice_tf import analysis, evaluation, figures, plots
 from nice_tf import data as data_lib
 from nice_tf.config import Config
 from nice_tf.errors import UserError
+from nice_tf.files import write_atomically
 from nice_tf.flow import sample
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE
 from nice_tf.seeds import stateless_seed
 from nice_tf.training import train_and_evaluate
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import Workdir
 
 
 def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[str, Any]]:

@@ -13,12 +13,13 @@ from nice_tf import analysis, plots
 from nice_tf import data as data_lib
 from nice_tf.checkpoints import restore_best
 from nice_tf.config import Config
+from nice_tf.files import write_atomically
 from nice_tf.flow import sample
 from nice_tf.inpainting import MASKS, inpaint, make_mask
 from nice_tf.models import make_flow
 from nice_tf.preprocessing import bin_centres, to_data_units
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
 

@@ -5,11 +5,10 @@ The parts lie in a hidden folder beside the file. Nothing unfinished ever has th
 
 import contextlib
 import csv
-import fcntl
+import io
 import json
 import os
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,9 +20,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from nice_tf.errors import UserError
-from nice_tf.workdir import write_atomically
+from nice_tf.files import Lock, remove, replaced, sync_folder, write_atomically
 
 SUFFIXES = (".parquet", ".csv")
+_SETTINGS = "settings.json"
 _GROUP_ROWS = 2**16  # of a Parquet file's row group
 
 
@@ -70,49 +70,106 @@ def write(
     folder = path.with_name(f".{path.name}.parts")
     try:
         with _claimed(folder, settings, overwrite):
+            check_output(output, overwrite=overwrite)  # another process may have written it before the claim
             done = sum(pq.read_metadata(part).num_rows for part in _parts(folder))
             start = time.perf_counter()
             computed = _make_parts(folder, tables(done), done, num_rows)
             seconds = time.perf_counter() - start
             if not _parts(folder):
                 raise UserError(f"{output}: the input has no rows")
-            joined = folder / f"joined{path.suffix}"
             write_rows = _write_csv if path.suffix == ".csv" else _write_parquet
-            write_rows(joined, _observed(folder, observe))
-            os.replace(joined, path)
-            shutil.rmtree(folder)
+            with replaced(path) as file:
+                write_rows(file, _observed(folder, observe))
+            _drop(folder)
     except OSError as error:
         raise UserError(f"output {output} cannot be written ({error.strerror or error})") from error
+    except pa.ArrowException as error:
+        raise UserError(f"output {output} cannot be written ({str(error).splitlines()[0]})") from error
     return computed, seconds
 
 
 @contextlib.contextmanager
 def _claimed(folder, settings, overwrite):
-    """Holds the folder of the parts for this process, emptied of those of other settings if that is allowed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder} is in use: another process is writing the same output") from error
-        kept = folder / "settings.json"
-        theirs = json.loads(kept.read_text()) if kept.exists() else {}
+    """Holds the folder of the parts for this process, without parts that this run cannot continue."""
+    with _held(folder):
         settings = json.loads(json.dumps(settings))
-        if _parts(folder) and theirs != settings:
-            differing = [name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)]
-            if not overwrite:
-                raise UserError(
-                    f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the same command "
-                    "continues it if its input and model are as they were; else only overwrite helps, which drops it"
-                )
-            for part in _parts(folder):
-                part.unlink()
-        write_atomically(kept, json.dumps(settings).encode())
+        _check_settings(folder, settings, overwrite)
+        _drop_behind_a_hole(folder)
+        write_atomically(folder / _SETTINGS, json.dumps(settings).encode())
         try:
             yield
         finally:
             if not _parts(folder):  # nothing to continue, or all is done
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
+
+
+@contextlib.contextmanager
+def _held(folder):
+    lock = Lock(folder / "lock")
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the process that held it has just removed the folder
+            lock.acquire(f"{folder}, of the same output,")
+            break
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_settings(folder, settings, overwrite):
+    """Drops the parts of another run, if that is allowed, and what is left of one that was finished."""
+    theirs = _read_settings(folder)
+    if theirs == settings or not _parts(folder):
+        return
+    if theirs and not overwrite:
+        differing = [name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)]
+        raise UserError(
+            f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the same command "
+            "continues it if its input and model are as they were; else only overwrite helps, which drops it"
+        )
+    for part in _parts(folder):
+        part.unlink()
+
+
+def _read_settings(folder):
+    """Of the run that the parts are of. There are none once it has its output: its parts count no more."""
+    try:
+        return json.loads((folder / _SETTINGS).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder / _SETTINGS} is damaged: delete {folder} to start again") from error
+
+
+def _drop_behind_a_hole(folder):
+    """Keeps the parts 0, 1, ... up to the first that is missing or damaged: the rows behind it are computed again."""
+    is_whole = True
+    for number, part in enumerate(_parts(folder)):
+        is_whole = is_whole and part.name == _name(number) and _is_whole(part)
+        if not is_whole:
+            part.unlink()
+
+
+def _is_whole(part):
+    try:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group, use_threads=False)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _drop(folder):
+    """Removes the parts of a run that has its output. First the settings: a kill here leaves parts that none takes."""
+    (folder / _SETTINGS).unlink()
+    sync_folder(folder)
+    remove(folder)
+
+
+def _name(number):
+    return f"{number:09d}.parquet"
 
 
 def _parts(folder):
@@ -124,9 +181,8 @@ def _make_parts(folder, tables, done, num_rows):
     total = num_rows() if sys.stderr.isatty() else None
     with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as progress:
         for table in tables:
-            unfinished = folder / "unfinished"
-            pq.write_table(table, unfinished)
-            os.replace(unfinished, folder / f"{number:09d}.parquet")
+            with replaced(folder / _name(number)) as file:
+                pq.write_table(table, file, write_page_checksum=True)
             number, computed = number + 1, computed + len(table)
             progress.update(len(table))
     return computed
@@ -139,11 +195,11 @@ def _observed(folder, observe):
         yield table.replace_schema_metadata(None)
 
 
-def _write_parquet(path, tables):
+def _write_parquet(file, tables):
     gathered, writer = [], None
     with contextlib.ExitStack() as stack:
         for table in tables:
-            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer = writer or stack.enter_context(pq.ParquetWriter(file, table.schema))
             gathered.append(table)
             if sum(map(len, gathered)) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(gathered))
@@ -152,10 +208,12 @@ def _write_parquet(path, tables):
             writer.write_table(pa.concat_tables(gathered))
 
 
-def _write_csv(path, tables):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for number, table in enumerate(tables):
-            if not number:
-                writer.writerow(table.column_names)
-            writer.writerows(zip(*(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True))
+def _write_csv(file, tables):
+    text = io.TextIOWrapper(file, newline="", encoding="utf-8")
+    writer = csv.writer(text, lineterminator="\n")
+    for number, table in enumerate(tables):
+        if not number:
+            writer.writerow(table.column_names)
+        writer.writerows(zip(*(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True))
+    text.flush()
+    text.detach()  # closing it would close the file

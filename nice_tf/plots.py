@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nice_tf.workdir import write_atomically
+from nice_tf.files import write_atomically
 
 GAP = 128  # grey between pictures
 _INK = "#010203"  # stands for the page's own text colour

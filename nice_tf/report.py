@@ -15,7 +15,8 @@ from nice_tf import devices, figures, plots
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.evaluation import ledger
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.files import write_atomically
+from nice_tf.workdir import Workdir
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #fbfbf9; --line: #d9d9d4; --soft: #62666b; --box: #f0f0ec; }

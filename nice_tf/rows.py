@@ -5,7 +5,6 @@ import hashlib
 import math
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from nice_tf import arrays
 from nice_tf.errors import UserError
+from nice_tf.files import CannotWrite, replaced
 
 _CHUNK_BYTES = 2**24
 
@@ -190,11 +190,8 @@ def file_states(files: Iterable[str | os.PathLike]) -> list[tuple[str, int, int]
 
 
 def _write(path, content):
-    """Writes under a name of its own, so that several workers may do it at once, and renames."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replaced(path) as file:
             number = 0
             for rows in content:
                 if not number:
@@ -203,14 +200,8 @@ def _write(path, content):
                 number += len(rows)
             file.seek(0)
             write_header(file, number, rows)  # now that it is known; NumPy leaves room for a growing first axis
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): give a folder with more room as data_dir"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except CannotWrite as error:
+        raise UserError(f"{error}: give a folder with more room as data_dir") from error
 
 
 def write_header(file: IO[bytes], number: int, rows: np.ndarray) -> None:

@@ -20,10 +20,10 @@ from nice_tf import pictures, tfrecord
 from nice_tf.arrays import read_archive
 from nice_tf.config import Config
 from nice_tf.errors import UserError
+from nice_tf.files import write_atomically
 from nice_tf.paths import files_named, is_pattern
 from nice_tf.rows import Array, Rows, cached, read_npy
 from nice_tf.schema import Schema
-from nice_tf.workdir import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)

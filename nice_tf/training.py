@@ -16,17 +16,18 @@ import tf_keras
 from nice_tf import data as data_lib
 from nice_tf import devices, evaluation, plots
 from nice_tf.analysis import denoise
-from nice_tf.callbacks import NaNGuard, Progress, Recorder, SamplePictures
-from nice_tf.checkpoints import RunState, restore_best, restore_last
+from nice_tf.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
+from nice_tf.checkpoints import RunState, drop_after, newest, restore_best, restore_last
 from nice_tf.config import Config
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
+from nice_tf.files import write_atomically
 from nice_tf.flow import sample
 from nice_tf.labels import COLUMNS, num_classes
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
 from nice_tf.preprocessing import is_discrete, to_data_units
 from nice_tf.schema import csv_bytes
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir, write_atomically
+from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
 
@@ -34,7 +35,7 @@ tfd = tfp.distributions
 def default_workdir(config: Config) -> str:
     """`runs/` and the name of the data set; of a pattern, that of its folder."""
     folder, name = os.path.split(os.path.normpath(config.dataset))
-    if glob.has_magic(name):
+    if glob.has_magic(name) and not os.path.exists(config.dataset):
         name = os.path.basename(folder) or "data"
     return os.path.join("runs", os.path.splitext(name)[0])
 
@@ -54,8 +55,8 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
-    config, data, run, is_chief = train(config, workdir)
-    return finish(config, data, run) if is_chief else None
+    with _trained(config, workdir) as (config, data, run, is_chief):
+        return _finish(config, data, run) if is_chief else None
 
 
 def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, data_lib.Data, Workdir, bool]:
@@ -65,6 +66,13 @@ def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, data_lib.
       The settings with the batch size that was chosen, the data, the folder of the run, and whether this process is
       the chief.
     """
+    with _trained(config, workdir) as result:
+        return result
+
+
+@contextlib.contextmanager
+def _trained(config, workdir):
+    """What `train` returns; the chief holds the folder from before the first step to the end of the block."""
     devices.let_memory_grow()
     strategy = devices.make_strategy(config.strategy)
     if config.deterministic:
@@ -81,18 +89,39 @@ def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, data_lib.
     with strategy.scope():
         model = make_model(config, data)
     description = data.description()
-    if is_chief:
-        chosen = {"precision": devices.choose_precision(config.precision), "jit_compile": bool(model.jit_compile)}
-        run.claim(config, description, chosen)
     state = RunState()
-    restore_last(run, model, state)
-    agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}
-    devices.check_agreement(strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)})
-    if is_chief:
-        _announce(config, data, model, run, state, strategy)
-    if not state.is_finished(config):
-        fit(model, config, data, run, state, is_chief=is_chief)
-    return config, data, run, is_chief
+    with run.writing() if is_chief else contextlib.nullcontext():
+        if is_chief:
+            chosen = {"precision": devices.choose_precision(config.precision), "jit_compile": bool(model.jit_compile)}
+            run.claim(config, description, chosen, is_continued=newest(run.last) is not None)
+        rows = restore_last(run, model, state)
+        agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}
+        devices.check_agreement(strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)})
+        if is_chief:
+            _announce(config, data, model, run, state, strategy)
+            drop_after(run, int(state.epoch))
+            rows = _restore_metrics(run, rows, int(state.epoch))
+        if not state.is_finished(config):
+            fit(model, config, data, run, state, rows or [], is_chief=is_chief)
+        yield config, data, run, is_chief
+
+
+def _restore_metrics(run, rows, epoch):
+    """The rows of metrics.csv up to an epoch; the file, if it is another than its checkpoint knows, is written anew."""
+    try:
+        found = run.read_metrics(up_to_epoch=epoch)
+    except UserError as error:
+        print(f"warning    {error}", flush=True)
+        found = []
+    if rows is None:  # a checkpoint of an earlier version: the file is all there is
+        rows = found
+    if len(rows) < epoch:
+        print(f"warning    {run.metrics} lacks {epoch - len(rows)} of the {epoch} epochs so far", flush=True)
+    known = [[str(value) for value in row.values()] for row in rows]
+    if known != [list(row.values()) for row in found]:
+        print(f"warning    {run.metrics} was lost or changed: written anew from the checkpoint", flush=True)
+        run.write_metrics(rows)
+    return rows
 
 
 def _batch_size(data, strategy):
@@ -103,19 +132,37 @@ def _batch_size(data, strategy):
 
 
 def fit(
-    model: FlowModel, config: Config, data: data_lib.Data, run: Workdir, state: RunState, *, is_chief: bool = True
+    model: FlowModel,
+    config: Config,
+    data: data_lib.Data,
+    run: Workdir,
+    state: RunState,
+    rows: list[dict[str, Any]],
+    *,
+    is_chief: bool = True,
 ) -> None:
-    """Trains from the state's epoch on, the chief leaving checkpoints, metrics, TensorBoard logs and pictures."""
+    """Trains from the state's epoch on, the chief leaving checkpoints, metrics, TensorBoard logs and pictures.
+
+    Args:
+      model: restored or new.
+      config: the settings.
+      data: the data set.
+      run: the folder, held by the chief.
+      state: how far the run is.
+      rows: of metrics.csv so far.
+      is_chief: this process writes.
+    """
     steps_per_epoch = len(data.train) // config.batch_size
     epochs_done = int(state.epoch)
     callbacks = [NaNGuard(run), Progress(state, config)]
     if is_chief:
+        callbacks = [FolderGuard(run), *callbacks]
         callbacks += [
             tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
             SamplePictures(run, data.levels, config, data.labels),
-            Recorder(run, state),  # last: an epoch that it has saved has left everything else, too
+            Recorder(run, state, rows),  # last: an epoch that it has saved has left everything else, too
         ]
-    with _saying_what_changed(data):
+    with _saying_what_failed(data, run):
         model.fit(
             data_lib.training_batches(
                 data.train,
@@ -137,22 +184,31 @@ def fit(
 
 
 @contextlib.contextmanager
-def _saying_what_changed(data):
-    """Names a data file that was written to, if that is what stopped TensorFlow, in place of its report."""
+def _saying_what_failed(data, run):
+    """Names a data file that was written to or logs that cannot be, if that stopped TensorFlow, not its operations."""
     try:
         yield
-    except tf.errors.InvalidArgumentError:
+    except tf.errors.OpError as error:
         data.check_unchanged()
+        if str(run.tensorboard) in error.message:
+            raise UserError(f"{run.tensorboard} cannot be written ({cause_of(error)})") from error
         raise
 
 
 def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
     """Test log-likelihood and samples of the best checkpoint; a finished evaluation is read, not made again."""
+    with run.writing():
+        return _finish(config, data, run)
+
+
+def _finish(config, data, run):
     flow, epoch = restore_best(run, make_flow(config, data.event_shape, num_classes=data.num_classes))
     draws = evaluation.number_of_draws(data.levels, data.steps, config)
+    for path in run.changed(run.evaluation, run.calibration):
+        print(f"warning    {path} was changed after it was written: it is computed anew", flush=True)
     result = evaluation.read(run, epoch=epoch, num_draws=draws)
     if result is None:
-        with _saying_what_changed(data):
+        with _saying_what_failed(data, run):
             result = evaluation.evaluate(
                 flow,
                 data.test,
@@ -165,8 +221,8 @@ def finish(config: Config, data: data_lib.Data, run: Workdir) -> dict[str, Any]:
                 labels=data.labels,
             )
             usual = evaluation.calibration(flow, data.validation, levels=data.levels, config=config, labels=data.labels)
-        run.write_array(run.calibration, usual)
-        run.write_json(run.evaluation, result)
+        run.check_is_held()
+        run.write_evaluation(result, usual)
     written = _write_samples(flow, data, config, run)
     print(f"\n{evaluation.as_text(result)}\n\nwritten to {run.path}:")
     for path in (run.config, run.metrics, run.evaluation, run.calibration, *written):

@@ -347,6 +347,8 @@ class Files:
                 self.export = bundle.export_saved_model(self.run, folder / "export", inpaint_steps=2)
             finally:
                 sys.stdout = stdout
+        # As in a run of an earlier version: without checksums, which would find all damage before anything is read.
+        (self.run / "checksums.json").unlink()
         self.model = Model.load(self.export)
         self.parts = [
             *(self.run / name for name in ("config.json", "evaluation.json", "metrics.csv", "calibration.npy")),

@@ -1,6 +1,8 @@
 """The commands that take a trained model to a user's rows: score, impute, sample."""
 
+import contextlib
 import csv
+import pathlib
 import signal
 import subprocess
 import sys
@@ -424,3 +426,87 @@ def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
     found = pipeline.score(*arguments, overwrite=True)
     assert sorted(map(str, tmp_path.glob("scores*"))) == found and str(earlier[1]) not in found
     assert sum(1 for _ in tf.data.TFRecordDataset(found)) == 40
+
+
+def counted(first, number=5, size=100):
+    """Tables of `size` rows up to `number * size`, each row its number."""
+    for start in range(first, number * size, size):
+        yield pa.table({"row": list(range(start, start + size))})
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_kill_while_parts_are_removed_loses_no_rows(tmp_path, monkeypatch, is_deleted):
+    """The output is there, some of its parts are, too: the same command must not take these for all."""
+    output = tmp_path / "s.csv"
+
+    def killed(folder):
+        (folder / "000000000.parquet").unlink()  # a folder is removed in any order
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(parts, "remove", killed)
+        parts.write(output, counted, settings={"a": 1})
+    assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
+    assert len(list(tmp_path.glob(".s.csv.parts/0*.parquet"))) == 4
+    if is_deleted:
+        output.unlink()
+    parts.write(output, counted, settings={"a": 1}, overwrite=not is_deleted)
+    assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
+    assert not (tmp_path / ".s.csv.parts").exists()
+
+
+def damage_byte(part):
+    content = bytearray(part.read_bytes())
+    content[40] ^= 255
+    part.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [pathlib.Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:99]), damage_byte]
+)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_rows_of_lost_or_damaged_parts_are_computed_again(tmp_path, damage, number):
+    output = tmp_path / "s.csv"
+
+    def cut_off(first):
+        for table in counted(first):
+            if table["row"][0].as_py() == 300:
+                raise UserError("cut off")
+            yield table
+
+    with pytest.raises(UserError, match="cut off"):
+        parts.write(output, cut_off, settings={})
+    found = sorted(tmp_path.glob(".s.csv.parts/0*.parquet"))
+    assert len(found) == 3
+    damage(found[number])
+    computed, _ = parts.write(output, counted, settings={})
+    assert computed == 500 - 100 * number
+    assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
+
+
+def test_an_output_that_is_a_link_is_written_through(tmp_path):
+    (tmp_path / "far").mkdir()
+    output = tmp_path / "s.csv"
+    output.symlink_to(tmp_path / "far" / "target.csv")
+    parts.write(output, counted, settings={})
+    assert output.is_symlink() and len(read_csv(tmp_path / "far" / "target.csv")) == 500
+
+
+def test_an_output_that_another_process_wrote_first_stays(tmp_path, monkeypatch):
+    output = tmp_path / "s.csv"
+    held = parts._held
+
+    @contextlib.contextmanager
+    def later(folder):
+        with held(folder):
+            output.write_text("theirs")
+            yield
+
+    monkeypatch.setattr(parts, "_held", later)
+    with pytest.raises(UserError, match="is there already"):
+        parts.write(output, counted, settings={})
+    assert output.read_text() == "theirs"

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -10,7 +12,7 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import checkpoints, evaluation, metrics, models, optimizers, training
+from nice_tf import bundle, callbacks, checkpoints, evaluation, figures, metrics, models, optimizers, training
 from nice_tf import data as data_lib
 from nice_tf.workdir import Workdir
 
@@ -452,22 +454,188 @@ def test_a_foreign_config_is_left_alone(tmp_path, content):
     assert (tmp_path / "config.json").read_bytes() == content
 
 
-@pytest.mark.parametrize("what", ["last", "best"])
-def test_truncated_checkpoint(tmp_path, what):
-    config = small(epochs=2)
-    nice_tf.train_and_evaluate(config, tmp_path)
-    run = Workdir(tmp_path)
-    newest = checkpoints.newest(getattr(run, what))
-    remedy = rf"Delete {newest}\.\*" if what == "last" else "Train again"
-    (shard,) = getattr(run, what).glob(f"{newest.rsplit('/')[-1]}.data-*")
+def truncate_shard(checkpoint):
+    (shard,) = pathlib.Path(checkpoint).parent.glob(f"{checkpoint.rsplit('/')[-1]}.data-*")
     shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*{remedy}"):
-        nice_tf.train_and_evaluate(config, tmp_path)
-    if what == "last":  # what the message says, helps
-        for path in run.last.glob("epoch-2.*"):
-            path.unlink()
-        nice_tf.train_and_evaluate(config, tmp_path)
-        assert len(run.read_metrics(up_to_epoch=9)) == 2
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys):
+    result = nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    run = Workdir(tmp_path)
+    rows = run.read_metrics()
+    newest = checkpoints.newest(run.last)
+    truncate_shard(newest)
+    capsys.readouterr()
+    assert nice_tf.train_and_evaluate(small(epochs=2), tmp_path) == result
+    said = capsys.readouterr().out
+    assert f"warning    checkpoint {newest} is damaged" in said and "going on from epoch 1, the one before" in said
+    for before, after in zip(rows, run.read_metrics(), strict=True):
+        assert {**before, "seconds": ""} == {**after, "seconds": ""}
+    assert checkpoints.newest(run.last) == newest, "written anew"
+
+
+def test_damaged_checkpoints_are_named_where_there_is_no_other(tmp_path):
+    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    run = Workdir(tmp_path)
+    for path in checkpoints.complete(run.last):
+        truncate_shard(path)
+    newest = checkpoints.newest(run.last)
+    with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*delete this folder to start again"):
+        nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    shutil.rmtree(run.last)  # what the message says, helps
+    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    assert len(run.read_metrics(up_to_epoch=9)) == 2
+
+
+def test_damaged_best_weights_are_named(tmp_path):
+    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    newest = checkpoints.newest(Workdir(tmp_path).best)
+    truncate_shard(newest)
+    with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*Train again"):
+        nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size):
+    """As a kill of an earlier version left it; alone, or beside a whole one."""
+    config = small(epochs=2)
+    result = nice_tf.train_and_evaluate(config, tmp_path)
+    run = Workdir(tmp_path)
+    index = run.last / "epoch-2.index"
+    index.write_bytes(index.read_bytes()[:size])
+    assert checkpoints.newest(run.last) == str(run.last / "epoch-1")
+    assert nice_tf.train_and_evaluate(config, tmp_path) == result
+    for index in run.last.glob("*.index"):
+        index.write_bytes(index.read_bytes()[:size])
+    (run.best / "epoch-1_temp").mkdir()  # as a kill of an earlier version left it
+    assert nice_tf.train_and_evaluate(config, tmp_path) == result
+    assert not list(run.path.rglob("*_temp"))
+
+
+def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
+    """Weights that are the best of a run which was cut off later must not be taken for those of the one before."""
+    model = models.make_model(small(), data_lib.load(small()))
+    run, state = Workdir(tmp_path), checkpoints.RunState()
+    for epoch, is_better in ((1, True), (2, True), (3, False), (4, True)):
+        state.epoch.assign(epoch)
+        if is_better:
+            state.best_epoch.assign(epoch)
+            checkpoints.save_best(run, model, state)
+        checkpoints.save_last(run, model, state, rows=[{"epoch": epoch}])
+    assert [pathlib.Path(path).name for path in checkpoints.complete(run.last)] == ["epoch-4", "epoch-3"]
+    assert [pathlib.Path(path).name for path in checkpoints.complete(run.best)] == ["epoch-4", "epoch-2"]
+    checkpoints.drop_after(run, 3)  # epoch 4 is found damaged
+    assert checkpoints.restore_last(run, model, state) == [{"epoch": 3}]
+    assert int(state.best_epoch) == 2
+    assert checkpoints.restore_best(run, model.evaluation_flow)[1] == 2
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), pathlib.Path.unlink])
+def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, capsys, damage):
+    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    run = Workdir(tmp_path)
+    content = run.metrics.read_bytes()
+    damage(run.metrics)
+    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+    assert run.metrics.read_bytes() == content
+    assert "metrics.csv was lost or changed: written anew from the checkpoint" in capsys.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, capsys):
+    """Without checksums, and with checkpoints that know no history: what metrics.csv lacks is said."""
+
+    def save_without_history(run, model, state, rows):
+        checkpoints._save(tf.train.Checkpoint(**checkpoints._parts(model, state)), run.last, int(state.epoch))
+
+    expected = nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "save_last", save_without_history)
+        nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "run")
+    run = Workdir(tmp_path / "run")
+    run.checksums.unlink()
+    for path in run.last.glob("epoch-3.*"):
+        path.unlink()
+    content = run.metrics.read_text().splitlines(keepends=True)
+    run.metrics.write_text("".join(content[:1] + content[2:]))
+    capsys.readouterr()
+    assert nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "run") == expected
+    assert "metrics.csv lacks 1 of the 2 epochs so far" in capsys.readouterr().out
+    assert [row["epoch"] for row in run.read_metrics()] == ["2", "3"]
+
+
+def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
+    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    run = Workdir(tmp_path)
+    content = run.config.read_bytes()
+    run.config.unlink()
+    with pytest.raises(nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"):
+        nice_tf.train_and_evaluate(small(epochs=1, seed=1), tmp_path)
+    assert not run.config.exists()
+    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+    assert run.config.read_bytes() == content
+    run.config.unlink()
+    run.checksums.unlink()
+    with pytest.raises(nice_tf.UserError, match=r"neither config\.json nor checksums\.json"):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["calibration.npy", "evaluation.json"])
+def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
+    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    place = len(content) - 3
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    for read in (bundle.load_server, lambda workdir: figures.load_finished_run(workdir)):
+        with pytest.raises(nice_tf.UserError, match=rf"{name} was changed after it was written, its checksum differs"):
+            read(tmp_path)
+    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+    assert f"{name} was changed after it was written: it is computed anew" in capsys.readouterr().out
+    assert path.read_bytes() == content
+
+
+def test_a_changed_config_is_found(tmp_path):
+    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
+    for read in (nice_tf.load_flow, bundle.load_server):
+        with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
+            read(tmp_path)
+
+
+def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch):
+    class Delete(training.SamplePictures):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(training, "SamplePictures", Delete)
+    with pytest.raises(nice_tf.UserError, match=r"run was deleted or moved while the run was going on"):
+        nice_tf.train_and_evaluate(small(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
+    config = small(epochs=1)
+    nice_tf.train_and_evaluate(config, tmp_path / "run")
+    message = rf"workdir {tmp_path}/run is in use by process {os.getpid()} on "
+    with Workdir(tmp_path / "run").writing():
+        for start in (
+            lambda: nice_tf.train_and_evaluate(config, tmp_path / "run"),
+            lambda: training.finish(config, data_lib.load(config), Workdir(tmp_path / "run")),
+            lambda: bundle.export_saved_model(tmp_path / "run", tmp_path / "export"),
+        ):
+            with pytest.raises(nice_tf.UserError, match=message):
+                start()
+    with Workdir(tmp_path / "run").reading():
+        bundle.load_server(tmp_path / "run")  # any number may read
+        with pytest.raises(nice_tf.UserError, match=message):
+            nice_tf.train_and_evaluate(config, tmp_path / "run")
+    nice_tf.train_and_evaluate(config, tmp_path / "run")
 
 
 def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkeypatch):
@@ -526,6 +694,12 @@ def test_full_disk(tmp_path, run_command):
     finished = run_command("-c", script, tmp_path)
     assert "refused: checkpoint" in finished.stdout and "cannot be written" in finished.stdout, finished.stderr
     assert not list((tmp_path / "checkpoints").rglob("*epoch*"))
+
+
+def test_logs_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "tensorboard").write_text("no folder")
+    with pytest.raises(nice_tf.UserError, match=r"/tensorboard cannot be written \(.* is not a directory\)$"):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
 
 
 def test_load_flow_of_nothing(tmp_path):

@@ -1,0 +1,122 @@
+"""A sample of `make crash-test`: kills at any moment, two processes on one folder, SIGTERM."""
+
+import contextlib
+import io
+import signal
+import subprocess
+import sys
+import time
+
+import crash_states
+import process_pairs
+import pytest
+
+import nice_tf
+from nice_tf import bundle
+from nice_tf.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    with contextlib.redirect_stdout(io.StringIO()):
+        crash_states.make_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    compiled = crash_states.compile_recorder(tmp_path_factory.mktemp("recorder"))
+    return compiled or pytest.skip("the recorder needs a C compiler, cc or gcc")
+
+
+@pytest.mark.parametrize(("command", "number"), [("train", 5), ("score", 4), ("sample", 3), ("export", 2)])
+def test_every_state_that_a_kill_leaves_can_be_gone_on_from(inputs, library, tmp_path, command, number):
+    counts, broken = crash_states.check(
+        command, inputs=inputs, scratch=tmp_path, library=library, number=number, processes=1
+    )
+    assert not broken, broken
+    assert counts["tried"] == number and counts["states"] > 15, "the recorder saw the command at work"
+
+
+def test_a_state_that_is_broken_is_found(inputs, library, tmp_path, monkeypatch):
+    """Without the check of a hole among the parts, rows are lost; the harness must see that."""
+    from nice_tf import parts
+
+    folder = tmp_path / "state"
+    crash_states.score(inputs, folder)
+    expected = crash_states.written(folder)
+    (folder / "scores.csv").write_text("row\n0\n")
+    assert "scores.csv" in crash_states.resume("score", inputs, folder, expected)
+    (folder / "scores.csv").unlink()
+    assert crash_states.resume("score", inputs, folder, expected) == ""
+    monkeypatch.setattr(parts, "replaced", None)
+    assert "Traceback" in crash_states.resume("score", inputs, folder, expected)
+
+
+@pytest.mark.parametrize("pair", ["train/train", "score/score"])
+def test_of_two_processes_one_works(inputs, tmp_path, pair):
+    command = process_pairs.PAIRS[pair][0]
+    run, found = crash_states.COMMANDS[command]
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(inputs, tmp_path)
+    num_worked, wrong = process_pairs.check(pair, inputs=inputs, expected={command: found(tmp_path)}, delay=0.1)
+    assert not wrong and num_worked
+
+
+def terminated(arguments, is_at_work):
+    """A command that gets SIGTERM once it is at work, and has ended."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=crash_states.HERE.parent, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not is_at_work() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 143, said
+    assert "terminated; the same command continues from what was saved last" in said and "Traceback" not in said
+    return said
+
+
+def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_command):
+    command = ("train.py", "--flagfile=configs/smoke.flags", f"--workdir={tmp_path}", "--epochs=40")
+    run = Workdir(tmp_path)
+    terminated(command, lambda: list(run.last.glob("*.index")))
+    assert crash_states.unfinished(tmp_path) == []
+    finished = run_command(*command)
+    assert finished.returncode == 0 and "continued after epoch" in finished.stdout, finished.stderr
+    assert len(run.read_metrics()) == 40
+
+
+def test_sigterm_ends_an_export_and_leaves_nothing(inputs, tmp_path):
+    command = ("export.py", f"--workdir={inputs}/run", f"--export_dir={tmp_path}/export")
+    terminated(command, lambda: list(tmp_path.glob("export/.unfinished-*")))
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
+    rows = (inputs / "table.csv").read_text().splitlines(keepends=True)
+    source, output = tmp_path / "rows.csv", tmp_path / "scores.csv"
+    source.write_text(rows[0] + "".join(rows[1:] * 2000))
+    command = ("-m", "nice_tf.apps.score", f"--model={inputs}/run", f"--input={source}", f"--output={output}")
+    terminated(command, lambda: list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
+    assert not output.exists() and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
+    (tmp_path / ".unfinished-killed" / "assets").mkdir(parents=True)
+    living = tmp_path / ".unfinished-living"
+    living.mkdir()
+    with open(tmp_path / "mine", "w") as mine, bundle._temporary_folder(tmp_path) as other:
+        mine.write("mine")
+        living.rmdir()
+        bundle.export_saved_model(inputs / "run", tmp_path, inpaint_steps=1)
+        assert other.exists() and not (tmp_path / ".unfinished-killed").exists()
+    assert (tmp_path / "1" / "saved_model.pb").exists() and not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_an_export_of_a_run_in_training_is_refused(inputs, tmp_path):
+    with Workdir(inputs / "run").writing(), pytest.raises(nice_tf.UserError, match="is in use by process"):
+        bundle.export_saved_model(inputs / "run", tmp_path)
