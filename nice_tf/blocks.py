@@ -122,6 +122,7 @@ class ArrayInput:
 
     Attributes:
       files: paths, in order.
+      warnings: what the user should know of the files, a line each.
     """
 
     def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
@@ -144,6 +145,7 @@ class ArrayInput:
             )
         self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
         self._are_pictures = all(map(pictures.is_picture, self.files))
+        self.warnings = pictures.left_out(name) if self._are_pictures else tfrecord.left_out(name)
 
     @property
     def num_rows(self) -> int | None:

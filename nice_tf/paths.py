@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nice_tf.errors import UserError
 
@@ -58,6 +58,28 @@ def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
                 f"{num_meant:,} of those that are looked for: give the very folder of the data"
             )
     return sorted(found)
+
+
+def left_out(folder: str, read: list[str], found: list[str], why: str) -> tuple[str, ...]:
+    """What the user should know of the files in a folder that are not read, a line or none.
+
+    Args:
+      folder: its path; of another name there is nothing to say.
+      read: the files of the folder that are read.
+      found: all that were found in it.
+      why: what the others are, as in "are no pictures".
+    """
+    others = sorted(set(found) - set(read))
+    if not os.path.isdir(folder) or not others:
+        return ()
+    names = few(os.path.relpath(name, folder) for name in others)
+    return (f"{len(others)} of {len(found)} files {why} and are left out: {names}",)
+
+
+def few(names: Iterable[str]) -> str:
+    """The first eight of these names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _walk(folder: str) -> Iterator[str | None]:

@@ -42,6 +42,12 @@ def picture_files(folder: str) -> list[str]:
     return list(filter(is_picture, files_below(folder)))
 
 
+def left_out(folder: str) -> tuple[str, ...]:
+    """What the user should know of the other files of a folder and those below it, as `paths.left_out` says."""
+    found = files_below(folder)
+    return paths.left_out(folder, list(filter(is_picture, found)), found, "are no pictures")
+
+
 def open_picture(content: bytes, what: str) -> Image.Image:
     """Reads the header of a picture, whose size is looked at before anything is decoded.
 

@@ -21,7 +21,7 @@ from nice_tf.arrays import read_archive
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.files import write_atomically
-from nice_tf.paths import files_named, is_pattern
+from nice_tf.paths import few, is_pattern, left_out
 from nice_tf.rows import Array, Rows, cached, read_npy
 from nice_tf.schema import Schema
 
@@ -188,18 +188,7 @@ def _from_tfrecord(config):
         split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
         for split, names in _by_split(files, "the records").items()
     }
-    return Found(arrays, warnings=_left_out(config.dataset, files, "are no TFRecord files and are"))
-
-
-def _left_out(folder, files, why):
-    """What the user should know of the other files in a folder; nothing if the name is of none."""
-    if not os.path.isdir(folder):
-        return ()
-    everything = files_named(folder, lambda file: True)
-    others = [os.path.relpath(file, folder) for file in everything if file not in set(files)]
-    if not others:
-        return ()
-    return (f"{len(others)} of {len(everything)} files {why} left out: {_few(others)}",)
+    return Found(arrays, warnings=tfrecord.left_out(config.dataset))
 
 
 def _by_split(files, rest):
@@ -306,18 +295,13 @@ def _from_pictures(config):
         by_split.setdefault(below if below in ("train", "test", "validation") else "the pictures", []).append(file)
     arrays, bad = {}, []
     for split, names in by_split.items():
-        arrays[split], left_out = _picture_rows(names, like, config, **_where(config))
-        bad += left_out
-    others = [file for file in found if not pictures.is_picture(file)]
-    warnings = [
-        f"{len(names)} {what} left out: {_few(os.path.relpath(name, config.dataset) for name in names)}"
-        for names, what in (
-            (bad, f"of {len(files)} pictures cannot be decoded and are"),
-            (others, f"of {len(found)} files are no pictures and are"),
-        )
-        if names
-    ]
-    return Found(arrays, levels=256, warnings=tuple(warnings))
+        arrays[split], skipped = _picture_rows(names, like, config, **_where(config))
+        bad += skipped
+    warnings = left_out(config.dataset, files, found, "are no pictures")
+    if bad:
+        names = few(os.path.relpath(name, config.dataset) for name in bad)
+        warnings = (f"{len(bad)} of {len(files)} pictures cannot be decoded and are left out: {names}", *warnings)
+    return Found(arrays, levels=256, warnings=warnings)
 
 
 def _picture_rows(files, like, config, *, in_memory_mb, cache):
@@ -334,11 +318,6 @@ def _picture_rows(files, like, config, *, in_memory_mb, cache):
     elif names.exists():
         bad = json.loads(names.read_text())
     return Rows(path), bad
-
-
-def _few(names):
-    names = list(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _from_tfds(config):
@@ -376,7 +355,7 @@ def _tfds_rows(builder, split, content, bytes_each, *, in_memory_mb, cache):
 
 def _unknown(name):
     if os.path.isdir(name):
-        held = _few(sorted(os.listdir(name)))
+        held = few(sorted(os.listdir(name)))
         return UserError(
             f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
             f"picture, only {held or 'nothing at all'}"

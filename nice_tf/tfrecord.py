@@ -28,6 +28,12 @@ def tfrecord_files(name: str) -> list[str]:
     return paths.files_named(name, is_tfrecord if os.path.isdir(name) else lambda file: True)
 
 
+def left_out(name: str) -> tuple[str, ...]:
+    """What the user should know of the other files of a folder, as `paths.left_out` says."""
+    found = paths.files_named(name, lambda file: True)
+    return paths.left_out(name, tfrecord_files(name), found, "are no TFRecord files")
+
+
 def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
     """The values of all records in order, some megabytes at a time.
 

@@ -302,6 +302,7 @@ def test_record_files_of_any_case_and_what_is_left_out(load, tmp_path):
     assert len(found.test) == 20 and found.warnings == (
         "2 of 4 files are no TFRecord files and are left out: README.md, counts.json",
     )
+    assert ArrayInput(str(folder), [5], None).warnings == found.warnings
     assert len(load(folder / "T*.[tT]*").test) == 20
     with pytest.raises(nice_tf.UserError, match=r"nowhere\[1\]\.tfrecord: there is no such TFRecord file"):
         load(tmp_path / "nowhere[1].tfrecord")

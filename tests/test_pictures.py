@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 import nice_tf
 from nice_tf import batch, data, pictures, training
+from nice_tf.blocks import ArrayInput
 from nice_tf.rows import Rows
 from nice_tf.scoring import Model
 
@@ -208,6 +209,9 @@ def test_few_of_many_bad_ones_are_named(load, tmp_path):
         + " and 3 more",
         "1 of 32 files are no pictures and are left out: Thumbs.db",
     )  # fmt: skip
+    assert ArrayInput(str(tmp_path / "set"), [6, 5, 3], 256).warnings == (
+        "1 of 32 files are no pictures and are left out: Thumbs.db",
+    )
     for path in (tmp_path / "set").glob("[0-9]*.png"):
         path.unlink()
     with pytest.raises(nice_tf.UserError, match=r"none of 11 files from .*bad00\.png on can be decoded"):
