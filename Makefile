@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo noise-experiment bench docs dist test crash-test test-matrix lint clean
+.PHONY: demo noise-experiment bench docs dist fuzz test crash-test test-matrix lint clean
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -37,6 +37,9 @@ dist: .venv/installed  ## source distribution and wheel in dist, and whether an 
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+
+fuzz: .venv/installed  ## odd flags, damaged files and odd requests, 1,000 of each; minutes
+	$(BIN)/python tests/fuzz.py --number=1000
 
 crash-test: .venv/installed  ## every state that a kill can leave, and two processes on one folder; half an hour, needs a C compiler
 	$(BIN)/python tests/crash_states.py

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from nice_tf import pictures, tfrecord
+from nice_tf import arrays, pictures, tfrecord
 from nice_tf.errors import UserError
 from nice_tf.rows import Rows, chunks, rebatched
 from nice_tf.schema import Schema
@@ -123,6 +122,7 @@ class ArrayInput:
 
     Attributes:
       files: paths, in order.
+      warnings: what the user should know of the files, a line each.
     """
 
     def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
@@ -145,15 +145,16 @@ class ArrayInput:
             )
         self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
         self._are_pictures = all(map(pictures.is_picture, self.files))
+        self.warnings = pictures.left_out(name) if self._are_pictures else tfrecord.left_out(name)
 
     @property
     def num_rows(self) -> int | None:
         """Number of examples, where the files tell before they are read."""
         if self._are_pictures:
             return len(self.files)
-        if self._name.endswith(".npy"):
-            with contextlib.suppress(ValueError, OSError, EOFError):  # `blocks` says what is wrong
-                return next(iter(np.load(self._name, mmap_mode="r", allow_pickle=False).shape), None)
+        if self._name.lower().endswith(".npy"):
+            with contextlib.suppress(UserError):  # `blocks` says what is wrong
+                return next(iter(arrays.read_header(self._name, self._name).shape), None)
         return None
 
     def blocks(self, size: int, first: int = 0) -> Iterator[Block]:
@@ -171,15 +172,10 @@ class ArrayInput:
 
     def _examples(self):
         """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
-        try:
-            if self._name.endswith(".npy"):
-                return chunks(_npy_rows(self._name))
-            if self._name.endswith(".npz"):
-                return iter([_only_array(self._name)])
-        except UserError:
-            raise
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"input {self._name} cannot be read as a NumPy file of numbers: {error}") from error
+        if self._name.lower().endswith(".npy"):
+            return chunks(_npy_rows(self._name))
+        if self._name.lower().endswith(".npz"):
+            return iter([_only_array(self._name)])
         if self._are_pictures:
             like = pictures.first(self.files, self._resize, skip_bad=False)
             return pictures.examples(self.files, self._resize, like)
@@ -237,22 +233,28 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
 
 
 def _npy_rows(name):
-    mapped = _checked_type(np.load(name, mmap_mode="r", allow_pickle=False))
-    return Rows(name) if mapped.flags.c_contiguous else mapped
+    what = f"input {name}"
+    header = arrays.read_header(name, what)
+    _check_type(header.dtype, what)
+    if not header.shape:
+        raise UserError(f"{what} holds a single value: examples are needed")
+    return Rows(name) if header.lies_in_rows else arrays.map_array(name, what)
 
 
 def _only_array(name):
-    with open(name, "rb") as file:
-        content = np.load(file, allow_pickle=False)
-        if len(content.files) != 1:
-            raise UserError(f"input {name} holds the arrays {', '.join(content.files)}: one array is needed")
-        return _checked_type(content[content.files[0]])
-
-
-def _checked_type(values):
-    if values.dtype.kind not in "uif":
-        raise ValueError(f"it is of type {values.dtype}")
+    content = arrays.read_archive(name, f"input {name}")
+    if len(content) != 1:
+        raise UserError(f"input {name} holds the arrays {', '.join(content) or '(none)'}: one array is needed")
+    (values,) = content.values()
+    _check_type(values.dtype, f"input {name}")
+    if not values.ndim:
+        raise UserError(f"input {name} holds a single value: examples are needed")
     return values
+
+
+def _check_type(dtype, what):
+    if dtype.kind not in "uif":
+        raise UserError(f"{what} cannot be read as a NumPy file of numbers: it is of type {dtype}")
 
 
 def _resized(batches, size, skip):

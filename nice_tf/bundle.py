@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from nice_tf import arrays
 from nice_tf.checkpoints import restore_best
 from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import as_text
@@ -151,10 +152,7 @@ def load_server(
         if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
             raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
         run.finished_evaluation()
-        try:
-            validation_log_probs = np.load(run.calibration, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{run.calibration} is damaged: delete it and run the training command again") from error
+        validation_log_probs = _read_calibration(run.calibration)
     server = FlowServer(
         flow,
         levels=data["levels"],
@@ -169,10 +167,33 @@ def load_server(
     return server, {**data, **known}
 
 
+def _read_calibration(path):
+    try:
+        values = arrays.read_array(path, str(path))
+    except UserError as error:
+        raise UserError(f"{path} is damaged: delete it and run the training command again ({error})") from error
+    is_row = values.ndim == 1 and len(values) and values.dtype.kind == "f"
+    if not is_row or not np.all(np.isfinite(values)) or np.any(np.diff(values) < 0):
+        raise UserError(
+            f"{path} is damaged: delete it and run the training command again (it holds shape {list(values.shape)} of "
+            f"{values.dtype}; finite numbers in ascending order are needed)"
+        )
+    return values
+
+
+def version_number(name: str) -> int | None:
+    """The number of an export's version, from the name of its folder; `None` if it is none.
+
+    As TensorFlow Serving reads it: decimal digits of ASCII, leading zeros allowed, that fit into 64 bits.
+    """
+    number = int(name) if name.isascii() and name.isdigit() else None
+    return number if number is not None and number < 2**63 else None
+
+
 def _publish(temporary, export_dir):
     """Renames to the next free integer; another export may take it first, then the next but one."""
-    taken = [int(path.name) for path in export_dir.iterdir() if path.name.isdigit()]
-    version = max(taken, default=0) + 1
+    taken = [version_number(path.name) for path in export_dir.iterdir()]
+    version = max((number for number in taken if number is not None), default=0) + 1
     while True:
         try:
             target = export_dir / str(version)

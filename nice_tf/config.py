@@ -1,18 +1,56 @@
 """All settings of a run: one frozen dataclass, from which `config_flags` makes the command-line flags."""
 
 import csv
+import ctypes
 import dataclasses
 import json
+import math
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from nice_tf.errors import UserError
 
 T = TypeVar("T")
 
+MAX_PIXELS = 2**27  # of one picture: what claims more in a few bytes is to fill the memory
+_BELOW = 2**31  # of every whole number: what TensorFlow counts in 32 bits
 
-def _setting(default: T, group: str, text: str, *, choices: tuple[str, ...] = (), changes_result: bool = True) -> T:
-    """A field with what its flag needs; `changes_result=False` lets a run be continued with another value."""
-    metadata = {"group": group, "text": text, "choices": choices, "changes_result": changes_result}
+
+def _setting(
+    default: T,
+    group: str,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    changes_result: bool = True,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> T:
+    """A field with what its flag needs, and its bounds.
+
+    Args:
+      default: its value if not given, of its type.
+      group: where the help shows it.
+      text: what the help says.
+      choices: the values that it can have; empty for any.
+      changes_result: `False` lets a run be continued with another value.
+      at_least: lowest value of a number.
+      above: what a number must be more than.
+      below: what a number must be less than; a whole number that gives none, `_BELOW`.
+
+    Returns:
+      The field.
+    """
+    metadata = {
+        "group": group,
+        "text": text,
+        "choices": choices,
+        "changes_result": changes_result,
+        "at_least": at_least,
+        "above": above,
+        "below": below,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -46,8 +84,8 @@ class Config:
         "",
         "data",
         "name of the label to learn p(x given its class) by: label for digits, a class label of a TensorFlow Datasets "
-        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME); "
-        "empty: p(x)",
+        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME, or "
+        "y for y_train, y_test beside x_train, x_test); empty: p(x)",
     )
     impute: bool = _setting(
         False, "data", "fill missing values of a table with others of their column, drawn at random; else refuse them"
@@ -74,19 +112,28 @@ class Config:
         "data",
         "arrays of more MB stay on disk and are read batch by batch, with the same results; .npz files never do",
         changes_result=False,
+        at_least=0,
     )
     levels: int = _setting(
-        0, "data", "number of integer levels of the data; 0: 256 for uint8 arrays, none for floating-point arrays"
+        0,
+        "data",
+        "number of integer levels of the data; 0: 256 for uint8 arrays, none for floating-point arrays",
+        at_least=0,
     )
-    num_validation: int = _setting(0, "data", "examples split from train for validation; 0: one sixth of train")
+    num_validation: int = _setting(
+        0, "data", "examples split from train for validation; 0: one sixth of train", at_least=0
+    )
     split_seed: int = _setting(
-        0, "data", "seed of the random split of digits and of arrays, kept apart from --seed so that runs compare"
+        0,
+        "data",
+        "seed of the random split of digits and of arrays, kept apart from --seed so that runs compare",
+        at_least=0,
     )
     dequantization: str = _setting(
         "uniform", "data", "noise on integer data: fresh U[0,1) a value, or none", choices=("uniform", "none")
     )
 
-    num_couplings: int = _setting(4, "model", "number of additive coupling layers")
+    num_couplings: int = _setting(4, "model", "number of additive coupling layers", at_least=1, below=1001)
     hidden_units: tuple[int, ...] | tuple[tuple[int, ...], ...] = _setting(
         (1000,) * 5,
         "model",
@@ -119,6 +166,7 @@ class Config:
         0.0,
         "model",
         "floor of the covariance's eigenvalues in zca, in squared density units (values on [0, 1]); 0: none",
+        at_least=0,
     )
     partition: str = _setting(
         "interleaved",
@@ -147,7 +195,7 @@ class Config:
         "start of the kernels of m: N(0, 2 / fan_in), or uniform on [-init_range, init_range]",
         choices=("he_normal", "uniform"),
     )
-    init_range: float = _setting(0.01, "model", "of kernel_init=uniform")
+    init_range: float = _setting(0.01, "model", "of kernel_init=uniform", above=0)
     zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
     data_init: bool = _setting(
         True, "model", "start the mean, 1/s and output_scale=deviation from the training data's mean and deviation"
@@ -163,9 +211,9 @@ class Config:
         choices=("auto", "float32", "float64", "bfloat16"),
     )
 
-    epochs: int = _setting(100, "training", "passes over the training examples")
+    epochs: int = _setting(100, "training", "passes over the training examples", at_least=1)
     batch_size: int = _setting(
-        200, "training", "examples a step; 0: a hundredth of the training examples, from 32 to 1,000"
+        200, "training", "examples a step; 0: a hundredth of the training examples, from 32 to 1,000", at_least=0
     )
     optimizer: str = _setting(
         "adam",
@@ -173,37 +221,60 @@ class Config:
         "adam, or rmsprop as in the code released with the paper, with momentum and epsilon as the root's floor",
         choices=("adam", "rmsprop"),
     )
-    learning_rate: float = _setting(1e-3, "training", "after warm-up")
+    learning_rate: float = _setting(1e-3, "training", "after warm-up", above=0)
     schedule: str = _setting(
         "constant",
         "training",
         "learning rate after warm-up: cosine falls to 0, exponential is divided by learning_rate_decay each step",
         choices=("constant", "cosine", "exponential"),
     )
-    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts")
-    learning_rate_decay: float = _setting(1.0005, "training", "divisor a step of schedule=exponential")
-    min_learning_rate: float = _setting(1e-4, "training", "where schedule=exponential stops falling")
-    beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step")
-    beta_2: float = _setting(0.99, "training", "decay of the mean squared gradient, a step, of both optimizers")
-    epsilon: float = _setting(1e-4, "training", "Adam's epsilon, or the floor of RMSProp's root mean squared gradient")
-    momentum: float = _setting(0.0, "training", "of RMSProp")
-    momentum_start_epoch: int = _setting(0, "training", "epochs of RMSProp without its momentum, at the start")
-    weight_decay: float = _setting(0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step")
-    gradient_clip_norm: float = _setting(0.0, "training", "largest global norm of the gradient; 0: not clipped")
-    dropout: float = _setting(0.0, "training", "share of the hidden units of m that each training step leaves out")
+    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts", at_least=0)
+    learning_rate_decay: float = _setting(1.0005, "training", "divisor a step of schedule=exponential", at_least=1)
+    min_learning_rate: float = _setting(1e-4, "training", "where schedule=exponential stops falling", at_least=0)
+    beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step", at_least=0, below=1)
+    beta_2: float = _setting(
+        0.99, "training", "decay of the mean squared gradient, a step, of both optimizers", at_least=0, below=1
+    )
+    epsilon: float = _setting(
+        1e-4, "training", "Adam's epsilon, or the floor of RMSProp's root mean squared gradient", above=0
+    )
+    momentum: float = _setting(0.0, "training", "of RMSProp", at_least=0, below=1)
+    momentum_start_epoch: int = _setting(
+        0, "training", "epochs of RMSProp without its momentum, at the start", at_least=0
+    )
+    weight_decay: float = _setting(
+        0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step", at_least=0
+    )
+    gradient_clip_norm: float = _setting(
+        0.0, "training", "largest global norm of the gradient; 0: not clipped", at_least=0
+    )
+    dropout: float = _setting(
+        0.0, "training", "share of the hidden units of m that each training step leaves out", at_least=0, below=1
+    )
     max_shift: int = _setting(
-        0, "training", "pixels by which a training picture may be moved up, down, left and right; 0: not moved"
+        0,
+        "training",
+        "pixels by which a training picture may be moved up, down, left and right; 0: not moved",
+        at_least=0,
     )
     shift_share: float = _setting(
-        0.0, "training", "share of the epochs, at the start, with max_shift; the rest sees the pictures as they are"
+        0.0,
+        "training",
+        "share of the epochs, at the start, with max_shift; the rest sees the pictures as they are",
+        at_least=0,
+        below=1,
     )
     ema_decay: float = _setting(
-        0.0, "training", "decay a step of the averaged weights that validation and all results then use; 0: off"
+        0.0,
+        "training",
+        "decay a step of the averaged weights that validation and all results then use; 0: off",
+        at_least=0,
+        below=1,
     )
     early_stopping_epochs: int = _setting(
-        0, "training", "stop after so many epochs without a better validation log-likelihood; 0: never"
+        0, "training", "stop after so many epochs without a better validation log-likelihood; 0: never", at_least=0
     )
-    seed: int = _setting(0, "training", "of weights, data order, noise and samples")
+    seed: int = _setting(0, "training", "of weights, data order, noise and samples", at_least=0)
     deterministic: bool = _setting(False, "training", "only deterministic operations: same seed, same bits; slower")
     jit_compile: str = _setting(
         "auto",
@@ -216,6 +287,7 @@ class Config:
         "training",
         "training steps in one call from Python; 0: an epoch's on GPUs, else 1",
         changes_result=False,
+        at_least=0,
     )
     strategy: str = _setting(
         "auto",
@@ -227,62 +299,47 @@ class Config:
     )
 
     num_draws: int = _setting(
-        10, "results", "noise draws averaged in the test log-likelihood of each example", changes_result=False
+        10,
+        "results",
+        "noise draws averaged in the test log-likelihood of each example",
+        changes_result=False,
+        at_least=1,
     )
     sample_every_epochs: int = _setting(
-        5, "results", "epochs between sample pictures; 0: only at the end", changes_result=False
+        5, "results", "epochs between sample pictures; 0: only at the end", changes_result=False, at_least=0
     )
-    temperature: float = _setting(1.0, "results", "of the samples: factor on the prior's draw", changes_result=False)
+    temperature: float = _setting(
+        1.0, "results", "of the samples: factor on the prior's draw", changes_result=False, above=0
+    )
 
     def __post_init__(self):
+        for name in ("hidden_units", "resize"):
+            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), field.metadata["choices"]
-            if choices and value not in choices:
-                raise UserError(f"{field.name} must be one of {', '.join(choices)}, got {value!r}")
-        units = self.hidden_units
-        per_coupling = any(not isinstance(part, int) for part in units)
-        object.__setattr__(self, "hidden_units", tuple(map(tuple, units)) if per_coupling else tuple(units))
-        object.__setattr__(self, "resize", tuple(self.resize))
-        at_least = {
-            "num_couplings": 1,
-            "epochs": 1,
-            "batch_size": 0,
-            "num_draws": 1,
-            "in_memory_mb": 0,
-            "levels": 0,
-            "num_validation": 0,
-            "warmup_steps": 0,
-            "momentum_start_epoch": 0,
-            "min_learning_rate": 0,
-            "learning_rate_decay": 1,
-            "whitening_epsilon": 0,
-            "weight_decay": 0,
-            "max_shift": 0,
-            "gradient_clip_norm": 0,
-            "early_stopping_epochs": 0,
-            "sample_every_epochs": 0,
-            "steps_per_execution": 0,
-            "split_seed": 0,
-            "seed": 0,
-        }
-        for name, lowest in at_least.items():
-            if not getattr(self, name) >= lowest:
-                raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
-        for name in ("learning_rate", "epsilon", "temperature", "init_range"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
-        for name in ("beta_1", "beta_2", "ema_decay", "momentum", "dropout", "shift_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        if any(size < 1 for part in self.hidden_units for size in (part if per_coupling else (part,))):
-            raise UserError(f"hidden_units must all be at least 1, got {self.as_dict()['hidden_units']}")
-        if per_coupling and len(self.hidden_units) != self.num_couplings:
-            raise UserError(
-                f"hidden_units has {len(self.hidden_units)} lists for {self.num_couplings} couplings: give one for "
-                "each, or a single one for all"
-            )
-        if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
+            _check_value(field.name, getattr(self, field.name), type(field.default), field.metadata)
+        self._check_units()
+        if self.resize and (len(self.resize) != 2 or not all(map(_is_size, self.resize))):
             raise UserError(f"resize must be height,width of at least 1, got {self.flag_text('resize')}")
+        if math.prod(self.resize) > MAX_PIXELS:
+            raise UserError(f"resize must give at most {MAX_PIXELS:,} pixels, got {self.flag_text('resize')}")
+        self._check_what_goes_together()
+
+    def _check_units(self):
+        per_coupling = any(isinstance(part, tuple) for part in self.hidden_units)
+        lists = self.hidden_units if per_coupling else (self.hidden_units,)
+        sizes = [size for part in lists for size in part]
+        got = f"got {self.as_dict()['hidden_units']}"
+        if not all(_is_whole(size) and size >= 1 for size in sizes):
+            raise UserError(f"hidden_units must all be at least 1, {got}")
+        if not all(map(_is_size, sizes)):
+            raise UserError(f"hidden_units must all be below {_BELOW}, {got}")
+        if per_coupling and len(lists) != self.num_couplings:
+            raise UserError(
+                f"hidden_units has {len(lists)} lists for {self.num_couplings} couplings: give one for each, or a "
+                "single one for all"
+            )
+
+    def _check_what_goes_together(self):
         if self.whitening_epsilon and self.whitening != "zca":
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
@@ -293,8 +350,6 @@ class Config:
             )
         if self.schedule == "exponential" and self.warmup_steps:
             raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")
-        if max(self.seed, self.split_seed) >= 2**31:
-            raise UserError(f"seed and split_seed must be below {2**31}, got {self.seed} and {self.split_seed}")
         if self.levels == 1:
             raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
 
@@ -357,3 +412,89 @@ class Config:
             for field in dataclasses.fields(self)
             if field.metadata["changes_result"] and getattr(self, field.name) != getattr(other, field.name)
         ]
+
+
+def _as_tuple(name, value):
+    """A list of numbers, or of lists of them, as tuples."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
+    parts = tuple(tuple(part) if isinstance(part, list | tuple) else part for part in value)
+    if len({isinstance(part, tuple) for part in parts}) > 1:
+        raise UserError(f"{name} must be a list of whole numbers or a list of such lists, got {value!r}")
+    return parts
+
+
+def _is_size(value):
+    return _is_whole(value) and 1 <= value < _BELOW
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_value(name, value, kind, metadata):
+    """Refuses a value of another type than the default's, or out of the bounds that stand beside it."""
+    if metadata["choices"]:
+        _check_choice(name, value, metadata["choices"])
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false, got {value!r}")
+    elif kind is str:
+        _check_text(name, value)
+    elif kind is int:
+        _check_whole(name, value, metadata)
+    elif kind is float:
+        _check_float(name, value, metadata)
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_text(name, value):
+    if not isinstance(value, str):
+        raise UserError(f"{name} must be text, got {value!r}")
+    is_encodable = not any("\ud800" <= character <= "\udfff" for character in value)  # bytes that are no UTF-8
+    if "\0" in value or not is_encodable:
+        raise UserError(f"{name} must be text in UTF-8 without zero bytes, got {value!r}")
+
+
+def _check_whole(name, value, metadata):
+    at_least, below = metadata["at_least"], metadata["below"] or _BELOW
+    if not _is_whole(value):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    if value < at_least:
+        raise UserError(f"{name} must be at least {at_least}, got {_written(value)}")
+    if value >= below:
+        raise UserError(f"{name} must be below {below}, got {_written(value)}")
+
+
+def _written(value):
+    return str(value) if value.bit_length() < 128 else f"a number of {value.bit_length()} bits"
+
+
+def _check_float(name, value, metadata):
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{name} must be a number, got {value!r}")
+    at_least, above, below = metadata["at_least"], metadata["above"], metadata["below"]
+    kept = _in_float32(value)
+    is_within = (at_least is None or kept >= at_least) and (above is None or kept > above)
+    if is_within and kept < (math.inf if below is None else below):
+        return
+    if above is not None:
+        rule = f"a finite number above {above}"
+    elif below is not None:
+        rule = f"at least {at_least} and below {below}"
+    else:
+        rule = f"at least {at_least}" + " and finite" * (kept == math.inf)
+    rounded = f" ({kept} in float32)" if kept != value and kept in (0, 1, math.inf) else ""
+    raise UserError(f"{name} must be {rule}, got {value}{rounded}")
+
+
+def _in_float32(value):
+    """A number as TensorFlow will keep it: of a very small one 0 is left, of a very large one infinity."""
+    try:
+        return ctypes.c_float(value).value
+    except OverflowError:  # a whole number that no float can hold
+        return math.inf

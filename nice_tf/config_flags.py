@@ -10,16 +10,25 @@ from nice_tf.config import Config, flag_text
 from nice_tf.errors import UserError
 
 
-class _UnitsParser(flags.ArgumentParser):
+class _WholeNumbersParser(flags.ArgumentParser):
+    """Whole numbers by commas, `28,28`, empty for none."""
+
+    syntactic_help = "whole numbers by commas"
+
+    def parse(self, argument):
+        try:
+            return tuple(int(part) for part in argument.split(",") if part.strip())
+        except ValueError as error:
+            raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
+
+
+class _UnitsParser(_WholeNumbersParser):
     """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes, `1000,1000/500`."""
 
     syntactic_help = "integers by commas, lists by slashes"
 
     def parse(self, argument):
-        try:
-            lists = tuple(tuple(int(part) for part in text.split(",") if part.strip()) for text in argument.split("/"))
-        except ValueError as error:
-            raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
+        lists = tuple(super(_UnitsParser, self).parse(text) for text in argument.split("/"))
         return lists if len(lists) > 1 else lists[0]
 
 
@@ -45,7 +54,8 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
             flags.DEFINE_float(name, default, text, **common)
         elif isinstance(default, tuple):
             serializer = _UnitsSerializer()
-            flags.DEFINE(_UnitsParser(), name, serializer.serialize(default), text, serializer=serializer, **common)
+            parser = _UnitsParser() if name == "hidden_units" else _WholeNumbersParser()
+            flags.DEFINE(parser, name, serializer.serialize(default), text, serializer=serializer, **common)
         else:
             flags.DEFINE_string(name, default, text, **common)
         if group not in groups:

@@ -110,6 +110,7 @@ def load(config: Config) -> Data:
     """
     name, found = config.dataset, sources.find(config)
     arrays = found.arrays
+    _check_names(arrays, name)
     for key, values in arrays.items():
         _check_values(values, f"{key} of {name}")
         if found.labels:
@@ -138,16 +139,20 @@ def load(config: Config) -> Data:
     return data
 
 
+def _check_names(arrays, name):
+    """Before any values are looked at: what is no split at all need not keep the rules of examples."""
+    if len(arrays) != 1 and not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
+        raise UserError(
+            f"dataset {name} holds the arrays {', '.join(sorted(arrays)) or '(none)'}; it must hold one array, or "
+            "'train' and 'test' and perhaps 'validation'"
+        )
+
+
 def _split(arrays, num_test, config, name):
     """Train, validation and test, by the number of examples and the settings alone."""
     if len(arrays) == 1:
         (values,) = arrays.values()
         arrays = _split_test(values, num_test, config.split_seed, name)
-    elif not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
-        raise UserError(
-            f"dataset {name} holds the arrays {', '.join(sorted(arrays))}; it must hold one array, or 'train' and "
-            "'test' and perhaps 'validation'"
-        )
     if "validation" in arrays:
         return arrays
     train, validation = _split_validation(arrays["train"], config.num_validation, name)

@@ -1,8 +1,11 @@
 """What the hardware at hand does best, for the settings left to `auto`, and how several devices share a run."""
 
+import contextlib
 import json
 import os
 import pathlib
+import re
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -146,3 +149,47 @@ def let_memory_grow() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # the program that called us has used it before: it has decided
             return
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process can still have: what the machine and its control group leave free."""
+    limits = [_free_of_machine(), *_free_of_group()]
+    return max(min(limits), 0)
+
+
+def _free_of_machine():
+    meminfo = pathlib.Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _free_of_group():
+    """What a container may still take, by either version of control groups; nothing outside of one."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    files = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+    for limit, usage in files:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            return [int((root / limit).read_text()) - int((root / usage).read_text())]
+    return []
+
+
+@contextlib.contextmanager
+def saying_out_of_memory(what: str) -> Iterator[None]:
+    """Ends what needs more memory than there is in one line.
+
+    Args:
+      what: the work, for the message.
+
+    Raises:
+      UserError: instead of what Python or TensorFlow raises.
+    """
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        cause = str(error).strip().splitlines()
+        raise UserError(
+            f"{what} needs more memory than there is ({cause[0] if cause else 'MemoryError'}): give a smaller "
+            "batch_size, or fewer or narrower hidden_units"
+        ) from error

@@ -1,5 +1,6 @@
 """What the settings describe: the flow, and the Keras model around it."""
 
+import itertools
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from nice_tf import devices
 from nice_tf.config import Config
 from nice_tf.data import Data
 from nice_tf.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
@@ -165,7 +167,13 @@ class FlowModel(tf_keras.Model):
 def make_flow(
     config: Config, event_shape: list[int], *, num_classes: int = 0, for_training: bool = False
 ) -> tfd.TransformedDistribution:
-    """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked."""
+    """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked.
+
+    Raises:
+      UserError: it is more than fits into memory; and as `build_flow` says.
+    """
+    if tf.executing_eagerly():  # in a graph variables have their shapes, and no values
+        _check_memory(config, event_shape, num_classes, copies=1)
     in_bfloat16 = for_training and choose_precision(config.precision) == "bfloat16"
     without_noise = config.dequantization == "none"
     return build_flow(
@@ -194,6 +202,37 @@ def make_flow(
     )
 
 
+def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
+    """How many numbers the flow of these settings keeps, before any of them is made; none of a whitening."""
+    size, units = math.prod(event_shape), config.hidden_units
+    num_in, num_out = size // 2 + num_classes, size - size // 2
+    per_coupling = units if units and isinstance(units[0], tuple) else (units,) * config.num_couplings
+    number = size
+    for widths in per_coupling:
+        for fan_in, fan_out in itertools.pairwise((num_in, *widths, num_out)):
+            number += (fan_in + 1) * fan_out
+    return number
+
+
+_COPIES_IN_TRAINING = 5  # the weights, those for validation, their gradient, and two of the optimizer
+
+
+def _check_memory(config, event_shape, num_classes, *, copies):
+    """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word."""
+    number = count_parameters(config, event_shape, num_classes)
+    item_size = 8 if config.precision == "float64" else 4
+    size = math.prod(event_shape)
+    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
+    needed = copies * number * item_size + matrices * size**2 * item_size
+    available = devices.available_memory()
+    if needed > available:
+        raise UserError(
+            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "
+            f"{config.whitening} on {size:,} values make {number:,} parameters, which need {needed / 1e9:,.1f} GB of "
+            f"memory; {available / 1e9:,.1f} GB are free: give fewer or narrower hidden_units, or smaller examples"
+        )
+
+
 def _to_start_from(train, whitening):
     """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th of a large set.
 
@@ -209,6 +248,7 @@ def _to_start_from(train, whitening):
 def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
+    _check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
     if config.max_shift and (len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift):
         raise UserError(
             f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than that, got examples of "

@@ -1,12 +1,14 @@
 """PNG and JPEG files to arrays."""
 
 import io
-import os
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from nice_tf import paths
+from nice_tf.config import MAX_PIXELS
 from nice_tf.errors import UserError
 
 _CHUNK_BYTES = 2**24
@@ -17,17 +19,17 @@ class BadPicture(UserError):
     """A file that cannot be decoded."""
 
 
+class TooLarge(BadPicture):
+    """A file of more pixels than are decoded."""
+
+
 class OtherSize(UserError):
     """Pictures of two sizes."""
 
 
 def files_below(folder: str) -> list[str]:
-    """All files of a folder and of those below it, sorted by path; hidden ones are passed over."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    """All files of a folder and of those below it, as `paths.files_below` says of pictures."""
+    return paths.files_below(folder, is_picture)
 
 
 def is_picture(file: str) -> bool:
@@ -38,6 +40,37 @@ def is_picture(file: str) -> bool:
 def picture_files(folder: str) -> list[str]:
     """The PNG and JPEG pictures of a folder and of those below it, sorted by path."""
     return list(filter(is_picture, files_below(folder)))
+
+
+def left_out(folder: str) -> tuple[str, ...]:
+    """What the user should know of the other files of a folder and those below it, as `paths.left_out` says."""
+    found = files_below(folder)
+    return paths.left_out(folder, list(filter(is_picture, found)), found, "are no pictures")
+
+
+def open_picture(content: bytes, what: str) -> Image.Image:
+    """Reads the header of a picture, whose size is looked at before anything is decoded.
+
+    Args:
+      content: of a PNG or JPEG file.
+      what: the picture, for the message.
+
+    Raises:
+      TooLarge: it has more than `MAX_PIXELS`.
+      Exception: whatever Pillow raises of a damaged one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+        try:
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        except Image.DecompressionBombError as error:
+            raise TooLarge(f"{what} is a picture of more than {MAX_PIXELS:,} pixels, which are not decoded") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise TooLarge(
+            f"{what} is a picture {image.height} pixels high and {image.width} wide: at most {MAX_PIXELS:,} pixels "
+            "are decoded"
+        )
+    return image
 
 
 def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
@@ -51,14 +84,16 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
       `[height, width, 1 or 3]` in uint8.
 
     Raises:
-      BadPicture: it is damaged, cut off or of another format.
+      BadPicture: it is damaged, cut off or of another format; or has more than `MAX_PIXELS`.
       UserError: 16 bits a value, or transparent somewhere.
     """
     try:
         with open(file, "rb") as opened:
             content = opened.read()
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+        with open_picture(content, file) as image:
             picture = ImageOps.exif_transpose(image)  # also decodes
+    except BadPicture:
+        raise
     except Exception as error:  # Pillow passes on whatever its decoders raise
         cause = str(error).split(" <_io.")[0]  # what follows is our buffer
         raise BadPicture(f"{file} cannot be decoded as a PNG or JPEG picture ({cause})") from error

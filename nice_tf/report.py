@@ -1,11 +1,14 @@
 """One page about a finished run, with everything inside the file: it needs no network and no other file."""
 
 import base64
+import contextlib
+import csv
 import html
 import os
 import pathlib
 import platform
 import shlex
+from collections.abc import Iterator
 from importlib import metadata
 
 from nice_tf import devices, figures, plots
@@ -71,12 +74,11 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
       UserError: the page cannot be written, or the run lacks its metrics.
     """
     folder, path = Workdir(workdir), pathlib.Path(path)
-    result = folder.finished_evaluation()
-    sections = [
-        _header(run, result),
-        _section("Likelihood", _ledger(result)),
-        _section("Learning curves", _learning_curves(folder, run)),
-    ]
+    with _saying_what_is_damaged(folder.evaluation):
+        result = folder.finished_evaluation()
+        sections = [_header(run, result), _section("Likelihood", _ledger(result))]
+    with _saying_what_is_damaged(folder.metrics):
+        sections.append(_section("Learning curves", _learning_curves(folder, run)))
     pictures = [
         _picture((folder.path / name).read_bytes(), text)
         for name, text in _SAMPLES.items()
@@ -113,6 +115,20 @@ def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str
 """
     write_atomically(path, page.encode())
     return path
+
+
+@contextlib.contextmanager
+def _saying_what_is_damaged(path: pathlib.Path) -> Iterator[None]:
+    """Names the file of a run that lacks what is to be shown of it, or has something else there."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged or not of nice_tf ({error!r}): restore it, or delete it and run the training command "
+            "again"
+        ) from error
 
 
 def environment() -> list[tuple[str, str]]:

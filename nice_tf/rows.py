@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from nice_tf import arrays
 from nice_tf.errors import UserError
 from nice_tf.files import CannotWrite, replaced
 
@@ -36,16 +37,16 @@ class Rows:
           path: of a `.npy` file in C order.
 
         Raises:
-          ValueError: the file is none.
+          UserError: the file is none.
         """
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not mapped.flags.c_contiguous or not mapped.ndim:
-            raise ValueError(f"{path} has no rows in C order")
-        self._file, self._offset, self._stored_dtype = _OpenFile(path), mapped.offset, mapped.dtype
-        self._numbers = np.arange(len(mapped))
+        header = arrays.read_header(path, str(path))
+        if not header.lies_in_rows:
+            raise UserError(f"{path} has no rows in C order")
+        self._file, self._offset, self._stored_dtype = _OpenFile(path), header.offset, header.dtype
+        self._numbers = np.arange(header.shape[0])
         self.path = path
-        self.shape = mapped.shape
-        self.dtype = mapped.dtype
+        self.shape = header.shape
+        self.dtype = header.dtype
 
     @property
     def ndim(self) -> int:
@@ -152,16 +153,15 @@ def read_npy(path: str | os.PathLike, *, in_memory_mb: int, cache: pathlib.Path)
     A larger file in Fortran order, as pandas' tables make it, is written to `cache` row by row first.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is no `.npy` file of numbers.
+      UserError: it cannot be read, or is no `.npy` file of numbers.
     """
-    if os.path.getsize(path) <= in_memory_mb * 2**20:
-        with open(path, "rb") as file:
-            return np.load(file, allow_pickle=False)
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    if mapped.flags.c_contiguous:
+    what = f"dataset {path}"
+    header = arrays.read_header(path, what)
+    if header.num_bytes <= in_memory_mb * 2**20 or not header.shape:
+        return arrays.read_array(path, what)
+    if header.lies_in_rows:
         return Rows(path)
-    return Rows(cached("rows", [path], chunks(mapped), cache))
+    return Rows(cached("rows", [path], chunks(arrays.map_array(path, what)), cache))
 
 
 def cached(name: str, files: Sequence[str | os.PathLike], content: Iterable[np.ndarray], cache: pathlib.Path) -> str:

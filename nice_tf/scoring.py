@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import bundle
+from nice_tf.descriptions import check_description
 from nice_tf.errors import UserError
 from nice_tf.schema import Schema
 from nice_tf.workdir import Workdir
@@ -50,16 +52,21 @@ class Model:
             server, description = bundle.load_server(folder)
             return cls(str(folder), description, server.signatures())
         if not (folder / "saved_model.pb").exists():
-            versions = [part for part in folder.glob("*/") if part.name.isdigit()]
-            if not versions:
-                raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
-            folder = max(versions, key=lambda part: int(part.name))
+            folder = _newest_version(folder)
         try:
             description = json.loads((folder / "assets" / bundle.DESCRIPTION).read_text())
+            _check_export(description)
             loaded = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise UserError(f"model {folder} cannot be loaded ({error}): export it again") from error
-        return cls(str(folder), description, dict(loaded.signatures), owner=loaded)
+            signatures = dict(loaded.signatures)
+        except Exception as error:  # TensorFlow passes on whatever a damaged file leads it to
+            cause = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"model {folder} cannot be loaded ({type(error).__name__}: {cause}): export it again"
+            ) from error
+        missing = {"log_prob", "sample", "inpaint"} - set(signatures)
+        if missing:
+            raise UserError(f"model {folder} has no signature {', '.join(sorted(missing))}: export it again")
+        return cls(str(folder), description, signatures, owner=loaded)
 
     @functools.cached_property
     def schema(self) -> Schema | None:
@@ -90,8 +97,7 @@ class Model:
         try:
             answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         except tf.errors.InvalidArgumentError as error:
-            rule = re.search(r"assertion failed: \[(.*?)\]", error.message)
-            raise UserError(f"the model refuses its input: {rule[1] if rule else error.message}") from error
+            raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
         return {name: value.numpy() for name, value in answers.items()}
 
     def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -156,3 +162,29 @@ class Model:
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
+
+
+def _rule(message):
+    """What a signature says, without what TensorFlow writes around it."""
+    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(r"(Shape of tensor .*)", message)
+    return rule[1] if rule else " ".join(message.split())
+
+
+def _newest_version(folder):
+    versions = {part: bundle.version_number(part.name) for part in sorted(folder.glob("*/"))}
+    versions = {part: number for part, number in versions.items() if number is not None}
+    if not versions:
+        raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
+    return max(versions, key=versions.__getitem__)
+
+
+def _check_export(values):
+    """Looks at what an export says of its model beside its data."""
+    check_description(values)
+    if not math.isfinite(values["usual_log_prob"]):
+        raise ValueError(f"{bundle.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
+    if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
+        raise ValueError(f"{bundle.DESCRIPTION} has the dtype {values['dtype']}")
+    resize = values.get("resize", [])
+    if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
+        raise ValueError(f"{bundle.DESCRIPTION} has the resize {resize}")

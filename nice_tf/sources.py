@@ -13,15 +13,15 @@ import math
 import os
 import pathlib
 import re
-import zipfile
-import zlib
 
 import numpy as np
 
 from nice_tf import pictures, tfrecord
+from nice_tf.arrays import read_archive
 from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.files import write_atomically
+from nice_tf.paths import few, is_pattern, left_out
 from nice_tf.rows import Array, Rows, cached, read_npy
 from nice_tf.schema import Schema
 
@@ -87,17 +87,24 @@ def _digits(config):
 
 
 def _from_npy(config):
-    return Found({"the array": _read(config.dataset, read_npy, **_where(config))})
+    _check_is_file(config.dataset)
+    return Found({"the array": read_npy(config.dataset, **_where(config))})
 
 
 def _from_npz(config):
-    def read(path):
-        with open(path, "rb") as file:  # opened here, because NumPy leaves a file open that it cannot read
-            content = np.load(file, allow_pickle=False)
-            return {key: content[key] for key in content.files}
-
-    arrays = _read(config.dataset, read)
-    return _with_labels(arrays, config) if config.condition_on else Found(arrays)
+    _check_is_file(config.dataset)
+    arrays, warnings = _named_our_way(read_archive(config.dataset, f"dataset {config.dataset}"), config)
+    if config.condition_on:
+        return _with_labels(arrays, config)
+    labels = _plainly_labels(arrays)
+    if labels:
+        flag = next(iter(labels.values()))
+        raise UserError(
+            f"dataset {config.dataset} holds the arrays {', '.join(sorted(arrays))}; {' and '.join(labels)} "
+            f"{'hold' if len(labels) > 1 else 'holds'} labels, not examples: condition_on={flag} uses them; or leave "
+            "them out of the file"
+        )
+    return Found(arrays, warnings=warnings)
 
 
 def _with_labels(arrays, config):
@@ -114,15 +121,50 @@ def _with_labels(arrays, config):
     return Found(values, labels={key: arrays[label] for key, label in wanted.items()})
 
 
-def _read(path, read, **arguments):
+def _named_our_way(arrays, config):
+    """Arrays as Keras' mnist.npz has them, x_train and x_test with labels y_train and y_test, under our names.
+
+    Returns:
+      The arrays, those of another file as they are; and what the user should know of labels that are left out.
+    """
+    splits = [name.removeprefix("x_") for name in arrays if name in ("x_train", "x_test", "x_validation")]
+    labels = [f"y_{split}" for split in splits if f"y_{split}" in arrays]
+    if not {"train", "test"} <= set(splits) or len(splits) + len(labels) != len(arrays):
+        return arrays, ()
+    wanted = config.condition_on
+    if wanted not in ("", "y", "label"):
+        raise UserError(
+            f"condition_on {wanted}: {config.dataset} holds the labels {', '.join(labels) or '(none)'}, which "
+            "condition_on=y takes"
+        )
+    renamed = {split: arrays[f"x_{split}"] for split in splits}
+    if wanted:
+        given = {name.removeprefix("y_"): arrays[name] for name in labels}
+        return renamed | {f"{split}_{wanted}": _as_a_row(values) for split, values in given.items()}, ()
+    left_out = f"{', '.join(labels)} hold labels and are left out: condition_on=y takes them"
+    return renamed, (left_out,) if labels else ()
+
+
+def _as_a_row(values):
+    """Labels `[N, 1]`, as Keras' CIFAR has them, as `[N]`."""
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _plainly_labels(arrays):
+    """Arrays with one value for each example of another array, and the name that `condition_on` has for each."""
+    examples = {name: len(values) for name, values in arrays.items() if values.ndim > 1}
+    found = {}
+    for name, values in arrays.items():
+        owners = examples if len(examples) == 1 else [owner for owner in examples if name.startswith(f"{owner}_")]
+        is_row = values.ndim == 1 and values.dtype.kind in "biuSU"
+        if is_row and any(examples[owner] == len(values) for owner in owners):
+            found[name] = name if len(examples) == 1 else name.removeprefix(f"{next(iter(owners))}_")
+    return found
+
+
+def _check_is_file(path):
     if not os.path.isfile(path):
         raise UserError(f"dataset {path}: there is no such file")
-    try:
-        return read(path, **arguments)
-    except UserError:
-        raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"dataset {path} cannot be read as a NumPy file of numbers: {error}") from error
 
 
 def _where(config):
@@ -131,9 +173,9 @@ def _where(config):
 
 
 def _is_tfrecord(name):
-    if ".tfrecord" in os.path.basename(name):
+    if tfrecord.is_tfrecord(name) and not os.path.isdir(name):
         return True
-    return (os.path.isdir(name) or glob.has_magic(name)) and bool(tfrecord.tfrecord_files(name))
+    return (os.path.isdir(name) or is_pattern(name)) and bool(tfrecord.tfrecord_files(name))
 
 
 def _from_tfrecord(config):
@@ -142,19 +184,18 @@ def _from_tfrecord(config):
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such TFRecord file")
     where = _where(config)
-    return Found(
-        {
-            split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
-            for split, names in _by_split(files, "the records").items()
-        }
-    )
+    arrays = {
+        split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
+        for split, names in _by_split(files, "the records").items()
+    }
+    return Found(arrays, warnings=tfrecord.left_out(config.dataset))
 
 
 def _by_split(files, rest):
     """Files by the split that their names tell; those that tell none by the name of the rest."""
     by_split = {}
     for file in files:
-        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file))
+        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file).lower())
         by_split.setdefault(split[1] if split else rest, []).append(file)
     return by_split
 
@@ -254,18 +295,13 @@ def _from_pictures(config):
         by_split.setdefault(below if below in ("train", "test", "validation") else "the pictures", []).append(file)
     arrays, bad = {}, []
     for split, names in by_split.items():
-        arrays[split], left_out = _picture_rows(names, like, config, **_where(config))
-        bad += left_out
-    others = [file for file in found if not pictures.is_picture(file)]
-    warnings = [
-        f"{len(names)} {what} left out: {_few(os.path.relpath(name, config.dataset) for name in names)}"
-        for names, what in (
-            (bad, f"of {len(files)} pictures cannot be decoded and are"),
-            (others, f"of {len(found)} files are no pictures and are"),
-        )
-        if names
-    ]
-    return Found(arrays, levels=256, warnings=tuple(warnings))
+        arrays[split], skipped = _picture_rows(names, like, config, **_where(config))
+        bad += skipped
+    warnings = left_out(config.dataset, files, found, "are no pictures")
+    if bad:
+        names = few(os.path.relpath(name, config.dataset) for name in bad)
+        warnings = (f"{len(bad)} of {len(files)} pictures cannot be decoded and are left out: {names}", *warnings)
+    return Found(arrays, levels=256, warnings=warnings)
 
 
 def _picture_rows(files, like, config, *, in_memory_mb, cache):
@@ -282,11 +318,6 @@ def _picture_rows(files, like, config, *, in_memory_mb, cache):
     elif names.exists():
         bad = json.loads(names.read_text())
     return Rows(path), bad
-
-
-def _few(names):
-    names = list(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _from_tfds(config):
@@ -324,7 +355,7 @@ def _tfds_rows(builder, split, content, bytes_each, *, in_memory_mb, cache):
 
 def _unknown(name):
     if os.path.isdir(name):
-        held = _few(sorted(os.listdir(name)))
+        held = few(sorted(os.listdir(name)))
         return UserError(
             f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
             f"picture, only {held or 'nothing at all'}"
@@ -336,11 +367,15 @@ def _unknown(name):
     )
 
 
+def _is_file_of(name, suffix):
+    return name.lower().endswith(suffix) and not os.path.isdir(name)
+
+
 # Which names a source takes, and the source; the first that takes a name reads it.
 _SOURCES = (
     (lambda name: name == "digits", _digits),
-    (lambda name: name.endswith(".npy"), _from_npy),
-    (lambda name: name.endswith(".npz"), _from_npz),
+    (lambda name: _is_file_of(name, ".npy"), _from_npy),
+    (lambda name: _is_file_of(name, ".npz"), _from_npz),
     (_is_table, _from_table),
     (_is_tfrecord, _from_tfrecord),
     (_is_pictures, _from_pictures),

@@ -1,6 +1,5 @@
 """TFRecord files to arrays."""
 
-import glob
 import math
 import os
 import re
@@ -10,17 +9,29 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from nice_tf import paths, pictures
 from nice_tf.errors import UserError
 
 _CHUNK_BYTES = 2**24
+_MAX_AXES = 32
 _OTHER_PICTURE = re.compile(b"GIF8|RIFF....WEBP", re.DOTALL)
 _PICTURE = re.compile(b"\x89PNG\r\n\x1a\n|\xff\xd8\xff")  # how PNG and JPEG files start
 
 
+def is_tfrecord(name: str) -> bool:
+    """Whether a file's name is that of TFRecord files, such as a.tfrecord or a.TFRECORD-00001-of-00010."""
+    return ".tfrecord" in os.path.basename(name).lower()
+
+
 def tfrecord_files(name: str) -> list[str]:
-    """The TFRecord files that a folder holds, or that a path or a pattern names, in order."""
-    pattern = os.path.join(glob.escape(name), "*.tfrecord*") if os.path.isdir(name) else name
-    return sorted(filter(os.path.isfile, glob.glob(pattern)))
+    """The TFRecord files that a folder holds, in order; or the files that a path or a pattern names."""
+    return paths.files_named(name, is_tfrecord if os.path.isdir(name) else lambda file: True)
+
+
+def left_out(name: str) -> tuple[str, ...]:
+    """What the user should know of the other files of a folder, as `paths.left_out` says."""
+    found = paths.files_named(name, lambda file: True)
+    return paths.left_out(name, tfrecord_files(name), found, "are no TFRecord files")
 
 
 def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
@@ -115,11 +126,20 @@ def _values(feature, shape, encoding, where):
     if encoding == "picture":
         if content[0][24:25] == b"\x10" and content[0].startswith(b"\x89PNG"):  # its bit depth
             raise UserError(f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are needed")
-        try:
-            return tf.io.decode_image(content[0], expand_animations=False).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(f"{where} holds no PNG or JPEG picture that can be decoded") from error
+        return _decoded(content[0], where)
     values = np.array(content, np.float32) if encoding == "floats" else np.frombuffer(content[0], np.uint8)
     if shape is not None and (math.prod(shape) != len(values) or min(shape, default=1) < 0):
         raise UserError(f"{where} has {len(values)} values, which do not fill its shape {shape}")
+    if shape is not None and len(shape) > _MAX_AXES:
+        raise UserError(f"{where} has a shape of {len(shape)} axes: at most {_MAX_AXES} are read")
     return values if shape is None else values.reshape(shape)
+
+
+def _decoded(content, where):
+    try:
+        pictures.open_picture(content, where)
+        return tf.io.decode_image(content, expand_animations=False).numpy()
+    except pictures.TooLarge:
+        raise
+    except Exception as error:  # Pillow and TensorFlow pass on whatever their decoders raise
+        raise UserError(f"{where} holds no PNG or JPEG picture that can be decoded") from error

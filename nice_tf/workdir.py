@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nice_tf.config import Config
+from nice_tf.descriptions import check_description
 from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
 
@@ -184,6 +185,7 @@ class Workdir:
         """
         try:
             content = json.loads(self.config.read_text())
+            check_description(content["data"])
             result = Config.from_dict(content["config"]), content["data"]
         except OSError as error:
             raise UserError(
@@ -191,7 +193,7 @@ class Workdir:
             ) from error
         except UserError:  # it already says what is wrong with a setting
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.config} is damaged or not of nice_tf ({error!r}): restore it or give another workdir"
             ) from error

@@ -11,7 +11,7 @@ from absl import flags
 from bijector_laws import fresh
 
 import nice_tf
-from nice_tf import bijectors, conditioners, flow, models, preprocessing, priors
+from nice_tf import bijectors, conditioners, devices, flow, models, preprocessing, priors
 from nice_tf import data as data_lib
 from nice_tf.config_flags import define_flags, from_flags, read_flagfile
 
@@ -241,3 +241,95 @@ def test_flag_files_as_settings(tmp_path):
             read_flagfile(tmp_path / "a.flags")
     with pytest.raises(nice_tf.UserError, match="nowhere"):
         read_flagfile("nowhere.flags")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--resize=/", "expected integers by commas"),
+        ("--resize=1/2", "expected integers by commas"),
+        ("--resize=28,28/3", "expected integers by commas"),
+        ("--resize=28", "resize must be height,width of at least 1, got 28"),
+        ("--resize=0,4", "resize must be height,width of at least 1, got 0,4"),
+        ("--resize=100000,100000", "resize must give at most 134,217,728 pixels, got 100000,100000"),
+        ("--warmup_steps=100000000000000000000", "warmup_steps must be below 2147483648, got 100000000000000000000"),
+        ("--momentum_start_epoch=100000000000000000000", "momentum_start_epoch must be below 2147483648, got 1000"),
+        ("--epochs=0x" + "f" * 5000, "epochs must be below 2147483648, got a number of 20000 bits"),
+        ("--num_couplings=1001", "num_couplings must be below 1001, got 1001"),
+        ("--hidden_units=3,100000000000000", r"hidden_units must all be below 2147483648, got \[3, 100000000000000\]"),
+        ("--hidden_units=/", "hidden_units has 2 lists for 4 couplings"),
+        ("--weight_decay=inf", "weight_decay must be at least 0 and finite, got inf"),
+        ("--learning_rate=1e400", "learning_rate must be a finite number above 0, got inf"),
+        ("--learning_rate=1e39", r"learning_rate must be a finite number above 0, got 1e\+39 \(inf in float32\)"),
+        ("--epsilon=1e-60", r"epsilon must be a finite number above 0, got 1e-60 \(0\.0 in float32\)"),
+        ("--beta_2=0.999999999", r"beta_2 must be at least 0 and below 1, got 0\.999999999 \(1\.0 in float32\)"),
+        ("--dataset=a\0b", "dataset must be text in UTF-8 without zero bytes"),
+        ("--columns=\ud800", "columns must be text in UTF-8 without zero bytes"),
+    ],
+)
+def test_odd_flags_are_refused_by_rule(flag, message):
+    values = flags.FlagValues()
+    define_flags(values)
+    with pytest.raises((nice_tf.UserError, flags.IllegalFlagValueError), match=message):
+        values(["train.py", flag])
+        from_flags(values)
+
+
+def test_every_number_has_bounds_and_none_is_infinite():
+    """What is infinite or NaN would make `config.json` no JSON."""
+    for field in dataclasses.fields(nice_tf.Config):
+        if isinstance(field.default, bool) or not isinstance(field.default, int | float):
+            continue
+        assert field.metadata["at_least"] is not None or field.metadata["above"] is not None, field.name
+        values = (float("inf"), float("-inf"), float("nan")) if isinstance(field.default, float) else (-1, 2**31)
+        for value in values:
+            with pytest.raises(nice_tf.UserError, match=f"^{field.name} must be .*got {value}"):
+                nice_tf.Config(**{field.name: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"epochs": "7"}, "epochs must be a whole number, got '7'"),
+        ({"epochs": 7.0}, "epochs must be a whole number, got 7.0"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"dropout": None}, "dropout must be a number, got None"),
+        ({"impute": 1}, "impute must be true or false, got 1"),
+        ({"dataset": 3}, "dataset must be text, got 3"),
+        ({"prior": ["logistic"]}, "prior must be one of"),
+        ({"hidden_units": "12"}, "hidden_units must be a list of whole numbers, got '12'"),
+        ({"hidden_units": None}, "hidden_units must be a list of whole numbers, got None"),
+        ({"hidden_units": (3, (4,))}, "or a list of such lists"),
+        ({"hidden_units": (3.5,)}, "hidden_units must all be at least 1"),
+        ({"resize": ((1,), (2,))}, "resize must be height,width"),
+    ],
+)
+def test_settings_of_another_type(setting, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.Config(**setting)
+
+
+@pytest.mark.parametrize("units", [(20, 30), (), ((3,), (4, 6), ()), ((5, 5),) * 3])
+def test_parameters_are_counted_before_they_are_made(units):
+    config = nice_tf.Config(hidden_units=units, num_couplings=3)
+    built = models.make_flow(config, [8, 4, 1], num_classes=5)
+    parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
+    assert models.count_parameters(config, [8, 4, 1], 5) == parameters
+
+
+def test_a_model_larger_than_memory_is_refused_before_it_is_built(monkeypatch):
+    small = nice_tf.Config(hidden_units=(100,), precision="float32")
+    digits = data_lib.load(small)
+    needed = 5 * 4 * models.count_parameters(small, [8, 8, 1])
+    monkeypatch.setattr(devices, "available_memory", lambda: needed)
+    models.make_model(small, digits)
+    monkeypatch.setattr(devices, "available_memory", lambda: needed - 1)
+    with pytest.raises(nice_tf.UserError, match=r"units 100 in 4 couplings .* make 26,1\d\d parameters, which need"):
+        models.make_model(small, digits)
+    models.make_flow(small, [8, 8, 1])  # a fifth of it, to read a run
+    monkeypatch.undo()
+    huge = {"hidden_units": (20_000, 20_000), "num_couplings": 999}, {"hidden_units": (2**31 - 1,)}
+    for changes in (*huge, {"whitening": "zca"}):
+        shape = [2000, 2000, 3] if "whitening" in changes else [8, 8, 1]
+        with pytest.raises(nice_tf.UserError, match=r"GB of memory; .* GB are free: give fewer or narrower"):
+            models.make_flow(nice_tf.Config(**changes), shape)

@@ -1,12 +1,15 @@
 import gzip
+import io
 import pathlib
 import socket
+import zipfile
 
 import numpy as np
 import pytest
 
 import nice_tf
-from nice_tf import data
+from nice_tf import arrays, data, devices, paths, pictures
+from nice_tf.blocks import ArrayInput
 from nice_tf.rows import Rows
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, [60, 3, 2], np.uint8)
@@ -176,3 +179,190 @@ def test_mnist_without_network_says_what_would_help(tmp_path, monkeypatch):
 def test_unknown_dataset(tmp_path):
     with pytest.raises(nice_tf.UserError, match="dataset 'mnits' is not known"):
         load(dataset="mnits", data_dir=str(tmp_path))
+
+
+LABELS = np.random.default_rng(0).integers(0, 3, 60)
+
+
+def test_arrays_with_the_names_of_keras(tmp_path):
+    """Its mnist.npz: x_train, y_train, x_test, y_test."""
+    arrays = {"x_train": INTEGERS, "y_train": LABELS, "x_test": INTEGERS[:9], "y_test": LABELS[:9]}
+    path = saved(tmp_path / "mnist.npz", **arrays)
+    found = load(dataset=path, num_validation=10)
+    np.testing.assert_array_equal(found.train, INTEGERS[:50])
+    np.testing.assert_array_equal(found.validation, INTEGERS[50:])
+    np.testing.assert_array_equal(found.test, INTEGERS[:9])
+    assert found.labels is None
+    assert found.warnings == ("y_train, y_test hold labels and are left out: condition_on=y takes them",)
+    for name in ("y", "label"):
+        found = load(dataset=path, condition_on=name, num_validation=10)
+        np.testing.assert_array_equal(found.classes("test"), LABELS[:9])
+        assert found.labels.name == name and found.warnings == ()
+    columns = {name: values[:, np.newaxis] if name[0] == "y" else values for name, values in arrays.items()}
+    found = load(dataset=saved(tmp_path / "cifar.npz", **columns), condition_on="y", num_validation=10)
+    np.testing.assert_array_equal(found.classes("test"), LABELS[:9])
+    with pytest.raises(nice_tf.UserError, match=r"condition_on kind: .* holds the labels y_train, y_test, which"):
+        load(dataset=path, condition_on="kind")
+    without = saved(tmp_path / "x.npz", x_train=INTEGERS, x_test=INTEGERS)
+    assert load(dataset=without).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": FLOATS, "label": LABELS > 1}, "label holds labels, not examples: condition_on=label uses them"),
+        ({"x": FLOATS, "name": LABELS.astype(str)}, "condition_on=name uses them"),
+        (
+            {"train": FLOATS, "test": FLOATS[:9], "train_kind": LABELS, "test_kind": LABELS[:9]},
+            "train_kind and test_kind hold labels, not examples: condition_on=kind uses them",
+        ),
+        ({"x": FLOATS, "weight": FLOATS[:, 0]}, "holds the arrays weight, x; it must hold one array, or 'train'"),
+        ({"x": FLOATS, "other": LABELS[:7]}, "holds the arrays other, x; it must hold one array"),
+        ({"train": FLOATS, "test": FLOATS, "more": LABELS}, "holds the arrays more, test, train; it must hold"),
+        ({}, r"holds the arrays \(none\); it must hold"),
+    ],
+)
+def test_the_rule_on_names_comes_before_the_values(tmp_path, arrays, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        load(dataset=saved(tmp_path / "a.npz", **arrays))
+
+
+def test_suffixes_in_any_case_and_names_with_brackets(tmp_path):
+    for name in ("a.NPY", "data[1].npy", "data[1].Npy"):
+        (tmp_path / name).write_bytes(as_bytes(np.save, FLOATS))
+        assert len(load(dataset=str(tmp_path / name)).test) == 10
+    for name in ("a.Npz", "data[1].NPZ"):
+        (tmp_path / name).write_bytes(as_bytes(np.savez, FLOATS))
+        assert len(load(dataset=str(tmp_path / name)).test) == 10
+    for name in ("nowhere.NPY", "nowhere[1].npz"):
+        with pytest.raises(nice_tf.UserError, match="there is no such file"):
+            load(dataset=str(tmp_path / name))
+
+
+def test_a_search_through_half_a_disk_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "MAX_OTHERS", 30)
+    for number in range(40):
+        (tmp_path / "half" / str(number % 7)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "half" / str(number % 7) / f"{number}.txt").touch()
+    (tmp_path / "half" / "round").symlink_to(tmp_path / "half")
+    (tmp_path / "half" / "a.png").touch()
+    with pytest.raises(nice_tf.UserError, match="half and the folders below it hold more than 30 files and folders"):
+        load(dataset=str(tmp_path / "half"))
+    for number in range(99):  # of mostly pictures, any number is read
+        (tmp_path / "half" / f"{number}.png").touch()
+    assert len(pictures.picture_files(str(tmp_path / "half"))) == 100
+
+
+def as_bytes(save, *arguments, **keywords):
+    content = io.BytesIO()
+    save(content, *arguments, **keywords)
+    return content.getvalue()
+
+
+def with_header(header, values=b"\0" * 64, version=(1, 0)):
+    """A `.npy` file with a header of one's own."""
+    length = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    return b"\x93NUMPY" + bytes(version) + length + header.encode() + values
+
+
+def header_of(shape, descr="'<f4'", order="False"):
+    return f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}\n"
+
+
+DAMAGED = {
+    "empty": (b"", "cannot be read as a NumPy file of numbers"),
+    "other magic": (b"PK\x03\x04" + b"\0" * 60, "magic string is not correct"),
+    "18 TiB": (with_header(header_of((2**40, 4))), r"header claims 17,592,186,044,416 bytes .* the file holds 64"),
+    "too many for an int": (with_header(header_of((10**30, 4))), "header claims 16,000,000.* the file holds 64"),
+    "negative": (with_header(header_of((-4, -4))), r"claims the shape \[-4, -4\]: at most 32 axes, none below 0"),
+    "many axes": (with_header(header_of((16, *[1] * 70))), "and 63 more axes: at most 32 axes"),
+    "rows of nothing": (with_header(header_of((10**18, 0)), b""), "which holds nothing"),
+    "values of nothing": (with_header(header_of((10**18, 4), "'<U0'"), b""), "it is of type <U0"),
+    "longer": (with_header(header_of((4, 3))), "header claims 48 bytes .* the file holds 64"),
+    "shorter": (with_header(header_of((4, 5))), "header claims 80 bytes .* the file holds 64"),
+    "objects": (with_header(header_of((8, 1), "'|O'")), "it is of type object"),
+    "records": (with_header(header_of((4, 4), "[('a', '<f4')]")), r"it is of type \[\('a', '<f4'\)\]"),
+    "no type": (with_header(header_of((4, 4), "'<f1000'")), "not a valid dtype"),
+    "cut header": (with_header("{'descr': ("), "cannot be read as a NumPy file of numbers"),
+    "brackets": (with_header("(" * 5000), "cannot be read as a NumPy file of numbers"),
+    "text": (with_header('"""x\n\\'), "cannot be read as a NumPy file of numbers"),
+    "fractional": (with_header(header_of((4.5, 4))), "shape is not valid"),
+    "long header": (with_header(header_of((4, 4)) + " " * 20_000), "is large and may not be safe"),
+    "format 3": (with_header(header_of((4, 4)), version=(3, 0)), "its format is 3.0, known are 1.0 and 2.0"),
+    "format 9": (with_header(header_of((4, 4)), version=(9, 9)), "its format is 9.9"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_arrays_end_in_one_line_before_memory_is_taken(tmp_path, name):
+    """Alone, in memory and on disk, and in an archive; to train on, to score, as a mask."""
+    content, message = DAMAGED[name]
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    reads = [
+        *(lambda file=file: load(dataset=str(tmp_path / file)) for file in ("a.npy", "a.npz")),
+        lambda: load(dataset=str(tmp_path / "a.npy"), in_memory_mb=0, data_dir=str(tmp_path / "cache")),
+        lambda: Rows(tmp_path / "a.npy"),
+        *(lambda file=file: list(ArrayInput(str(tmp_path / file), [4], None).blocks(9)) for file in ("a.npy", "a.npz")),
+        lambda: arrays.read_array(tmp_path / "a.npy", "mask_file a.npy"),
+    ]
+    for read in reads:
+        with pytest.raises(nice_tf.UserError, match=message) as refused:
+            read()
+        assert len(str(refused.value).splitlines()) == 1 and "a" in str(refused.value)
+
+
+def test_headers_that_are_odd_but_whole_are_read(tmp_path):
+    """By an old Python, of another version, or of no memory of its own."""
+    values = np.arange(32, dtype=np.float32).reshape(8, 4)
+    for name, content in {
+        "long integers": with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (8L, 4L)}\n", values.tobytes()),
+        "format 2": with_header(header_of((8, 4)), values.tobytes(), (2, 0)),
+        "fortran": with_header(header_of((8, 4), order="True"), values.tobytes("F")),
+    }.items():
+        (tmp_path / "a.npy").write_bytes(content)
+        np.testing.assert_array_equal(arrays.read_array(tmp_path / "a.npy", name), values)
+        np.testing.assert_array_equal(arrays.map_array(tmp_path / "a.npy", name), values)
+
+
+def damaged_archives():
+    whole = as_bytes(np.savez_compressed, a=FLOATS)
+    place = whole.index(b"PK\x01\x02")  # its directory, of which bytes 8 and 10 are the flags and the method
+    encrypted = whole[: place + 8] + b"\x01" + whole[place + 9 :]
+    method = whole[: place + 10] + b"\x63" + whole[place + 11 :]
+    changed = bytearray(whole)
+    changed[200] ^= 255
+    text = io.BytesIO()
+    with zipfile.ZipFile(text, "w") as archive:
+        archive.writestr("readme.txt", "no array")
+    return {
+        "cut": whole[:-30], "encrypted": encrypted, "method": method, "changed": bytes(changed), "empty": b"",
+        "a .npy": as_bytes(np.save, FLOATS), "text": text.getvalue(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content"), damaged_archives().items())
+def test_damaged_archives_end_in_one_line(tmp_path, name, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    message = "holds readme.txt, which is no array" if name == "text" else "cannot be read as a NumPy file of numbers"
+    for read in (
+        lambda: load(dataset=str(tmp_path / "a.npz")),
+        lambda: list(ArrayInput(str(tmp_path / "a.npz"), [5], None).blocks(9)),
+    ):
+        with pytest.raises(nice_tf.UserError, match=rf"a\.npz {message}") as refused:
+            read()
+        assert len(str(refused.value).splitlines()) == 1
+
+
+def test_an_archive_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.npz", train=FLOATS, test=FLOATS)
+    monkeypatch.setattr(devices, "available_memory", lambda: 1000)
+    with pytest.raises(nice_tf.UserError, match=r"a\.npz has 2,656 bytes of values, of memory 1,000 bytes are free"):
+        load(dataset=path)
+
+
+def test_unreadable_names(tmp_path):
+    for name in ("", "a\nb", "[a-", "/dev/null", "/dev/null.npy", str(tmp_path / ("a" * 300 + ".npy"))):
+        with pytest.raises(nice_tf.UserError):
+            load(dataset=name, data_dir=str(tmp_path))

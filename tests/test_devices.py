@@ -111,3 +111,15 @@ def test_several_replicas(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "make_strategy", lambda requested: Three())
     with pytest.raises(nice_tf.UserError, match="batch_size 200 cannot be shared equally by 3 replicas"):
         nice_tf.train_and_evaluate(nice_tf.Config(), tmp_path)
+
+
+def test_what_exceeds_memory_ends_in_one_line():
+    assert 2**20 < devices.available_memory() < 2**50
+    errors = (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand more"))
+    for error, cause in zip(errors, ("MemoryError", "OOM when allocating"), strict=True):
+        with pytest.raises(nice_tf.UserError, match="training needs more memory than there is") as refused:
+            with devices.saying_out_of_memory("training"):
+                raise error
+        assert f"({cause})" in str(refused.value) and "\n" not in str(refused.value)
+    with pytest.raises(ZeroDivisionError), devices.saying_out_of_memory("training"):
+        _ = 1 / 0

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import nice_tf
 from nice_tf import data, models, rows, training
+from nice_tf.blocks import ArrayInput
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, [60, 4, 2, 1], np.uint8)
 FLOATS = np.random.default_rng(0).normal(size=[60, 5]).astype(np.float32)
@@ -279,3 +280,52 @@ def test_memory_does_not_grow_with_the_file(tmp_path, run_command):
     finished = run_command("-c", MEMORY_SCRIPT, tmp_path / "small.npy", tmp_path / "large.npy", 512)
     assert finished.returncode == 0, finished.stderr
     assert float(finished.stdout) < 350, "MB"
+
+
+def test_record_files_of_any_case_and_what_is_left_out(load, tmp_path):
+    """A file that is there is itself, whatever its name; only else is a name a pattern."""
+    names = ("a.TFRECORD", "data[1].tfrecord", "data[1].TFRecord-00000-of-00001")
+    for name in names:
+        path = write_records(tmp_path / name, as_records(FLOATS))
+        found = load(path)
+        assert found.event_shape == [5] and found.warnings == ()
+        (block,) = ArrayInput(path, [5], None).blocks(99)
+        np.testing.assert_array_equal(block.values, FLOATS)
+    folder = tmp_path / "set"
+    for name, part in (("TRAIN-0.TFRecord", FLOATS[:40]), ("Test-0.tfrecord", FLOATS[40:])):
+        write_records(tmp_path / name, as_records(part))
+        folder.mkdir(exist_ok=True)
+        (tmp_path / name).rename(folder / name)
+    for name in ("README.md", "counts.json", ".hidden"):
+        (folder / name).touch()
+    found = load(folder)
+    assert len(found.test) == 20 and found.warnings == (
+        "2 of 4 files are no TFRecord files and are left out: README.md, counts.json",
+    )
+    assert ArrayInput(str(folder), [5], None).warnings == found.warnings
+    assert len(load(folder / "T*.[tT]*").test) == 20
+    with pytest.raises(nice_tf.UserError, match=r"nowhere\[1\]\.tfrecord: there is no such TFRecord file"):
+        load(tmp_path / "nowhere[1].tfrecord")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([2**40, 2**40], r"has 5 values, which do not fill its shape \[1099511627776, 1099511627776\]"),
+        ([-1, -5], r"has 5 values, which do not fill its shape \[-1, -5\]"),
+        ([5, *[1] * 70], "has a shape of 71 axes: at most 32 are read"),
+    ],
+)
+def test_shapes_of_records_that_cannot_be(load, tmp_path, shape, message):
+    for values in (FLOATS[0], b"12345"):
+        path = write_records(tmp_path / "a.tfrecord", [example(x=values, shape=shape)])
+        with pytest.raises(nice_tf.UserError, match=f"record 0 .*{message}"):
+            load(path)
+
+
+def test_other_pictures_among_those_of_records_are_refused(load, tmp_path):
+    pngs = [example(image=tf.io.encode_png(picture).numpy()) for picture in INTEGERS]
+    bmp = b"BM" + bytes(60)
+    path = write_records(tmp_path / "a.tfrecord", [*pngs, example(image=bmp)])
+    with pytest.raises(nice_tf.UserError, match=r"record 60 .* holds no PNG or JPEG picture"):
+        load(path)

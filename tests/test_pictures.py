@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pyarrow import parquet
 
 import nice_tf
 from nice_tf import batch, data, pictures, training
+from nice_tf.blocks import ArrayInput
 from nice_tf.rows import Rows
 from nice_tf.scoring import Model
 
@@ -207,6 +209,9 @@ def test_few_of_many_bad_ones_are_named(load, tmp_path):
         + " and 3 more",
         "1 of 32 files are no pictures and are left out: Thumbs.db",
     )  # fmt: skip
+    assert ArrayInput(str(tmp_path / "set"), [6, 5, 3], 256).warnings == (
+        "1 of 32 files are no pictures and are left out: Thumbs.db",
+    )
     for path in (tmp_path / "set").glob("[0-9]*.png"):
         path.unlink()
     with pytest.raises(nice_tf.UserError, match=r"none of 11 files from .*bad00\.png on can be decoded"):
@@ -262,3 +267,49 @@ def test_a_run_on_a_folder(tmp_path):
     (tmp_path / "set" / "60.png").write_bytes(b"")
     with pytest.raises(nice_tf.UserError, match=r"60\.png cannot be decoded as a PNG or JPEG picture \([^<]*\)$"):
         batch.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet"))
+
+
+def png_of_size(width, height):
+    """A PNG picture whose header claims this size, with the right checksum: 70 bytes that are to fill the memory."""
+    content = encoded(GREY[0, ..., 0], "PNG")
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+
+
+def jpeg_of_size(width, height):
+    content = encoded(GREY[0, ..., 0], "JPEG")
+    place = content.index(b"\xff\xc0") + 5
+    return content[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[place + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png_of_size(12_000, 12_000), "12000 pixels high and 12000 wide: at most 134,217,728 pixels are decoded"),
+        (png_of_size(2**30, 2**30), "a picture of more than 134,217,728 pixels"),
+        (png_of_size(0, 5), "cannot be decoded|holds no PNG or JPEG picture"),
+        (jpeg_of_size(65_000, 65_000), "a picture of more than 134,217,728 pixels"),
+        (jpeg_of_size(11_000, 13_000), "13000 pixels high and 11000 wide: at most"),
+    ],
+)
+def test_pictures_that_are_to_fill_the_memory_are_not_decoded(load, tmp_path, content, message):
+    """In a folder and in a record."""
+    for number, picture in enumerate(GREY):
+        write(tmp_path / "set" / f"{number:02d}.png", picture)
+    (tmp_path / "set" / "bomb.png").write_bytes(content)
+    for resize in ((), (4, 4)):
+        with pytest.raises(nice_tf.UserError, match=rf"bomb\.png .*({message})"):
+            load(resize=resize)
+    assert rows(all_of(load(skip_bad=True))) == rows(GREY)
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+    record = tf.train.Example(features=tf.train.Features(feature={"image": feature}))
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        writer.write(record.SerializeToString())
+    with pytest.raises(nice_tf.UserError, match=rf"record 0 of .*a\.tfrecord .*({message})"):
+        load(tmp_path / "a.tfrecord")
+
+
+def test_large_pictures_are_no_bombs(tmp_path):
+    """Pillow warns from 89 million pixels on, and warnings are errors here."""
+    Image.new("L", (9500, 9500), 7).save(tmp_path / "a.png")
+    assert pictures.decode(str(tmp_path / "a.png"), (2, 3)).tolist() == [[[7]] * 3] * 2

@@ -6,6 +6,7 @@ python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
 """
 
 import pathlib
+import zipfile
 
 from absl import flags
 
@@ -33,9 +34,7 @@ def main() -> None:
     """Writes the picture."""
     values = flags.FLAGS
     with cli.quiet_tensorflow():
-        import numpy as np
-
-        from nice_tf import figures, plots
+        from nice_tf import arrays, figures, plots
         from nice_tf.inpainting import MASKS, check_mask, make_mask
     run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
     shape = run.data.event_shape
@@ -43,14 +42,9 @@ def main() -> None:
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
     masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
     if values.mask_file:
-        try:
-            mask = np.load(values.mask_file, allow_pickle=False)
-        except OSError as error:
-            raise UserError(f"mask_file {values.mask_file} cannot be read ({error.strerror or error})") from error
-        except (ValueError, EOFError) as error:
-            raise UserError(f"mask_file {values.mask_file} is not a .npy file of numbers") from error
-        if not isinstance(mask, np.ndarray):
+        if zipfile.is_zipfile(values.mask_file):
             raise UserError(f"mask_file {values.mask_file} is an archive, a single array (.npy) is needed")
+        mask = arrays.read_array(values.mask_file, f"mask_file {values.mask_file}")
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
     path = pathlib.Path(values.output or pathlib.Path(values.workdir) / "inpainting.png")

@@ -1,0 +1,90 @@
+"""Which files a path, a folder or a pattern names."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from nice_tf.errors import UserError
+
+MAX_OTHERS = 100_000  # entries that a tree may have beside what is looked for, before the search ends
+
+
+def files_named(name: str, is_meant: Callable[[str], bool]) -> list[str]:
+    """The files that a name stands for, in order.
+
+    Args:
+      name: a folder, for its files that are meant, hidden ones left out; a file that is there, for itself; else a
+        pattern, for the files that fit it.
+      is_meant: whether a file's name is that of the files which are looked for.
+
+    Returns:
+      Paths; none if the name stands for no such file.
+    """
+    if os.path.isdir(name):
+        found = [os.path.join(name, file) for file in os.listdir(name) if not file.startswith(".")]
+    elif os.path.isfile(name):
+        found = [name]
+    else:
+        found = glob.glob(name) if "\0" not in name else []
+    return sorted(file for file in found if is_meant(file) and os.path.isfile(file))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name is a pattern; one that is there is itself, whatever characters it has."""
+    return glob.has_magic(name) and not os.path.exists(name)
+
+
+def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
+    """All files of a folder and of those below it, sorted by path; hidden ones are passed over, links not followed.
+
+    Args:
+      folder: its path.
+      is_meant: whether a file's name is that of the files which are looked for.
+
+    Raises:
+      UserError: the tree is more of other things than of these files, `MAX_OTHERS` at least: not the folder of them.
+    """
+    found, num_meant, num_others = [], 0, 0
+    for file in _walk(folder):
+        if file is not None:
+            found.append(file)
+        if file is not None and is_meant(file):
+            num_meant += 1
+        else:
+            num_others += 1
+        if num_others > max(MAX_OTHERS, num_meant):
+            raise UserError(
+                f"{folder} and the folders below it hold more than {MAX_OTHERS:,} files and folders beside "
+                f"{num_meant:,} of those that are looked for: give the very folder of the data"
+            )
+    return sorted(found)
+
+
+def left_out(folder: str, read: list[str], found: list[str], why: str) -> tuple[str, ...]:
+    """What the user should know of the files in a folder that are not read, a line or none.
+
+    Args:
+      folder: its path; of another name there is nothing to say.
+      read: the files of the folder that are read.
+      found: all that were found in it.
+      why: what the others are, as in "are no pictures".
+    """
+    others = sorted(set(found) - set(read))
+    if not os.path.isdir(folder) or not others:
+        return ()
+    names = few(os.path.relpath(name, folder) for name in others)
+    return (f"{len(others)} of {len(found)} files {why} and are left out: {names}",)
+
+
+def few(names: Iterable[str]) -> str:
+    """The first eight of these names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _walk(folder: str) -> Iterator[str | None]:
+    """Each file, and `None` for each folder."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (None for _ in folders)
+        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
