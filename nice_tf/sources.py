@@ -183,6 +183,8 @@ def _from_table(config):
     label = config.condition_on or None
     table = Table(files, delimiter=config.delimiter, decimal=config.decimal)
     schema, survey = table.survey(config.column_names, label=label)
+    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
+    _check_resolution(schema, dtype)
     warnings = [*left_out(config.dataset), *survey.warnings(schema)]
     missing = survey.missing()
     if missing:
@@ -194,8 +196,6 @@ def _from_table(config):
                 "column; or leave these rows or columns out"
             )
         warnings.append(f"missing values were filled with others of their column, test included: {where}")
-    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
-    _check_resolution(schema, dtype)
     present = [survey.present[name] for name in schema.names]
     where = _where(config)
     tables = {split: table.part(names) for split, names in _by_split(files, "the table").items()}
@@ -237,7 +237,7 @@ def _check_resolution(schema, dtype):
 
 
 def _is_told_apart(column, dtype):
-    """Whether values of a column stay apart in a type, and their squares finite."""
+    """Whether values of a column stay finite and apart in a type."""
     largest = max(abs(column.low), abs(column.high))
     if largest > _largest(dtype):
         return False
@@ -246,8 +246,8 @@ def _is_told_apart(column, dtype):
 
 
 def _largest(dtype):
-    """Largest value whose square, of which covariances are made, is finite, with room for sums."""
-    return float(np.sqrt(np.finfo(dtype).max)) / 1000
+    """Largest value that is taken: with room in the type for sums, and in float64 for squares, as covariances have."""
+    return min(float(np.finfo(dtype).max) / 10, float(np.sqrt(np.finfo(np.float64).max)) / 1000)
 
 
 def _is_pictures(name):
