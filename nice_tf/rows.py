@@ -176,11 +176,17 @@ def cached(name: str, files: Sequence[str | os.PathLike], content: Iterable[np.n
     Raises:
       UserError: the cache cannot be written.
     """
-    path = cache / f"{name}-{hashlib.sha256(repr(file_states(files)).encode()).hexdigest()[:16]}.npy"
+    path = cached_path(name, files, cache)
     if not path.exists():
         print(f"copying the data to {path}, once", flush=True)
         _write(path, content)
     return str(path)
+
+
+def cached_path(name: str, files: Sequence[str | os.PathLike], cache: pathlib.Path) -> pathlib.Path:
+    """Where `cached` puts what is read of these files; arguments as there."""
+    state = hashlib.sha256(repr(file_states(files)).encode()).hexdigest()[:16]
+    return cache / f"{name}-{state}.npy"
 
 
 def file_states(files: Iterable[str | os.PathLike]) -> list[tuple[str, int, int]]:

@@ -22,7 +22,7 @@ from nice_tf.config import Config
 from nice_tf.errors import UserError
 from nice_tf.files import write_atomically
 from nice_tf.paths import few, is_pattern, left_out
-from nice_tf.rows import Array, Rows, cached, read_npy
+from nice_tf.rows import Array, Rows, cached, cached_path, read_npy
 from nice_tf.schema import Schema
 
 
@@ -334,13 +334,14 @@ def _picture_rows(files, like, config, *, in_memory_mb, cache):
     if len(files) * math.prod(like[1]) <= in_memory_mb * 2**20:
         return np.concatenate(list(content)), bad
     name = "-".join(["pictures", *map(str, config.resize), *["skipping"] * config.skip_bad])
-    path = cached(name, files, content, cache)
-    names = pathlib.Path(path).with_suffix(".bad.json")  # for a later run, which finds the pictures copied
-    if bad:
-        write_atomically(names, json.dumps(bad).encode())
-    elif names.exists():
-        bad = json.loads(names.read_text())
-    return Rows(path), bad
+    names = cached_path(name, files, cache).with_suffix(".bad.json")  # for a later run, which finds the pictures copied
+
+    def content_and_names():
+        yield from content
+        write_atomically(names, json.dumps(bad).encode())  # before the copy counts: a kill must not part them
+
+    path = cached(name, files, content_and_names(), cache)
+    return Rows(path), json.loads(names.read_text()) if names.exists() else bad
 
 
 def _from_tfds(config):

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 import nice_tf
 from nice_tf import batch, data, pictures, training
+from nice_tf import rows as rows_lib
 from nice_tf.blocks import ArrayInput
 from nice_tf.rows import Rows
 from nice_tf.scoring import Model
@@ -92,6 +93,23 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
             )  # fmt: skip
     with pytest.raises(nice_tf.UserError, match=r"07\.png cannot be decoded"):
         load(in_memory_mb=0)
+
+
+def test_a_kill_does_not_part_a_copy_from_the_names_of_its_bad_pictures(load, tmp_path, monkeypatch):
+    for number, picture in enumerate(COLOUR):
+        write(tmp_path / "set" / f"{number:02d}.png", picture)
+    (tmp_path / "set" / "07.png").write_bytes(b"")
+    write_copy = rows_lib._write
+
+    def killed(path, content):
+        write_copy(path, content)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rows_lib, "_write", killed)
+        load(in_memory_mb=0, skip_bad=True)
+    found = load(in_memory_mb=0, skip_bad=True)
+    assert found.warnings == ("1 of 20 pictures cannot be decoded and are left out: 07.png",)
 
 
 def test_every_kind_becomes_grey_or_rgb(tmp_path):
