@@ -55,7 +55,7 @@ def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
-    with _trained(config, workdir) as (config, data, run, is_chief):
+    with devices.saying_out_of_memory("this run"), _trained(config, workdir) as (config, data, run, is_chief):
         return _finish(config, data, run) if is_chief else None
 
 
@@ -66,7 +66,7 @@ def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, data_lib.
       The settings with the batch size that was chosen, the data, the folder of the run, and whether this process is
       the chief.
     """
-    with _trained(config, workdir) as result:
+    with devices.saying_out_of_memory("this run"), _trained(config, workdir) as result:
         return result
 
 
