@@ -1,11 +1,8 @@
 """A finished run to a folder that TensorFlow Serving picks up as it is."""
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from nice_tf import arrays
 from nice_tf.checkpoints import restore_best
 from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import as_text
-from nice_tf.files import mark_in_use, remove_abandoned, sync_folder, sync_tree, write_atomically
+from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomically
 from nice_tf.models import make_flow
 from nice_tf.schema import Schema
 from nice_tf.serving import MAX_NUM_SAMPLES, FlowServer
@@ -104,9 +101,8 @@ def export_saved_model(
         card = _model_card(workdir, inpaint_steps, inpaint_noise)
     export_dir = pathlib.Path(export_dir)
     try:
-        export_dir.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(export_dir, _UNFINISHED)
-        with _temporary_folder(export_dir) as temporary:
+        # A server looks at no folder whose name is not an integer; in the same one, renaming is a single step.
+        with temporary_folder(export_dir, _UNFINISHED) as temporary:
             _save(server, description, temporary)
             (temporary / "MODEL_CARD.md").write_text(card)
             _write_warmup(temporary, server, compile_single)
@@ -116,27 +112,10 @@ def export_saved_model(
                     write_atomically(export_dir / name, content.encode())
             sync_tree(temporary)
             version = _publish(temporary, export_dir)
-        sync_folder(export_dir)
-        return version
+            sync_folder(export_dir)
+            return version
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"export to {export_dir} failed ({cause_of(error)}): nothing was exported") from error
-
-
-@contextlib.contextmanager
-def _temporary_folder(export_dir):
-    """A folder that no server looks at, because it is no integer; removed at the end if it still has its name.
-
-    It lies in the same folder as the versions, so that renaming is one step.
-    """
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=export_dir))
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        mark_in_use(descriptor)
-        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the server's own user
-        yield temporary
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(server, description, directory):

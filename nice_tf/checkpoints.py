@@ -82,8 +82,8 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
         except UserError as error:
             errors.append(error)
             continue
-        for error in errors:
-            print(f"warning    {error}: going on from epoch {int(state.epoch)}, the one before", flush=True)
+        for damage in errors:
+            print(f"warning    {damage}: going on from epoch {int(state.epoch)}, the one before", flush=True)
         return None if rows is None else json.loads(rows)
     if errors:
         raise UserError(

@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -79,6 +80,15 @@ class Config:
     )
     columns: str = _setting(
         "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"
+    )
+    delimiter: str = _setting(
+        "", "data", "the character between columns of a CSV table, \\t for a tab; empty: what the file shows"
+    )
+    decimal: str = _setting(
+        "",
+        "data",
+        "what stands before the decimals of a CSV table's numbers, a dot or a comma; empty: what the file shows",
+        choices=("", ".", ","),
     )
     condition_on: str = _setting(
         "",
@@ -318,6 +328,7 @@ class Config:
         for field in dataclasses.fields(self):
             _check_value(field.name, getattr(self, field.name), type(field.default), field.metadata)
         self._check_units()
+        self._check_delimiter()
         if self.resize and (len(self.resize) != 2 or not all(map(_is_size, self.resize))):
             raise UserError(f"resize must be height,width of at least 1, got {self.flag_text('resize')}")
         if math.prod(self.resize) > MAX_PIXELS:
@@ -337,6 +348,14 @@ class Config:
             raise UserError(
                 f"hidden_units has {len(lists)} lists for {self.num_couplings} couplings: give one for each, or a "
                 "single one for all"
+            )
+
+    def _check_delimiter(self):
+        object.__setattr__(self, "delimiter", self.delimiter.replace("\\t", "\t"))  # as a flag spells it
+        if self.delimiter and not re.fullmatch(r"[\t !#-*,/:-@\[-`{-~]", self.delimiter):
+            raise UserError(
+                "delimiter must be one character of ASCII that is no letter, no digit, no quote and no part of a "
+                f"number, got {self.delimiter!r}"
             )
 
     def _check_what_goes_together(self):

@@ -20,6 +20,7 @@ class CannotWrite(UserError):
     """A file that the machine does not let us write."""
 
 
+_TEMPORARY = ".tmp"  # how the names of unfinished files end
 _MAX_NAME = 40  # characters of a file's name that its temporary name repeats: names have a limit
 
 
@@ -43,7 +44,7 @@ def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     try:
         target = _target(pathlib.Path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target.parent, f".{_short(target.name)}.", ".tmp")
+        _remove_abandoned(target.parent, f".{_short(target.name)}.", _TEMPORARY)
         with _temporary(target) as (temporary, file):
             yield file
             file.flush()
@@ -89,35 +90,54 @@ def _temporary(target):
 
 
 def _create(target):
-    """A file of a name that nobody can foresee, marked as in use: see `remove_abandoned`."""
+    """A file of a name that nobody can foresee, marked as in use: see `_remove_abandoned`."""
     while True:
-        temporary = target.with_name(f".{_short(target.name)}.{secrets.token_hex(8)}.tmp")
+        temporary = target.with_name(f".{_short(target.name)}.{secrets.token_hex(8)}{_TEMPORARY}")
         # O_EXCL follows no link, and refuses a name that is taken.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if mark_in_use(descriptor):
+        if _mark_in_use(descriptor):
             return temporary, descriptor
         os.close(descriptor)
 
 
-def mark_in_use(descriptor: int) -> bool:
-    """Locks an open file or folder against `remove_abandoned` for as long as this process lives and keeps it open.
+@contextlib.contextmanager
+def temporary_folder(parent: pathlib.Path, start: str) -> Iterator[pathlib.Path]:
+    """A new folder, to be renamed in the block; if it is not, it is removed at the end.
 
-    Returns:
-      Whether it is still there: another process may have removed it before it was marked.
+    Args:
+      parent: where it lies; made if need be. Folders that killed processes have left there are removed.
+      start: of its name and of theirs.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent, start)
+    temporary = parent / f"{start}{secrets.token_hex(8)}"
+    temporary.mkdir()
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _mark_in_use(descriptor)
+        yield temporary
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporaries(folder: pathlib.Path) -> None:
+    """Removes the files that processes which were killed in `replaced` have left in a folder."""
+    _remove_abandoned(folder, ".", _TEMPORARY)
+
+
+def _mark_in_use(descriptor):
+    """Locks what is open against `_remove_abandoned` as long as this process lives and keeps it open.
+
+    Returns whether it is still there: another process may have removed it before it was marked.
     """
     with contextlib.suppress(OSError):  # a file system without locks has no abandoned files that could be told
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return os.fstat(descriptor).st_nlink > 0
 
 
-def remove_abandoned(folder: pathlib.Path, start: str, end: str = "") -> None:
-    """Removes files and folders that no living process has marked as in use.
-
-    Args:
-      folder: where they lie; one that is not there holds none.
-      start: of their names.
-      end: of their names.
-    """
+def _remove_abandoned(folder, start, end=""):
+    """Removes what has such a name, and is marked by no living process."""
     names = os.listdir(folder) if folder.is_dir() else []
     for name in names:
         if name.startswith(start) and name.endswith(end):

@@ -15,7 +15,7 @@ import numpy as np
 from nice_tf.config import Config
 from nice_tf.descriptions import check_description
 from nice_tf.errors import UserError
-from nice_tf.files import Lock, remove_abandoned, write_atomically
+from nice_tf.files import Lock, remove_temporaries, write_atomically
 
 _EVALUATION_KEYS = {
     "dataset", "split", "num_examples", "num_draws", "event_size", "levels", "log_prob", "log_prob_std_error",
@@ -127,7 +127,7 @@ class Workdir:
         from nice_tf import __version__
 
         for folder in (self.path, self.samples):
-            remove_abandoned(folder, ".", ".tmp")
+            remove_temporaries(folder)
         if self.config.exists():
             theirs = self.read_config()  # also refuses a config.json that is not ours
             if is_continued:

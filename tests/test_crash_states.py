@@ -12,7 +12,7 @@ import process_pairs
 import pytest
 
 import nice_tf
-from nice_tf import bundle
+from nice_tf import bundle, files
 from nice_tf.workdir import Workdir
 
 
@@ -107,11 +107,9 @@ def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
 
 def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
     (tmp_path / ".unfinished-killed" / "assets").mkdir(parents=True)
-    living = tmp_path / ".unfinished-living"
-    living.mkdir()
-    with open(tmp_path / "mine", "w") as mine, bundle._temporary_folder(tmp_path) as other:
-        mine.write("mine")
-        living.rmdir()
+    with files.temporary_folder(tmp_path, ".unfinished-") as other:
+        assert not (tmp_path / ".unfinished-killed").exists()
+        (tmp_path / ".unfinished-killed" / "assets").mkdir(parents=True)
         bundle.export_saved_model(inputs / "run", tmp_path, inpaint_steps=1)
         assert other.exists() and not (tmp_path / ".unfinished-killed").exists()
     assert (tmp_path / "1" / "saved_model.pb").exists() and not list(tmp_path.glob(".unfinished-*"))

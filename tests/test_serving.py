@@ -502,6 +502,9 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     run.evaluation.write_bytes(evaluation)
     usual = run.calibration.read_bytes()
     run.calibration.write_bytes(usual[:50])
+    with pytest.raises(nice_tf.UserError, match=r"calibration\.npy was changed after it was written"):
+        bundle.export_saved_model(tmp_path, tmp_path / "export")
+    run.checksums.unlink()  # as of an earlier version
     with pytest.raises(nice_tf.UserError, match=r"calibration\.npy is damaged"):
         bundle.export_saved_model(tmp_path, tmp_path / "export")
     run.calibration.write_bytes(usual)

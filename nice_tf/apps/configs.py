@@ -4,6 +4,8 @@ nice-configs
 nice-configs --output_dir=elsewhere/configs
 """
 
+import errno
+import os
 import pathlib
 import shutil
 
@@ -12,6 +14,7 @@ from absl import flags
 import nice_tf
 from nice_tf import cli
 from nice_tf.errors import UserError
+from nice_tf.files import temporary_folder
 
 flags.DEFINE_string("output_dir", "configs", "the folder, which must not be there yet", module_name="configs")
 
@@ -22,7 +25,11 @@ def main() -> None:
     # In a wheel beside the modules, in the repository beside the package.
     source = next(folder / "configs" for folder in (package, package.parent) if (folder / "configs").is_dir())
     try:
-        shutil.copytree(source, output, ignore=shutil.ignore_patterns("__pycache__"))
+        with temporary_folder(output.absolute().parent, f".{output.name}.unfinished-") as temporary:
+            shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+            if output.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            temporary.rename(output)
     except OSError as error:
         raise UserError(f"output_dir {output} cannot be written ({error.strerror or error})") from error
     for path in sorted(output.rglob("*.flags")):
