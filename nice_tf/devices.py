@@ -165,13 +165,18 @@ def _free_of_machine():
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _free_of_group():
+def _free_of_group(root: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> list[int]:
     """What a container may still take, by either version of control groups; nothing outside of one."""
-    root = pathlib.Path("/sys/fs/cgroup")
-    files = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-    for limit, usage in files:
+    for limit, usage, statistics, prefix in (
+        ("memory.max", "memory.current", "memory.stat", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_"),
+    ):
         with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-            return [int((root / limit).read_text()) - int((root / usage).read_text())]
+            found = dict(line.split() for line in (root / statistics).read_text().splitlines())
+            # Pages of files count as used, but are given back as soon as memory is short.
+            cache = sum(int(found.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+            used = int((root / usage).read_text()) - cache
+            return [int((root / limit).read_text()) - used]
     return []
 
 

@@ -123,3 +123,19 @@ def test_what_exceeds_memory_ends_in_one_line():
         assert f"({cause})" in str(refused.value) and "\n" not in str(refused.value)
     with pytest.raises(ZeroDivisionError), devices.saying_out_of_memory("training"):
         _ = 1 / 0
+
+
+def test_memory_of_a_container_is_what_its_limit_leaves_beside_pages_of_files(tmp_path):
+    def write(folder, content):
+        for name, text in content.items():
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_text(text)
+        return devices._free_of_group(tmp_path / folder)
+
+    statistics = "anon 100\nactive_file 30\ninactive_file 50\n"
+    used = {"memory.current": "190\n", "memory.stat": statistics}
+    assert write("second", {**used, "memory.max": "1000\n"}) == [890]
+    assert write("unlimited", {**used, "memory.max": "max\n"}) == []
+    first = {"limit_in_bytes": "1000\n", "usage_in_bytes": "190\n", "stat": "total_inactive_file 40\n"}
+    assert write("first", {f"memory/memory.{name}": text for name, text in first.items()}) == [850]
+    assert write("none", {}) == []
