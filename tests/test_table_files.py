@@ -1,5 +1,6 @@
 """Tables as others write them: suffixes, formats of CSV, types of Parquet, what is damaged."""
 
+import contextlib
 import csv
 import decimal
 import gzip
@@ -324,6 +325,10 @@ def test_text_that_is_mostly_empty_is_left_out(load, tmp_path, write):
     assert found.schema.names == ["a", "b"] and found.schema.ignored == ("cabin",) and found.warnings == ()
     with pytest.raises(UserError, match=r"column cabin of .* has 'C85' in row 1 \(counted from 0\)"):
         load(path, columns="a,b,cabin")
+    typo = np.where(np.arange(N) == 31, "oops", sparse(0.2, "4.5"))
+    typo = typo if write is write_csv else np.where(typo == "", None, typo)
+    with pytest.raises(UserError, match=r"column price of .* has 'oops' in row 31 \(counted from 0\)"):
+        load(write(tmp_path / f"b.{write.__name__[6:]}", a=A, price=typo, b=B))
 
 
 def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch):
@@ -393,7 +398,7 @@ def test_an_index_of_pandas_is_left_out_and_said(load, tmp_path, name):
 
 HUGE = {
     "2^63": [str(2**63 + k) for k in range(N)],
-    "2^53": [str(2**53 - 50 + k) for k in range(N)],
+    "2^53": [str(2**53 - N + 2 + k) for k in range(N)],  # the last is 2^53 + 1, the one before it in float64
     "10^20": [str(10**20 + 7 * k) for k in range(N)],
     "decimals": [f"{10**18 + k}.5" for k in range(N)],
 }
@@ -450,6 +455,12 @@ def test_float64_is_advised_where_it_helps(load, tmp_path):
     two = 1e17 + 16.0 * (C % 2)
     with pytest.raises(UserError, match=r"cannot tell them apart\. Take an offset off them, or leave the column out"):
         load(write_parquet(tmp_path / "a.parquet", a=two, b=B), precision="float64")
+    path = write_csv(tmp_path / "a.csv", a=8 * 10**15 + C, b=B)
+    with pytest.raises(
+        UserError, match=r"in steps of 1: float32 cannot tell them apart\. .*, or give precision float64"
+    ):
+        load(path)
+    assert load(path, precision="float64").schema.steps.tolist() == [1.0, 0.0]
 
 
 def test_a_value_beyond_the_models_type_is_named_at_scoring(run, tmp_path):
@@ -750,3 +761,33 @@ def test_damaged_files_end_in_one_line(tmp_path, name):
                 refused += 1
                 assert "\n" not in str(error) and str(error)
     assert refused > 20
+
+
+def spelled(value, places, mark, grouped):
+    text = f"{value:,.{places}f}" if grouped else f"{value:.{places}f}"
+    swapped = {".": mark, ",": "." if mark == "," else ","}
+    return "".join(swapped.get(character, character) for character in text)
+
+
+NUMBERS = st.lists(st.integers(-(10**7), 10**7), min_size=6, max_size=6)
+COLUMNS = st.lists(st.tuples(NUMBERS, st.integers(0, 4), st.booleans()), min_size=2, max_size=3)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(COLUMNS, st.sampled_from(csv_files.DELIMITERS[1:]), st.sampled_from(",."))
+def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimiter, mark):
+    """Of any number of decimals, with marks between thousands or without."""
+    path = tmp_path_factory.getbasetemp() / "numbers.csv"
+    truth, cells = {}, []
+    for number, (integers, places, grouped) in enumerate(columns):
+        truth[f"c{number}"] = [value / 10**places for value in integers]
+        cells.append([spelled(value, places, mark, grouped) for value in truth[f"c{number}"]])
+    write_rows(path, [list(truth), *zip(*cells, strict=True)], delimiter)
+    try:
+        table = Table([path])
+    except UserError as error:
+        assert "Give it as decimal" in str(error)
+        return
+    for name in table.numeric:
+        with contextlib.suppress(UserError):
+            np.testing.assert_array_equal(np.concatenate(list(table.blocks([name])))[:, 0], truth[name])
