@@ -88,6 +88,8 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
       UserError: 16 bits a value, or transparent somewhere.
     """
     try:
+        if not os.path.isfile(file):  # a pipe would be waited for
+            raise BadPicture(f"{file} is no file")
         with open(file, "rb") as opened:
             content = opened.read()
         with open_picture(content, file) as image:

@@ -236,6 +236,15 @@ def test_few_of_many_bad_ones_are_named(load, tmp_path):
         load(skip_bad=True)
 
 
+def test_a_pipe_is_not_waited_for(load, tmp_path):
+    for number, picture in enumerate(COLOUR):
+        write(tmp_path / "set" / f"{number:02d}.png", picture)
+    os.mkfifo(tmp_path / "set" / "pipe.png")
+    with pytest.raises(nice_tf.UserError, match=r"pipe\.png is no file: skip_bad leaves it out"):
+        load()
+    assert rows(all_of(load(skip_bad=True))) == rows(COLOUR)
+
+
 def test_a_split_of_bad_pictures_alone(load, tmp_path):
     write(tmp_path / "set" / "train" / "a.png", COLOUR[0])
     write(tmp_path / "set" / "test" / "b.png", COLOUR[0]).write_bytes(b"")
