@@ -1,6 +1,7 @@
 """PNG and JPEG files to arrays."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 
