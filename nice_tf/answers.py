@@ -87,8 +87,11 @@ class Scorer:
 
     def _off_constant(self, block):
         """Names of the constant columns with another value; a missing one is no other."""
-        usual = self.model.schema.constants
-        differs = {name: (values != usual[name]) & ~np.isnan(values) for name, values in block.constants.items()}
+        schema = self.model.schema
+        differs = {
+            name: schema.differs(name, values, np.dtype(block.stored_as.get(name, "float64")).type)
+            for name, values in block.constants.items()
+        }
         found = np.full(len(block.values), "", object)
         for row in np.flatnonzero(np.any(list(differs.values()), axis=0)):
             found[row] = ", ".join(name for name in differs if differs[name][row])

@@ -58,10 +58,11 @@ def score_file(
         open_input(input, loaded, keep),
         answers.Summary(),
     )
+    source.check_output(output)
     settings = {"command": "score", "top": scorer.top, "threshold": threshold, "keep": list(keep), "impute": impute}
     rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
     tail_step = 1 / min(loaded.description["num_validation"], MAX_QUANTILES)
-    return f"{summary.describe(threshold, tail_step)}\n{output}: {rate}"
+    return "\n".join([*_warnings(source), summary.describe(threshold, tail_step), f"{output}: {rate}"])
 
 
 def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
@@ -74,7 +75,7 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
     loaded = Model.load(model)
     answers.table_schema(loaded)
     source, num_filled = open_input(input, loaded, keep=None), []
-    if source.files[0].endswith(".parquet") != str(output).endswith(".parquet"):
+    if source.is_csv == str(output).endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
     rate = _write_file(
         output,
@@ -86,7 +87,11 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
         overwrite,
         lambda table: num_filled.append(int(table.schema.metadata[answers.NUM_FILLED])),
     )
-    return f"{output}: missing values filled: {sum(num_filled):,}, {rate}"
+    return "\n".join([*_warnings(source), f"{output}: missing values filled: {sum(num_filled):,}, {rate}"])
+
+
+def _warnings(source):
+    return [f"warning: {warning}" for warning in source.warnings]
 
 
 def _write_file(output, source, answer, size, model, settings, overwrite, observe):

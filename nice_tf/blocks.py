@@ -2,21 +2,24 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from nice_tf import pictures, tfrecord
+from nice_tf.csv_files import CsvFormat
 from nice_tf.errors import UserError
 from nice_tf.rows import Rows, chunks, rebatched
 from nice_tf.schema import Schema
 from nice_tf.scoring import Model
-from nice_tf.tables import Table, is_number, no_number, numbers, table_files
+from nice_tf.tables import Table, is_number, is_text_like, left_out, no_number, numbers, table_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Block:
       constants: of a table, those of the schema's constant columns that it has, by name, `[n]` each.
       kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of pictures, `file`, the
         path of each in the folder.
+      stored_as: by name, the type of those constants that the file has in fewer digits than float64.
     """
 
     first: int
     values: np.ndarray
     constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     kept: dict[str, pa.Array] = dataclasses.field(default_factory=dict)
+    stored_as: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class TableInput:
@@ -43,15 +48,18 @@ class TableInput:
     Attributes:
       files: paths, in order.
       names: of all columns, in the order of the file.
+      warnings: what the user should know of the files, a line each.
     """
 
-    def __init__(self, name: str, schema: Schema, keep: Sequence[str] | None = ()):
+    def __init__(self, name: str, schema: Schema, keep: Sequence[str] | None = (), dtype: npt.DTypeLike = np.float64):
         """Looks at the columns.
 
         Args:
           name: a file, a folder or a pattern.
-          schema: the columns that are needed, in any order.
+          schema: the columns that are needed, in any order; CSV files that do not show how they are written are taken
+            to be as those of training.
           keep: names of columns to pass on; `None` for all, of which then some may be unknown to the schema.
+          dtype: the type in which the model takes values, which bounds them.
 
         Raises:
           UserError: as `Table` and `Schema.check_names` say; a column to keep that is not there.
@@ -59,8 +67,11 @@ class TableInput:
         self.files = table_files(name)
         if not self.files:
             raise UserError(f"input {name}: there is no such table (.csv, .parquet; a file, a folder or a pattern)")
-        self._name, self._schema, self._table = name, schema, Table(self.files)
+        usual = CsvFormat(schema.delimiter, schema.decimal)
+        self._name, self._schema, self._table = name, schema, Table(self.files, usual=usual)
+        self._dtype = np.dtype(dtype)
         self.names = self._table.names
+        self.warnings = left_out(name)
         self._keep = list(self.names if keep is None else keep)
         absent = [name for name in self._keep if name not in self.names]
         if absent:
@@ -68,8 +79,29 @@ class TableInput:
         unknown = set(self._keep) - set(schema.names)
         schema.check_names([name for name in self.names if name not in unknown], f"input {name}")
         self._constants = [name for name in schema.constants if name in self.names]
-        if self.files[0].endswith(".parquet"):
+        if not self._table.is_csv:
             self._table.choose([*schema.names, *self._constants])
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the files are CSV files."""
+        return self._table.is_csv
+
+    def check_output(self, output: str) -> None:
+        """Checks that a file can hold the columns to keep.
+
+        Raises:
+          UserError: a column with lists, fields or bytes in it, which text cannot hold, named with its type.
+        """
+        if output.lower().endswith(".parquet"):
+            return
+        for name in self._keep:
+            kind = self._table.types[name]
+            if not self._table.is_csv and not is_text_like(kind):
+                raise UserError(
+                    f"keep: column {name} of input {self._name} is of type {kind}, which {output} cannot hold: give an "
+                    "output that ends in .parquet, or do not keep the column"
+                )
 
     @property
     def num_rows(self) -> int:
@@ -80,27 +112,36 @@ class TableInput:
         """The rows from number `first` on, `size` at a time; the last block may have fewer.
 
         Raises:
-          UserError: text where a number is needed, or an infinite one, named by column and row.
+          UserError: text where a number is needed, an infinite one, or one beyond the model's type, named by column
+            and row.
         """
         columns = [name for name in (*self._schema.names, *self._constants) if name not in self._keep]
         no_numbers = [name for name in columns if name not in self._table.numeric]  # read as text, to name what it is
         columns = [name for name in columns if name in self._table.numeric]
-        return self.blocks_of(self._table.batches(columns, [*self._keep, *no_numbers]), size, first)
-
-    def blocks_of(
-        self, batches: Iterable[pa.RecordBatch], size: int, first: int = 0, offset: int = 0
-    ) -> Iterator[Block]:
-        """Blocks of batches that were read elsewhere; `offset` is the number of their first row, the rest as there."""
-        wanted = [*self._schema.names, *self._constants]
+        texts = [*self._keep, *no_numbers]
+        spelled = [name for name in (*self._schema.names, *self._constants) if name in texts]
+        batches = self._table.batches(columns, texts, spelled)
         for batch in _resized(batches, size, first):
-            parsed = {name: self._as_numbers(batch[name], name, offset + first) for name in wanted}
-            values = numbers(parsed, wanted)
-            _check_finite(values, wanted, f"input {self._name}", offset + first)
-            num_columns = len(self._schema.columns)
-            constants = dict(zip(self._constants, values[:, num_columns:].T, strict=True))
-            kept = {name: batch[name] for name in self._keep}
-            yield Block(offset + first, values[:, :num_columns], constants, kept)
+            yield self._block(batch, first)
             first += len(batch)
+
+    def _block(self, batch, first):
+        wanted = [*self._schema.names, *self._constants]
+        parsed = {name: self._as_numbers(batch[name], name, first) for name in wanted}
+        values = numbers(parsed, wanted)
+        what, num_columns = f"input {self._name}", len(self._schema.columns)
+        _check_finite(values, wanted, what, first)
+        _check_holds(self._dtype, values[:, :num_columns], wanted, what, first)
+        constants = dict(zip(self._constants, values[:, num_columns:].T, strict=True))
+        kept = {name: batch[name] for name in self._keep}
+        return Block(first, values[:, :num_columns], constants, kept, self._stored_as)
+
+    @functools.cached_property
+    def _stored_as(self):
+        """By name, the types of the constant columns that have fewer digits than float64."""
+        low = {np.finfo(np.float16).eps: "float16", np.finfo(np.float32).eps: "float32"}
+        found = {name: low.get(self._table.precision(name)) for name in self._constants}
+        return {name: kind for name, kind in found.items() if kind}
 
     def _as_numbers(self, column, name, first):
         """A column that was read as text because it is to be kept as it stands; others are returned as they are."""
@@ -123,7 +164,10 @@ class ArrayInput:
 
     Attributes:
       files: paths, in order.
+      warnings: what the user should know of the files, a line each.
     """
+
+    warnings: Sequence[str] = ()
 
     def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
         """Looks for the files.
@@ -145,6 +189,9 @@ class ArrayInput:
             )
         self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
         self._are_pictures = all(map(pictures.is_picture, self.files))
+
+    def check_output(self, output: str) -> None:
+        """Any output can hold what is kept of arrays and pictures."""
 
     @property
     def num_rows(self) -> int | None:
@@ -229,7 +276,7 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
       UserError: as there; columns to keep of what is no table.
     """
     if model.schema:
-        return TableInput(name, model.schema, keep)
+        return TableInput(name, model.schema, keep, model.dtype)
     if keep:
         raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
     # No resize is in the description that an earlier version exported.
@@ -287,6 +334,18 @@ def _check_finite(values, names, what, first):
         where = f"column {names[column]} of {what}" if names else what
         raise UserError(
             f"{where} has {values[row, column]} in row {first + row} (counted from 0): values must be finite"
+        )
+
+
+def _check_holds(dtype, values, names, what, first):
+    """Refuses finite values that are infinite in the type in which the model takes them."""
+    largest = np.finfo(dtype).max
+    beyond = np.argwhere(np.abs(values) > largest)
+    if len(beyond):
+        row, column = beyond[0]
+        raise UserError(
+            f"column {names[column]} of {what} has {values[row, column]:g} in row {first + row} (counted from 0): the "
+            f"model is of {dtype}, which ends at {largest:.2g}. Leave the row out or mend it"
         )
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 from typing import Any, TypeVar
 
 from nice_tf.errors import UserError
@@ -41,6 +42,15 @@ class Config:
     )
     columns: str = _setting(
         "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"
+    )
+    delimiter: str = _setting(
+        "", "data", "the character between columns of a CSV table, \\t for a tab; empty: what the file shows"
+    )
+    decimal: str = _setting(
+        "",
+        "data",
+        "what stands before the decimals of a CSV table's numbers, a dot or a comma; empty: what the file shows",
+        choices=("", ".", ","),
     )
     condition_on: str = _setting(
         "",
@@ -243,6 +253,7 @@ class Config:
         per_coupling = any(not isinstance(part, int) for part in units)
         object.__setattr__(self, "hidden_units", tuple(map(tuple, units)) if per_coupling else tuple(units))
         object.__setattr__(self, "resize", tuple(self.resize))
+        object.__setattr__(self, "delimiter", self.delimiter.replace("\\t", "\t"))  # as a flag spells it
         at_least = {
             "num_couplings": 1,
             "epochs": 1,
@@ -283,6 +294,11 @@ class Config:
             )
         if self.resize and (len(self.resize) != 2 or min(self.resize) < 1):
             raise UserError(f"resize must be height,width of at least 1, got {self.flag_text('resize')}")
+        if self.delimiter and not re.fullmatch(r"[\t !#-*,/:-@\[-`{-~]", self.delimiter):
+            raise UserError(
+                "delimiter must be one character of ASCII that is no letter, no digit, no quote and no part of a "
+                f"number, got {self.delimiter!r}"
+            )
         if self.whitening_epsilon and self.whitening != "zca":
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"

@@ -66,6 +66,7 @@ def score(
     files, handler = _files(input), ScorerHandler(model, top=top, threshold=threshold, impute=impute)
     scorer = handler.load_model()
     reader = Reader(dataclasses.replace(scorer.model, signatures={}, owner=None), list(keep), scorer.rows_at_once)
+    reader.check_output(files[0], output)
     schema = scorer(reader.first_block(files)).schema  # also says what is wrong before any worker starts
     with beam.Pipeline(options=options) as pipeline:
         # Where the rows of a file start is known once those of the files before it are counted.
@@ -132,6 +133,15 @@ class Reader:
             raise UserError(f"input {files[0]} has no rows")
         return block
 
+    def check_output(self, file: str, output: str) -> None:
+        """Checks that an output can hold the columns to keep; errors as `TableInput.check_output`."""
+        if output.endswith(".parquet"):
+            return
+        from nice_tf.blocks import open_input
+
+        with _local(file) as path:
+            open_input(path, self.model, self.keep).check_output(output)
+
     def count(self, file: str) -> tuple[str, int]:
         """A file and how many rows it has."""
         return file, sum(len(block.values) for block in self._read(file))
@@ -173,8 +183,8 @@ def _options(beam_flags):
 
 
 def _files(name):
-    """The files of a path or pattern, in order."""
-    files = _matching(name)
+    """The file of a path that exists, or the files of a pattern, in order."""
+    files = [name] if FileSystems.exists(name) and not os.path.isdir(name) else _matching(name)
     if not files:
         raise UserError(f"input {name}: there is no such file; a folder is given as a pattern, {name}/*.parquet")
     return files

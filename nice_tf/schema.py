@@ -40,12 +40,18 @@ class Schema:
     Attributes:
       columns: those of the density, in the order of its coordinates.
       constants: columns of a single value, by name, kept out of the density.
-      ignored: names of the others: text, dates, or not chosen.
+      ignored: names of the others: text, dates, without any value, or not chosen.
+      halves: names of the constants that were stored in 16 bits.
+      delimiter: what stood between the columns, of CSV files.
+      decimal: their decimal mark.
     """
 
     columns: tuple[Column, ...]
     constants: dict[str, float] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    halves: tuple[str, ...] = ()
+    delimiter: str = ","
+    decimal: str = "."
 
     @property
     def names(self) -> list[str]:
@@ -64,15 +70,28 @@ class Schema:
         return float(np.exp(-np.mean(np.log(steps)))) if np.all(steps > 0) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "columns": list(map(dataclasses.asdict, self.columns)),
-                "ignored": list(self.ignored)}  # fmt: skip
+        """All fields, ready for JSON; later ones only where they say something, so that earlier runs stay the same."""
+        values = {
+            "columns": list(map(dataclasses.asdict, self.columns)),
+            "constants": self.constants,
+            "ignored": list(self.ignored),
+        }
+        if self.halves:
+            values["halves"] = list(self.halves)
+        if (self.delimiter, self.decimal) != (",", "."):
+            values |= {"delimiter": self.delimiter, "decimal": self.decimal}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Schema":
         """The inverse of `as_dict`."""
+        others = {name: values[name] for name in ("delimiter", "decimal") if name in values}
         return cls(
-            tuple(Column(**column) for column in values["columns"]), values["constants"], tuple(values["ignored"])
+            tuple(Column(**column) for column in values["columns"]),
+            values["constants"],
+            tuple(values["ignored"]),
+            tuple(values.get("halves", ())),
+            **others,
         )
 
     @property
@@ -124,7 +143,26 @@ class Schema:
             if names:
                 more = f" and {len(names) - 8} more" if len(names) > 8 else ""
                 parts.append(f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}")
+        if (self.delimiter, self.decimal) != (",", "."):
+            parts.append(f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before decimals")
         return "; ".join(parts)
+
+    def differs(self, name: str, values: np.ndarray, stored_as: type[np.floating] = np.float64) -> np.ndarray:
+        """Where a constant column has another value than in training, up to the digits that either was stored with.
+
+        Args:
+          name: of a constant.
+          values: `[n]` in float64; a missing one, NaN, is no other.
+          stored_as: the type that they were stored in.
+
+        Returns:
+          `[n]` in bool.
+        """
+        usual = self.constants[name]
+        of_training = np.float16 if name in self.halves else np.float64
+        found, places = np.unique(values, return_inverse=True)
+        other = [not (np.isnan(value) or same_number(value, usual, of_training, stored_as)) for value in found.tolist()]
+        return np.array(other, bool)[places]
 
     def check_names(self, names: Collection[str], what: str) -> None:
         """Looks whether a table has the columns of the density, and none that the density has never heard of.
@@ -145,6 +183,31 @@ class Schema:
             raise UserError(f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}")
 
 
+def same_number(first: float, second: float, *stored_as: type[np.floating]) -> bool:
+    """Whether two numbers are the same in the coarsest type that one was stored in.
+
+    What was stored in 32 bits is seen in the value: float32 holds it, and needs fewer digits to write it.
+
+    Args:
+      first: a number.
+      second: another.
+      stored_as: further types that one was stored in.
+    """
+    if abs(first - second) <= 4 * np.finfo(np.float64).eps * abs(second):  # as decimals are converted
+        return True
+    kinds = {kind for kind in stored_as if kind != np.float64}
+    if _is_single(first) or _is_single(second):
+        kinds.add(np.float32)
+    with np.errstate(over="ignore"):
+        return any(kind(first) == kind(second) for kind in kinds)
+
+
+def _is_single(value):
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    return float(single) == value and float(str(single)) != value
+
+
 def csv_bytes(columns: dict[str, np.ndarray]) -> bytes:
     """Columns of one length as the content of a CSV file, each number with the digits that tell it from others."""
     text = io.StringIO(newline="")
@@ -161,6 +224,7 @@ class Survey:
     again and again, as rounded measurements do. Its step is the largest that fits all.
 
     Attributes:
+      names: of the columns, without those that were left out.
       num_rows: rows so far.
       present: by name, the values of each column in the block that has most of them.
     """
@@ -172,7 +236,8 @@ class Survey:
           names: of the columns of the blocks.
           precisions: relative distance of the numbers that each column was stored with, as of `np.finfo`'s `eps`.
         """
-        self._names, self._precisions = names, precisions
+        self.names, self._names, self._precisions = list(names), names, precisions
+        self._notes: list[str] = []
         self.num_rows = 0
         self.present = dict.fromkeys(names, np.empty(0))
         self._num_missing = np.zeros(len(names), np.int64)
@@ -222,9 +287,10 @@ class Survey:
         for places in range(_MAX_PLACES + 1):
             if self._divisors[places, column] < 0:
                 continue
-            scaled = values * 10.0**places
-            whole = np.rint(scaled)
-            fits = np.abs(scaled - whole) <= np.minimum(tolerance * 10.0**places, 0.05)
+            with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite fits nowhere
+                scaled = values * 10.0**places
+                whole = np.rint(scaled)
+                fits = np.abs(scaled - whole) <= np.minimum(tolerance * 10.0**places, 0.05)
             if np.max(np.abs(scaled)) < 2**53 and np.all(fits):
                 differences = np.unique(whole - np.rint(self._first[column] * 10.0**places)).astype(np.int64)
                 self._divisors[places, column] = np.gcd(self._divisors[places, column], np.gcd.reduce(differences))
@@ -240,37 +306,76 @@ class Survey:
         return {
             name: (int(self._num_missing[k]), int(self._first_missing[k]))
             for k, name in enumerate(self._names)
-            if self._num_missing[k]
+            if self._num_missing[k] and name in self.names
         }
+
+    @property
+    def empty(self) -> list[str]:
+        """Names of the columns without any value."""
+        return [name for k, name in enumerate(self._names) if self._low[k] > self._high[k]]
+
+    def check_has_values(self) -> None:
+        """Refuses a column without any value.
+
+        Raises:
+          UserError: it is named.
+        """
+        if self.empty:
+            raise UserError(f"column {self.empty[0]} has no value at all: leave it out with columns")
+
+    def counts_rows(self, name: str) -> bool:
+        """Whether a column may number the rows: whole numbers from 0 on, none missing, in the first rows no two alike.
+
+        Those of several tables in one start again: then most are one more than the one before.
+        """
+        k = self._names.index(name)
+        if self._num_missing[k] or self._low[k] < 0 or self._divisors[0, k] < 1:
+            return False
+        start = np.concatenate(self._start)[:, k]
+        num_distinct, num_next = len(np.unique(start)), int(np.sum(np.diff(start) == 1))
+        return num_distinct == len(start) or num_next > 0.9 * len(start)
+
+    def leave_out(self, names: Collection[str], reason: str) -> None:
+        """Takes columns out of the schema, for a reason that `warnings` says, "counts the rows"."""
+        if names:
+            self._notes.append(f"column {', '.join(names)} {reason}")
+        self.names = [name for name in self.names if name not in names]
 
     def largest(self) -> dict[str, float]:
         """By name, the largest absolute value of each column."""
         return dict(zip(self._names, np.maximum(np.abs(self._low), np.abs(self._high)).tolist(), strict=True))
 
-    def schema(self, ignored: Collection[str]) -> Schema:
-        """What was found.
+    def schema(self, ignored: Collection[str], *, delimiter: str = ",", decimal: str = ".") -> Schema:
+        """What was found in the columns that were not left out.
 
         Args:
-          ignored: names of the columns of the file that the survey was not of.
+          ignored: names of the other columns of the file.
+          delimiter: what stands between the columns, of CSV files.
+          decimal: their decimal mark.
 
         Raises:
-          UserError: a column without any value, or none that varies.
+          UserError: no column that varies.
         """
-        start, columns, constants = np.concatenate(self._start), [], {}
+        start, columns, constants, halves = np.concatenate(self._start), [], {}, []
         for k, name in enumerate(self._names):
+            if name not in self.names:
+                continue
             low, high = float(self._low[k]), float(self._high[k])
-            if low > high:
-                raise UserError(f"column {name} has no value at all: leave it out with columns")
-            if low == high:
+            is_half = bool(self._precisions[k] == np.finfo(np.float16).eps)
+            stored_as = [np.float16] * is_half
+            if low == high or same_number(low, high, *stored_as):  # one file may have more digits than another
                 constants[name] = low
+                halves += [name] * is_half
             else:
                 columns.append(self._column(k, start[:, k], low, high))
+        if not columns and not constants:
+            raise UserError(f"no column of numbers is left: {'; '.join(self._notes)}")
         if not columns:
             raise UserError(
                 f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} rows: there is no "
                 "density of constants"
             )
-        return Schema(tuple(columns), constants, tuple(ignored))
+        return Schema(tuple(columns), constants, tuple(ignored), tuple(halves), delimiter, decimal)
 
     def _column(self, k, start, low, high):
         """With its step; on one, the ends lie on it whatever they were stored with."""
@@ -283,7 +388,7 @@ class Survey:
 
     def warnings(self, schema: Schema) -> list[str]:
         """What makes a density of these columns degenerate, a line each; looked for in the first rows."""
-        start, found = np.concatenate(self._start), []
+        start, found = np.concatenate(self._start), list(self._notes)
         continuous = [column.name for column in schema.columns if not column.step]
         for name in continuous:
             column = start[:, self._names.index(name)]

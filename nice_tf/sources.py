@@ -161,8 +161,10 @@ def _by_split(files, rest):
 
 def _is_table(name):
     # pyarrow is imported where a table is read: half a second of start-up that the other data sets need not pay.
-    names_files = name.endswith((".csv", ".csv.gz", ".parquet"))
-    return names_files or ((os.path.isdir(name) or glob.has_magic(name)) and bool(_table_files(name)))
+    if name.lower().endswith((".csv", ".csv.gz", ".parquet")):
+        return True
+    is_pattern = glob.has_magic(name) and not os.path.isfile(name)
+    return (os.path.isdir(name) or is_pattern) and bool(_table_files(name))
 
 
 def _table_files(name):
@@ -173,14 +175,17 @@ def _table_files(name):
 
 def _from_table(config):
     """Splits are those in the files' names, as of TFRecord files; the columns are those of all splits together."""
-    from nice_tf.tables import Table
+    from nice_tf.tables import Table, left_out
 
     files = _table_files(config.dataset)
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such table")
     label = config.condition_on or None
-    schema, survey = Table(files).survey(config.column_names, label=label)
-    warnings = survey.warnings(schema)
+    table = Table(files, delimiter=config.delimiter, decimal=config.decimal)
+    schema, survey = table.survey(config.column_names, label=label)
+    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
+    _check_resolution(schema, dtype)
+    warnings = [*left_out(config.dataset), *survey.warnings(schema)]
     missing = survey.missing()
     if missing:
         each = ", ".join(f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items())
@@ -191,11 +196,9 @@ def _from_table(config):
                 "column; or leave these rows or columns out"
             )
         warnings.append(f"missing values were filled with others of their column, test included: {where}")
-    dtype = np.dtype(np.float64 if config.precision == "float64" else np.float32)
-    _check_resolution(schema, dtype)
     present = [survey.present[name] for name in schema.names]
     where = _where(config)
-    tables = {split: Table(names) for split, names in _by_split(files, "the table").items()}
+    tables = {split: table.part(names) for split, names in _by_split(files, "the table").items()}
     labels = {split: table.labels(label) for split, table in tables.items()} if label else None
     arrays = {
         split: _table_rows(table, schema, dtype, present, seed=config.split_seed, **where)
@@ -217,14 +220,34 @@ def _table_rows(table, schema, dtype, present, *, seed, in_memory_mb, cache):
 
 def _check_resolution(schema, dtype):
     for column in schema.columns:
+        if _is_told_apart(column, dtype):
+            continue
         largest = max(abs(column.low), abs(column.high))
-        finest = column.step / 16 if column.step else (column.high - column.low) / 10_000
-        if dtype == np.float32 and np.spacing(np.float32(largest)) > finest:
-            raise UserError(
-                f"column {column.name} has values up to {largest:g} "
-                + (f"in steps of {column.step:g}" if column.step else f"within {column.high - column.low:g}")
-                + ": float32 cannot tell them apart. Take an offset off them, or give precision float64"
-            )
+        if largest > _largest(dtype):
+            what = f"has values up to {largest:g}: {dtype} takes them up to {_largest(dtype):.2g}"
+            ways = ["Divide them"]
+        else:
+            spread = f"in steps of {column.step:g}" if column.step else f"within {column.high - column.low:g}"
+            what = f"has values up to {largest:g} {spread}: {dtype} cannot tell them apart"
+            ways = ["Take an offset off them"]
+        if _is_told_apart(column, np.dtype(np.float64)):
+            ways.append("give precision float64")
+        ways.append("leave the column out with columns")
+        raise UserError(f"column {column.name} {what}. {', or '.join(ways)}")
+
+
+def _is_told_apart(column, dtype):
+    """Whether values of a column stay finite and apart in a type."""
+    largest = max(abs(column.low), abs(column.high))
+    if largest > _largest(dtype):
+        return False
+    finest = column.step / 16 if column.step else (column.high - column.low) / 10_000
+    return np.spacing(dtype.type(largest)) <= finest
+
+
+def _largest(dtype):
+    """Largest value that is taken: with room in the type for sums, and in float64 for squares, as covariances have."""
+    return min(float(np.finfo(dtype).max) / 10, float(np.sqrt(np.finfo(np.float64).max)) / 1000)
 
 
 def _is_pictures(name):

@@ -1,38 +1,80 @@
 """CSV and Parquet files, read block by block by pyarrow."""
 
-import contextlib
-import csv
+import copy
 import functools
 import glob
-import gzip
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
+from nice_tf import csv_files
+from nice_tf.csv_files import PLAIN, CsvFormat, Tally
 from nice_tf.errors import UserError
 from nice_tf.schema import Schema, Survey
 
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")  # in letters of any case
 _BLOCK_ROWS, _BLOCK_VALUES = 65_536, 2**20
-_CSV_BLOCK_BYTES = 2**21
 _ROW_NUMBER = re.compile(r"|__index_level_\d+__")
+# What pandas and R's readr make of a column without a name; so may be called what is no index.
+_PERHAPS_ROW_NUMBER = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?|\.\.\.\d+")
+_EXACT = 2**53  # from here on float64 has not all integers
+
+
+def is_table(file: str) -> bool:
+    """Whether a file's name is that of a CSV or Parquet file, in letters of any case."""
+    return file.lower().endswith(_SUFFIXES)
+
+
+def is_parquet(file: str) -> bool:
+    """Whether a file's name is that of a Parquet file, in letters of any case."""
+    return file.lower().endswith(".parquet")
 
 
 def table_files(name: str) -> list[str]:
-    """The CSV or Parquet files that a path, a folder or a pattern names, in order; none if it names no such files."""
+    """The CSV or Parquet files that a path, a folder or a pattern names, in order; none if it names no such files.
+
+    A path of something that exists is no pattern, whatever is in it.
+    """
+    return [file for file in _files(name) if is_table(file)]
+
+
+def left_out(name: str) -> list[str]:
+    """Warnings, a line each, of the files of a folder or pattern that `table_files` leaves out beside tables."""
+    files = _files(name)
+    others = [os.path.basename(file) for file in files if not is_table(file)]
+    if not others or len(others) == len(files):
+        return []
+    more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+    return [f"{len(others)} of {len(files)} files are no tables and are left out: {', '.join(others[:8])}{more}"]
+
+
+def _files(name):
+    """The file of a path, the files right in a folder, hidden ones apart, or those that match a pattern."""
     if os.path.isdir(name):
-        found = [path for suffix in _SUFFIXES for path in glob.glob(os.path.join(glob.escape(name), f"*{suffix}"))]
-    else:
-        found = glob.glob(name) if glob.has_magic(name) else [name]
-    return sorted(path for path in found if path.endswith(_SUFFIXES))
+        with os.scandir(name) as entries:
+            return sorted(entry.path for entry in entries if entry.is_file() and not entry.name.startswith("."))
+    if os.path.exists(name) or not glob.has_magic(name):
+        return [name]
+    return sorted(file for file in glob.glob(name) if os.path.isfile(file))
+
+
+class MostlyText(UserError):
+    """Columns that looked like numbers at the start of a file, and are text in most rows.
+
+    Attributes:
+      names: of the columns.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]):
+        super().__init__(message)
+        self.names = names
 
 
 class Table:
@@ -41,35 +83,76 @@ class Table:
     Attributes:
       files: paths.
       what: the files, for messages.
+      is_csv: whether they are CSV files.
       names: of all columns.
+      types: of all columns, by name, of CSV files as far as the start of the first tells.
       numeric: names of those that hold numbers; true and false count as 1 and 0.
     """
 
-    def __init__(self, files: Sequence[str]):
-        """Looks at the start of the files.
+    def __init__(self, files: Sequence[str], *, delimiter: str = "", decimal: str = "", usual: CsvFormat | None = None):
+        """Looks at the start of the files; of CSV files without commas between columns at all of them.
 
         Args:
           files: paths, all of CSV with a line of names at the top, or all of Parquet.
+          delimiter: between the columns of CSV files; empty: what each file shows.
+          decimal: the decimal mark of CSV files; empty: what they show, a dot where commas stand between columns.
+          usual: how the CSV files are written where they do not show it.
 
         Raises:
           UserError: no such file, a damaged one, files of both kinds or of different columns, a column's name twice, a
-            CSV file without names.
+            CSV file without names, one whose delimiter or decimal mark is unclear.
         """
         self.files = [os.fspath(file) for file in files]
-        self.what = self.files[0] if len(self.files) == 1 else f"{self.files[0]} and {len(self.files) - 1} more"
+        self.what = _what(self.files)
         missing = [file for file in self.files if not os.path.isfile(file)]
         if missing:
             raise UserError(f"{missing[0]}: there is no such file")
-        if len({file.endswith(".parquet") for file in self.files}) > 1:
+        if len({is_parquet(file) for file in self.files}) > 1:
             raise UserError(f"{self.what} are CSV and Parquet files: give files of one kind")
-        self._is_csv = not self.files[0].endswith(".parquet")
-        self._schema = None if self._is_csv else self._parquet_schema()
-        self.names: list[str] = _header(self.files[0]) if self._schema is None else self._schema.names
-        for file in self.files[1:] if self._is_csv else ():
-            self._check_same_columns(file, _header(file))
-        schema = self._open({}).schema
-        self._types = {name: schema.field(name).type for name in self.names}
-        self.numeric = [name for name in self.names if _holds_numbers(self._types[name])]
+        self.is_csv = not is_parquet(self.files[0])
+        self._formats: dict[str, CsvFormat] = {}
+        self._schema: pa.Schema | None = None
+        self._stored: dict[str, set[pa.DataType]] = {}
+        if self.is_csv:
+            self._formats = self._guarded(lambda: _formats(self.files, delimiter, decimal, usual or PLAIN))
+            self._read_csv_columns()
+        else:
+            self._read_parquet_columns()
+        self.numeric = [name for name in self.names if _holds_numbers(self.types[name])]
+
+    @property
+    def format(self) -> CsvFormat:
+        """How the first CSV file is written."""
+        return self._formats.get(self.files[0], PLAIN)
+
+    def part(self, files: Sequence[str]) -> "Table":
+        """Some of the files as a table, whose columns are of the types of all."""
+        result = copy.copy(self)
+        result.__dict__.pop("num_rows", None)  # what was counted is of all
+        result.files, result.what = list(files), _what(files)
+        return result
+
+    def _read_csv_columns(self):
+        first = self.files[0]
+        self.names: list[str] = _header(first, self._formats[first])
+        for file in self.files[1:]:
+            self._check_same_columns(file, _header(file, self._formats[file]))
+        found = self._guarded(lambda: csv_files.first_types(first, self._formats[first]))
+        if list(found) != self.names:
+            raise UserError(f"{first} cannot be read as CSV: its first line, {', '.join(self.names)}, is unclear")
+        self.types: dict[str, pa.DataType] = found
+
+    def _read_parquet_columns(self):
+        """The columns with types that hold the numbers of all files."""
+        schemas = [self._guarded(lambda file=file: _parquet_schema(file)) for file in self.files]
+        self.names = schemas[0].names
+        for file, schema in zip(self.files, schemas, strict=True):
+            _check_unique(file, schema.names)
+            self._check_same_columns(file, schema.names)
+        self._stored = {name: {schema.field(name).type for schema in schemas} for name in self.names}
+        plain = [schema.remove_metadata() for schema in schemas]
+        self._schema = self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
+        self.types = {name: self._schema.field(name).type for name in self.names}
 
     def _check_same_columns(self, file, names):
         if set(names) != set(self.names):
@@ -78,26 +161,11 @@ class Table:
                 "the same"
             )
 
-    def _parquet_schema(self):
-        """The columns with types that hold the numbers of all files."""
-        schemas = [self._guarded(lambda file=file: pa.parquet.read_schema(file)) for file in self.files]
-        self.names = schemas[0].names
-        for file, schema in zip(self.files, schemas, strict=True):
-            _check_unique(file, schema.names)
-            self._check_same_columns(file, schema.names)
-        plain = [schema.remove_metadata() for schema in schemas]
-        return self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
-
-    def _open(self, types):
-        if not self._is_csv:
-            return self._guarded(lambda: pa.dataset.dataset(self.files, schema=self._schema, format="parquet"))
-        options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-        file_format = pa.dataset.CsvFileFormat(convert_options=options)
-        return self._guarded(lambda: pa.dataset.dataset(self.files, format=file_format))
-
     def _guarded(self, call):
         try:
             return call()
+        except UserError:
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable(self.what, error) from error
 
@@ -123,76 +191,133 @@ class Table:
             raise UserError(f"condition_on {label}: {self.what} has no such column, only {', '.join(self.names)}")
         if label in columns:
             raise UserError(f"columns has {label}, which condition_on takes out of the density: give it once")
-        for name in columns or self.names:
-            if name not in (*self.numeric, label):
-                self._check_is_no_number(name, is_wanted=bool(columns))
+        self._decide([name for name in columns or self.names if name != label], is_wanted=bool(columns))
         chosen = list(columns) or [name for name in self.numeric if name != label and not _ROW_NUMBER.fullmatch(name)]
         if not chosen:
-            hint = "; CSV files separate their columns by commas" if self._is_csv and len(self.names) == 1 else ""
+            is_one = self.is_csv and len(self.names) == 1
+            hint = "; CSV files separate their columns by commas, or as delimiter says" if is_one else ""
             raise UserError(f"{self.what} has no column of numbers among {', '.join(self.names)}{hint}")
         return chosen
 
-    def _check_is_no_number(self, name, *, is_wanted):
-        kind = self._types[name]
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            start = self._guarded(lambda: self._open({}).head(1000, columns=[name]))
-            texts = start[name].to_pylist()
-            wrong = [(row, text) for row, text in enumerate(texts) if text is not None and not is_number(text)]
-            if wrong and (is_wanted or len(wrong) < len(texts) / 2):
-                hint = ". Or leave the column out: columns names those that are wanted"
-                raise UserError(no_number(name, self.what, *wrong[0]) + hint)
-        if is_wanted:
-            raise UserError(f"column {name} of {self.what} is of type {kind}: numbers are needed")
+    def _decide(self, names, *, is_wanted):
+        """Finds the type of columns of text, and of those that are empty at the start of a file, by all their cells."""
+        texts = [name for name in names if _is_text(self.types[name])]
+        if self.is_csv:
+            texts += [name for name in names if pa.types.is_null(self.types[name])]
+        for name, tally in self._tallies(texts).items():
+            if not tally.present:
+                continue
+            self._check_is_no_number(name, tally, is_wanted=is_wanted)
+            if tally.num_wrong:
+                self._set_type(name, pa.string())
+            elif self.is_csv:
+                self._set_type(name, pa.bool_() if tally.is_logical else pa.float64())
+        others = [name for name in names if name not in self.numeric]
+        if is_wanted and others:
+            raise UserError(f"column {others[0]} of {self.what} is of type {self.types[others[0]]}: numbers are needed")
 
-    def batches(self, names: Sequence[str], texts: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    def _set_type(self, name, kind):
+        """Of a column, once more of it is known; what other parts of the table know is left as it is."""
+        self.types = {**self.types, name: kind}
+        self.numeric = [name for name in self.names if _holds_numbers(self.types[name])]
+
+    def _tallies(self, names):
+        """What the cells of these columns spell, by all rows."""
+        tallies = {name: Tally() for name in names}
+        row = 0
+        for file in self.files if names else ():
+            decimal = self._formats.get(file, PLAIN).decimal
+            for batch in self._guarded_batches(file, names):
+                for name, tally in tallies.items():
+                    tally.add(batch[name], row, decimal)
+                row += len(batch)
+        return tallies
+
+    def _guarded_batches(self, file, names):
+        """Columns of a file as text, whatever is in it."""
+        types = dict.fromkeys(names, pa.string())
+        try:
+            if self.is_csv:
+                yield from csv_files.batches(file, self._formats[file], types, check_utf8=False)
+            else:
+                yield from _parquet_batches(file, types, _BLOCK_ROWS)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(file, error) from error
+
+    def _check_is_no_number(self, name, tally, *, is_wanted):
+        """Refuses a column of numbers with texts among them."""
+        hint = ". Or leave the column out: columns names those that are wanted"
+        is_plain = all(form == PLAIN for form in self._formats.values())
+        if tally.grouped and not is_plain and 2 * (tally.numbers + tally.grouped) > tally.present:
+            row, text = tally.first_grouped
+            raise UserError(
+                f"column {name} of {self.what} has {text!r} in row {row} (counted from 0): numbers must have no marks "
+                f"between thousands, and a decimal {'comma' if self.format.decimal == ',' else 'dot'}{hint}"
+            )
+        if tally.num_wrong and (is_wanted or 2 * tally.num_wrong < tally.present):
+            raise UserError(no_number(name, self.what, *tally.wrong) + hint)
+
+    def batches(
+        self, names: Sequence[str], texts: Sequence[str] = (), spelled: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
         """The rows in order, some ten thousand at a time or fewer of many columns, with these columns.
 
         Args:
           names: of columns of numbers.
-          texts: of further columns, which come as they stand: of CSV files as text, an empty cell as an empty one.
+          texts: of further columns, which come as they stand: of CSV files as text, an empty cell as an empty one; but
+            with dots in numbers that have decimal commas.
+          spelled: of those of `texts` that must be numbers.
 
         Raises:
           UserError: text where numbers are needed, named by its row; a damaged file.
         """
         is_logical = pa.types.is_boolean
-        numeric = [name for name in names if name in self.numeric and not is_logical(self._types[name])]
-        types = {name: self._types[name] for name in names} | dict.fromkeys(numeric, pa.float64())
-        types |= {name: pa.string() if self._is_csv else self._types[name] for name in texts}
+        logical = [name for name in names if is_logical(self.types[name])]
+        numeric = [name for name in names if name in self.numeric and name not in logical]
+        types = {name: self.types[name] for name in names} | dict.fromkeys(numeric, pa.float64())
+        types |= {name: pa.string() if self.is_csv else self.types[name] for name in texts}
         size = min(_BLOCK_ROWS, max(1, _BLOCK_VALUES // len(types)))
+        row = 0
         for file in self.files:
             try:
                 for batch in self._read(file, types, size, strings_can_be_null=not texts):
-                    yield from (batch.slice(start, size) for start in range(0, len(batch), size))
+                    plain = self._with_dots(file, batch, texts, spelled, row)
+                    row += len(batch)
+                    yield from (plain.slice(start, size) for start in range(0, len(plain), size))
             except (pa.ArrowException, OSError) as error:
-                if self._is_csv:
-                    with contextlib.suppress(pa.ArrowException, OSError):
-                        self._say_where_text_is(numeric)
+                if self.is_csv:
+                    self._say_where_text_is([*numeric, *logical])
                 raise _unreadable(file, error) from error
 
     def _read(self, file, types, size, *, strings_can_be_null):
-        """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory."""
-        if self._is_csv:
-            yield from pa.csv.open_csv(
-                file,
-                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
-                convert_options=pa.csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), strings_can_be_null=strings_can_be_null
-                ),
-            )
-            return
-        with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as opened:
-            for batch in opened.iter_batches(size, columns=list(types)):
-                yield batch.select(list(types)).cast(pa.schema(types), safe=False)
+        if self.is_csv:
+            return csv_files.batches(file, self._formats[file], types, strings_can_be_null=strings_can_be_null)
+        return _parquet_batches(file, types, size)
+
+    def _with_dots(self, file, batch, texts, spelled, row):
+        """A batch in which texts that are numbers are spelled as in plain CSV."""
+        if self._formats.get(file, PLAIN).decimal == ".":
+            return batch
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for name in texts:
+            wrong = csv_files.first_with_dot(columns[name], row) if name in spelled else None
+            if wrong:
+                raise UserError(f"{no_number(name, self.what, *wrong)}; this file has decimal commas")
+            if name in spelled or name in self.numeric:
+                columns[name] = csv_files.with_dots(columns[name])
+        return pa.RecordBatch.from_pydict(columns)
 
     def _say_where_text_is(self, names):
-        """A second look, slower, for the row of what is no number."""
-        row = 0
-        for batch in self._open(dict.fromkeys(names, pa.string())).to_batches(columns=names):
-            for name in names:
-                for place, text in enumerate(batch[name].to_pylist()):
-                    if text is not None and not is_number(text):
-                        raise UserError(no_number(name, self.what, row + place, text))
-            row += len(batch)
+        """A second look, slower, for the row of what is no number; damage is for the caller to name."""
+        try:
+            tallies = self._tallies(names)
+        except UserError:
+            return
+        wrong = {name: tally for name, tally in tallies.items() if tally.num_wrong}
+        for name, tally in wrong.items():
+            self._check_is_no_number(name, tally, is_wanted=False)
+        for name, tally in wrong.items():
+            raise MostlyText(no_number(name, self.what, *tally.wrong), list(wrong))
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """The numbers of these columns, `[n, columns]` in float64, NaN where one is missing; errors as `batches`."""
@@ -201,7 +326,12 @@ class Table:
     @functools.cached_property
     def num_rows(self) -> int:
         """Number of rows; of CSV files it takes to read them."""
-        return self._guarded(self._open({}).count_rows)
+        return sum(map(self._count, self.files))
+
+    def _count(self, file):
+        if self.is_csv:
+            return sum(map(len, self._guarded_batches(file, self.names[:1])))
+        return self._guarded(lambda: _parquet_rows(file))
 
     def labels(self, name: str) -> np.ndarray:
         """A column of classes, text or whole numbers, as text, `[N]`; an empty text where one is missing.
@@ -209,9 +339,10 @@ class Table:
         Raises:
           UserError: a column of another type, a damaged file.
         """
-        kind = self._types[name]
+        kind = self.types[name]
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        tests = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
+        # A column that is empty at the start of a CSV file may hold any text further on.
+        tests = (pa.types.is_integer, pa.types.is_boolean, _is_text, pa.types.is_null)
         if not any(test(kind) for test in tests):
             raise UserError(
                 f"condition_on {name}: the column of {self.what} is of type {kind}, text or whole numbers are needed"
@@ -229,23 +360,120 @@ class Table:
           UserError: as `choose`, `batches` and `Survey` say; fewer than two rows; integers that float64 cannot hold.
         """
         chosen = self.choose(columns, label=label)
-        survey = Survey(chosen, [_precision(self._types[name]) for name in chosen])
-        for block in self.blocks(chosen):
-            survey.add(block)
+        try:
+            survey = self._surveyed(chosen)
+        except MostlyText as error:
+            if columns:
+                raise
+            for name in error.names:
+                self._set_type(name, pa.string())
+            return self.survey(columns, label=label)
         if survey.num_rows < 2:
             raise UserError(f"{self.what}: at least 2 rows are needed, got {survey.num_rows}")
         for name, largest in survey.largest().items():
-            if largest > 2**53 and pa.types.is_integer(self._types[name]):
-                raise UserError(
-                    f"column {name} of {self.what} has integers of size {largest:g}, beyond 2^53, which cannot be told "
-                    "apart: leave the column out with columns"
-                )
-        return survey.schema([name for name in self.names if name not in (*chosen, label)]), survey
+            self._check_is_exact(name, largest)
+        if columns:
+            survey.check_has_values()
+        else:
+            survey.leave_out(survey.empty, "has no value at all and is left out")
+            row_numbers = [name for name in chosen if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name)]
+            survey.leave_out(
+                row_numbers, "counts the rows, as pandas and R write them, and is left out; columns keeps it"
+            )
+        ignored = [name for name in self.names if name not in (*survey.names, label)]
+        return survey.schema(ignored, delimiter=self.format.delimiter, decimal=self.format.decimal), survey
+
+    def _surveyed(self, names):
+        survey = Survey(names, [self.precision(name) for name in names])
+        for block in self.blocks(names):
+            survey.add(block)
+        return survey
+
+    def precision(self, name: str) -> float:
+        """Relative distance of a column's neighbouring numbers, in the coarsest type that a file has."""
+        return max(map(_precision, self._stored.get(name) or {self.types[name]}))
+
+    def _check_is_exact(self, name, largest):
+        """Refuses integers and decimals that become the same number in float64."""
+        if largest < _EXACT:
+            return
+        kind = self.types[name]
+        if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+            example = ""
+        elif self.is_csv:
+            found = self._first_inexact(name)
+            if not found:
+                return
+            example = f", {found[1]} in row {found[0]} (counted from 0),"
+        else:
+            return
+        raise UserError(
+            f"column {name} of {self.what} has integers of size {largest:g}{example}, beyond 2^53, which cannot be "
+            "told apart in any precision: leave the column out with columns"
+        )
+
+    def _first_inexact(self, name):
+        """Row and text of the first cell whose digits are more than float64 holds; powers of ten apart."""
+        row = 0
+        for file in self.files:
+            mark = self._formats[file].decimal
+            for batch in self._guarded_batches(file, [name]):
+                texts = csv_files.trimmed(batch[name]).to_pylist()
+                for place, text in enumerate(texts):
+                    if text is not None and _is_inexact(text.replace(mark, ".")):
+                        return row + place, text
+                row += len(batch)
+        return None
+
+
+def _is_inexact(text):
+    """Whether digits without an exponent spell a whole number, or another, that float64 cannot tell from its next."""
+    if not re.fullmatch(r"[+-]?\d{16,}(\.\d*)?", text) or abs(float(text)) < _EXACT:
+        return False
+    return "." not in text or Decimal(text) != Decimal(float(text))
+
+
+def _what(files):
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+def _formats(files, delimiter, decimal_mark, usual):
+    """How each CSV file is written."""
+    like = usual.delimiter if usual != PLAIN else ""
+    delimiters = {file: delimiter or csv_files.sniff_delimiter(file, like) for file in files}
+    marks = {",": decimal_mark or "."}  # plain CSV has dots
+    for found in set(delimiters.values()) - set(marks):
+        alike = [file for file in files if delimiters[file] == found]
+        known = usual.decimal if usual.delimiter == found else ""
+        marks[found] = decimal_mark or csv_files.sniff_decimal(alike, found, known)
+    return {file: CsvFormat(found, marks[found]) for file, found in delimiters.items()}
+
+
+def _parquet_file(file):
+    # Opened here: as a text, pyarrow may take a path for an address.
+    return pa.parquet.ParquetFile(pa.OSFile(file), pre_buffer=False, buffer_size=2**20)
+
+
+def _parquet_schema(file):
+    with _parquet_file(file) as opened:
+        return opened.schema_arrow
+
+
+def _parquet_rows(file):
+    with _parquet_file(file) as opened:
+        return opened.metadata.num_rows
+
+
+def _parquet_batches(file, types, size):
+    """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory."""
+    with _parquet_file(file) as opened:
+        for batch in opened.iter_batches(size, columns=list(types)):
+            yield batch.select(list(types)).cast(pa.schema(types), safe=False)
 
 
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
     """Columns of a batch as numbers, `[n, columns]` in float64, NaN where one is missing."""
-    columns = [pa.compute.cast(batch[name], pa.float64(), safe=False) for name in names]
+    columns = [pc.cast(batch[name], pa.float64(), safe=False) for name in names]
     return np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=-1)
 
 
@@ -272,17 +500,15 @@ def _unreadable(what, error):
     return UserError(f"{what} cannot be read: {cause}")
 
 
-def _header(file):
+def _header(file, form):
     """The names of a CSV file's columns."""
-    try:
-        with (gzip.open if file.endswith(".gz") else open)(file, "rt", encoding="utf-8-sig", newline="") as lines:
-            names = next((names for names in csv.reader(lines) if names), [])
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
+    names = csv_files.header(file, form.delimiter)
     if not names:
         raise UserError(f"{file} is empty: its first line must be the names of the columns")
     are_counted = names == list(map(str, range(len(names))))  # as pandas names the columns of an array
-    if (all(map(is_number, names)) and not are_counted) or any("." in name and is_number(name) for name in names):
+    mark = form.decimal
+    spelled = [name.replace(mark, ".") for name in names]
+    if (all(map(is_number, spelled)) and not are_counted) or any("." in name and is_number(name) for name in spelled):
         raise UserError(
             f"{file} starts with numbers, {', '.join(names)}: its first line must be the names of the columns"
         )
@@ -307,6 +533,20 @@ def _holds_numbers(kind):
     types = pa.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
+
+
+def is_text_like(kind: pa.DataType) -> bool:
+    """Whether CSV can hold values of a type: not lists, fields or bytes."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return is_text_like(kind.value_type)
+    tests = (types.is_primitive, types.is_decimal, types.is_null, _is_text)
+    return any(test(kind) for test in tests) and not types.is_interval(kind)
+
+
+def _is_text(kind):
+    types = pa.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def is_number(text: str) -> bool:

@@ -34,7 +34,7 @@ tfd = tfp.distributions
 def default_workdir(config: Config) -> str:
     """`runs/` and the name of the data set; of a pattern, that of its folder."""
     folder, name = os.path.split(os.path.normpath(config.dataset))
-    if glob.has_magic(name):
+    if glob.has_magic(name) and not os.path.exists(config.dataset):
         name = os.path.basename(folder) or "data"
     return os.path.join("runs", os.path.splitext(name)[0])
 

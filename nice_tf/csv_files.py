@@ -1,0 +1,365 @@
+"""CSV files: what stands between their columns, how their numbers are spelled, and their rows block by block."""
+
+import csv
+import dataclasses
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from nice_tf.errors import UserError
+
+DELIMITERS = (",", ";", "\t", "|")
+_BLOCK_BYTES, _MAX_BLOCK_BYTES = 2**21, 2**30
+_SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**18, 200
+_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a pipe"}
+# Texts without the white space around them. The engine is RE2.
+_NUMBER = r"^[+-]?(?i:(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
+_LOGICAL = r"^(?i:true|false)$"
+_GROUPED = r"^[+-]?\d{1,3}([., '\x{A0}\x{202F}\x{2019}]\d{3})+([.,]\d+)?$"
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvFormat:
+    """How a CSV file is written.
+
+    Attributes:
+      delimiter: the character between columns.
+      decimal: the mark before the decimals of a number, a dot or a comma.
+    """
+
+    delimiter: str = ","
+    decimal: str = "."
+
+    def describe(self) -> str:
+        """For the user."""
+        mark = "comma" if self.decimal == "," else "dot"
+        return f"CSV with {delimiter_name(self.delimiter)} between columns and a decimal {mark}"
+
+
+PLAIN = CsvFormat()
+
+
+def delimiter_name(delimiter: str) -> str:
+    """A delimiter in words."""
+    return _NAMES.get(delimiter, repr(delimiter))
+
+
+def is_gzip(file: str) -> bool:
+    """Whether a file's name says that it is compressed, in letters of any case."""
+    return file.lower().endswith(".gz")
+
+
+def open_text(file: str) -> IO[str]:
+    """A CSV file, compressed or not, as text."""
+    opened = gzip.open(file, "rt", encoding="utf-8-sig", newline="") if is_gzip(file) else None
+    return opened or open(file, encoding="utf-8-sig", newline="")
+
+
+def header(file: str, delimiter: str) -> list[str]:
+    """The fields of the first line that is not empty; none of an empty file.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        with open_text(file) as lines:
+            return next((names for names in csv.reader(lines, delimiter=delimiter) if names), [])
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
+
+
+def sniff_delimiter(file: str, usual: str = "") -> str:
+    """What stands between the columns of a file.
+
+    It is one that the first line has and that gives each of the first rows as many fields as the first line; a comma
+    if none does. A text with semicolons in it does not make a column of a comma's file two: its first line has none.
+
+    Args:
+      file: path.
+      usual: the delimiter to take where several fit, as the training file's; any character, or none.
+
+    Raises:
+      UserError: the file cannot be read; several delimiters fit, and `usual` is none of them.
+    """
+    sample = _sample(file)
+    widths = {
+        delimiter: _widths(sample, delimiter) for delimiter in dict.fromkeys([*DELIMITERS, *filter(None, [usual])])
+    }
+    possible = [delimiter for delimiter, found in widths.items() if found and found[0] > 1]
+    fitting = [delimiter for delimiter in possible if len(set(widths[delimiter])) == 1]
+    if usual in fitting:
+        return usual
+    if len(fitting) > 1:
+        names = " or ".join(map(delimiter_name, fitting))
+        raise UserError(f"{file} may have {names} between its columns: delimiter says which, or write it with another")
+    # A damaged file is refused later, with the row: by commas if its first line has some.
+    return next(iter([*fitting, *possible]), ",")
+
+
+def _sample(file):
+    """The start of a file, up to the end of a line."""
+    try:
+        with open_text(file) as lines:
+            text = lines.read(_SAMPLE_CHARACTERS)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
+    is_cut = len(text) == _SAMPLE_CHARACTERS
+    return text, is_cut
+
+
+def _widths(sample, delimiter):
+    """Numbers of fields of the first rows, or none if they are no CSV of this delimiter."""
+    text, is_cut = sample
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        widths = [len(row) for row in rows if row]
+    except csv.Error:
+        return []
+    if is_cut and len(widths) > 1:
+        widths.pop()
+    return widths[:_SAMPLE_ROWS]
+
+
+def batches(
+    file: str,
+    form: CsvFormat,
+    types: dict[str, pa.DataType],
+    *,
+    strings_can_be_null: bool = True,
+    check_utf8: bool = True,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in order, some megabytes at a time.
+
+    It reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory.
+
+    Args:
+      file: path.
+      form: how it is written.
+      types: of the columns that are wanted, by name; empty for all, of types that the start of the file tells.
+      strings_can_be_null: whether an empty cell of text is a missing one.
+      check_utf8: whether text must be UTF-8.
+
+    Raises:
+      pa.ArrowException, OSError: a damaged file, or a cell that is not of its type.
+    """
+    options = pa.csv.ConvertOptions(
+        column_types=types,
+        include_columns=list(types),
+        strings_can_be_null=strings_can_be_null,
+        check_utf8=check_utf8,
+        decimal_point=form.decimal,
+    )
+    size, num_given = _BLOCK_BYTES, 0
+    while True:
+        num_known = num_given
+        try:
+            with _opened(file) as content:
+                for batch in _reader(content, form, options, size):
+                    new = batch.slice(min(num_known, len(batch)))
+                    num_known -= len(batch) - len(new)
+                    num_given += len(new)
+                    yield new
+            return
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error) or size >= _MAX_BLOCK_BYTES:
+                raise
+            size *= 8  # a row is longer than a block
+
+
+def _opened(file):
+    # What Arrow takes for compressed would depend on the case of the suffix.
+    return pa.input_stream(file, compression="gzip" if is_gzip(file) else None)
+
+
+def _reader(content, form, options, size):
+    return pa.csv.open_csv(
+        content,
+        read_options=pa.csv.ReadOptions(block_size=size, use_threads=False),
+        # Without threads it costs nothing to follow quoted cells over the ends of lines.
+        parse_options=pa.csv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True),
+        convert_options=options,
+    )
+
+
+def first_types(file: str, form: CsvFormat) -> dict[str, pa.DataType]:
+    """The types of the columns, by name, as far as the first megabytes tell.
+
+    Raises:
+      pa.ArrowException, OSError: a damaged file.
+    """
+    options = pa.csv.ConvertOptions(strings_can_be_null=True, decimal_point=form.decimal)
+    size = _BLOCK_BYTES
+    while True:
+        try:
+            with _opened(file) as content:
+                schema = _reader(content, form, options, size).schema
+                return dict(zip(schema.names, schema.types, strict=True))
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error) or size >= _MAX_BLOCK_BYTES:
+                raise
+            size *= 8
+
+
+@dataclasses.dataclass
+class Tally:
+    """What the cells of a column of text spell, counted.
+
+    Attributes:
+      present: cells that are not missing.
+      numbers: cells that are numbers.
+      logical: cells that are true or false.
+      grouped: cells that are numbers with marks between thousands.
+      first_wrong: row, counted from 0, and text of the first that is neither a number nor true or false.
+      first_logical: the same of the first that is true or false.
+      first_grouped: the same of the first that has marks between thousands.
+    """
+
+    present: int = 0
+    numbers: int = 0
+    logical: int = 0
+    grouped: int = 0
+    first_wrong: tuple[int, str] | None = None
+    first_logical: tuple[int, str] | None = None
+    first_grouped: tuple[int, str] | None = None
+
+    def add(self, column: pa.Array, row: int, decimal: str) -> None:
+        """Counts some cells.
+
+        Args:
+          column: of text.
+          row: number of the first.
+          decimal: as in `CsvFormat`.
+        """
+        texts = trimmed(column)
+        is_present = _and(pc.is_valid(texts), pc.not_equal(pc.binary_length(texts), 0))
+        is_number = _and(is_present, pc.match_substring_regex(texts, _number_pattern(decimal)))
+        is_logical = _and(is_present, pc.match_substring_regex(texts, _LOGICAL))
+        is_grouped = pc.and_not(_and(is_present, pc.match_substring_regex(texts, _GROUPED)), is_number)
+        is_wrong = pc.and_not(pc.and_not(is_present, is_number), is_logical)
+        self.present += _count(is_present)
+        self.numbers += _count(is_number)
+        self.logical += _count(is_logical)
+        self.grouped += _count(is_grouped)
+        self.first_wrong = self.first_wrong or _first(column, is_wrong, row)
+        self.first_logical = self.first_logical or _first(column, is_logical, row)
+        self.first_grouped = self.first_grouped or _first(column, is_grouped, row)
+
+    @property
+    def is_logical(self) -> bool:
+        """Whether most cells that mean something are true or false."""
+        return self.logical > self.numbers
+
+    @property
+    def num_wrong(self) -> int:
+        """Cells that are not what most are: numbers, or true and false."""
+        return self.present - max(self.numbers, self.logical)
+
+    @property
+    def wrong(self) -> tuple[int, str] | None:
+        """Row and text of the first of these."""
+        return self.first_wrong if self.is_logical or self.first_wrong else self.first_logical
+
+
+def trimmed(column: pa.Array) -> pa.Array:
+    """Texts without white space around them; also of bytes that are no UTF-8."""
+    return pc.ascii_trim_whitespace(column.cast(pa.string()) if not pa.types.is_string(column.type) else column)
+
+
+def _number_pattern(decimal):
+    return _NUMBER.replace(r"\.", ",") if decimal == "," else _NUMBER
+
+
+def _and(first, second):
+    return pc.and_(first, pc.fill_null(second, False))
+
+
+def _count(mask):
+    return pc.sum(mask).as_py() or 0
+
+
+def _first(column, mask, row):
+    place = pc.index(mask, True).as_py()
+    if place < 0:
+        return None
+    return row + place, column[place].cast(pa.binary()).as_py().decode(errors="replace")
+
+
+def with_dots(column: pa.Array) -> pa.Array:
+    """Texts in which numbers with a decimal comma have a dot; all else stays."""
+    is_number = pc.match_substring_regex(trimmed(column), _number_pattern(","))
+    return pc.if_else(pc.fill_null(is_number, False), pc.replace_substring(column, ",", "."), column)
+
+
+def first_with_dot(column: pa.Array, row: int) -> tuple[int, str] | None:
+    """Row and text of the first number that has a dot, which a file of decimal commas does not; or none.
+
+    Args:
+      column: of text.
+      row: number of the first cell.
+    """
+    texts = trimmed(column)
+    is_number = pc.match_substring_regex(texts, _NUMBER)
+    return _first(column, _and(is_number, pc.match_substring(texts, ".")), row)
+
+
+# What a number with a comma or a dot says of the mark that is used: 1,5 is decimal, 1,234 may have thousands.
+_PLAIN_MARK = r"^[+-]?\d*{mark}\d+(?i:e[+-]?\d+)?$"
+_UNCLEAR_MARK = r"^[+-]?[1-9]\d{{0,2}}{mark}\d{{3}}$"
+_BOTH_MARKS = r"^[+-]?\d{{1,3}}({other}\d{{3}})+{mark}\d+$"
+
+
+def sniff_decimal(files: Sequence[str], delimiter: str, usual: str = "") -> str:
+    """The decimal mark of files, by all their cells.
+
+    Args:
+      files: paths of files of one kind.
+      delimiter: between their columns, no comma.
+      usual: the mark to take where the cells do not tell, as the training file's; or none.
+
+    Raises:
+      UserError: cells speak for both marks, or could be thousands; the message names them.
+    """
+    sure: dict[str, tuple[str, str]] = {}
+    unclear: dict[str, tuple[str, str]] = {}
+    for file in files:
+        names = header(file, delimiter)
+        for batch in batches(file, CsvFormat(delimiter), dict.fromkeys(names, pa.string()), check_utf8=False):
+            for name in names:
+                _weigh(name, batch[name], sure, unclear)
+        if len(sure) == 2:
+            break
+    if len(sure) == 1:
+        return next(iter(sure))
+    if not sure and (usual or not unclear):
+        return usual or "."
+    found = sure or unclear
+    examples = " and ".join(f"{text!r} in column {name}" for name, text in found.values())
+    raise UserError(
+        f"{files[0]} has {examples}: whether a comma or a dot stands before decimals is unclear. Give it as decimal, "
+        "or write the file with more than three decimals"
+    )
+
+
+def _weigh(name, column, sure, unclear):
+    """Notes the first cell that speaks for each decimal mark."""
+    texts = trimmed(column)
+    for mark, other in ((",", r"\."), (r"\.", ",")):
+        key = mark[-1]
+        if key in sure:
+            continue
+        is_plain, is_unclear, has_both = (
+            pc.fill_null(pc.match_substring_regex(texts, pattern.format(mark=mark, other=other)), False)
+            for pattern in (_PLAIN_MARK, _UNCLEAR_MARK, _BOTH_MARKS)
+        )
+        clear = _first(column, pc.or_(pc.and_not(is_plain, is_unclear), has_both), 0)
+        doubtful = _first(column, is_unclear, 0)
+        if clear:
+            sure[key] = (name, clear[1])
+        if doubtful:
+            unclear.setdefault(key, (name, doubtful[1]))
