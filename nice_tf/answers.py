@@ -152,10 +152,10 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     if num_filled:
         by_name = schema.as_columns(_fill(model, block.values, first=block.first).astype(model.dtype))
         for place, name in enumerate(schema.names):
-            columns[name] = _with_gaps_filled(columns[name], missing[:, place], by_name[name])
+            columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], by_name[name])
     for name, values in block.constants.items():
         gaps = np.isnan(values)
-        columns[name] = _with_gaps_filled(columns[name], gaps, np.full(len(values), schema.constants[name]))
+        columns[name] = _with_gaps_filled(name, columns[name], gaps, np.full(len(values), schema.constants[name]))
         num_filled += int(gaps.sum())
     return pa.table(columns, metadata={NUM_FILLED: str(num_filled)})
 
@@ -171,16 +171,26 @@ def table_schema(model: Model) -> Schema:
     return model.schema
 
 
-def _with_gaps_filled(column, missing, values):
+def _with_gaps_filled(name, column, missing, values):
     if not missing.any():
         return column
     if pa.types.is_integer(column.type):
         values = np.rint(values).astype(np.int64)
     # By way of text: the shortest decimals that tell a value from others, in whatever type the column has.
     texts = pc.cast(pa.array(values), pa.string())
+    if pa.types.is_decimal(column.type):
+        texts = pa.array([f"{value:.{column.type.scale}f}" for value in np.asarray(values).tolist()])
     if pa.types.is_string(column.type):
         texts = _spelled_as_in(column, texts)
-    return pc.if_else(pa.array(missing), pc.cast(texts, column.type), column)
+    texts = pc.if_else(pa.array(missing), texts, pa.scalar(None, pa.string()))
+    try:
+        filled = pc.cast(texts, column.type)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"column {name} is of type {column.type}, which cannot hold the values that its missing ones are filled "
+            f"with ({error}): give it a wider type"
+        ) from error
+    return pc.if_else(pa.array(missing), filled, column)
 
 
 def _spelled_as_in(column, texts):

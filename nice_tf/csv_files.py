@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO
@@ -88,42 +89,53 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
       UserError: the file cannot be read; several delimiters fit, and `usual` is none of them.
     """
     sample = _sample(file)
-    widths = {
-        delimiter: _widths(sample, delimiter) for delimiter in dict.fromkeys([*DELIMITERS, *filter(None, [usual])])
-    }
-    possible = [delimiter for delimiter, found in widths.items() if found and found[0] > 1]
-    fitting = [delimiter for delimiter in possible if len(set(widths[delimiter])) == 1]
+    rows = {delimiter: _rows(sample, delimiter) for delimiter in dict.fromkeys([*DELIMITERS, usual]) if delimiter}
+    possible = [delimiter for delimiter, found in rows.items() if found and len(found[0]) > 1]
+    fitting = [delimiter for delimiter in possible if len(set(map(len, rows[delimiter]))) == 1]
     if usual in fitting:
         return usual
     if len(fitting) > 1:
+        fitting = [delimiter for delimiter in fitting if _has_numbers(rows[delimiter], delimiter)] or fitting
+    if len(fitting) > 1:
         names = " or ".join(map(delimiter_name, fitting))
-        raise UserError(f"{file} may have {names} between its columns: delimiter says which, or write it with another")
+        raise UserError(
+            f"{file} may have {names} between its columns: the setting delimiter says which, or write it with another"
+        )
     # A damaged file is refused later, with the row: by commas if its first line has some.
     return next(iter([*fitting, *possible]), ",")
 
 
 def _sample(file):
-    """The start of a file, up to the end of a line."""
+    """The start of a file, and whether there is more."""
     try:
         with open_text(file) as lines:
             text = lines.read(_SAMPLE_CHARACTERS)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
-    is_cut = len(text) == _SAMPLE_CHARACTERS
-    return text, is_cut
+    return text, len(text) == _SAMPLE_CHARACTERS
 
 
-def _widths(sample, delimiter):
-    """Numbers of fields of the first rows, or none if they are no CSV of this delimiter."""
+def _rows(sample, delimiter):
+    """The first rows, or none if they are no CSV of this delimiter."""
     text, is_cut = sample
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        widths = [len(row) for row in rows if row]
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     except csv.Error:
         return []
-    if is_cut and len(widths) > 1:
-        widths.pop()
-    return widths[:_SAMPLE_ROWS]
+    if is_cut and len(rows) > 1:
+        rows.pop()
+    return rows[:_SAMPLE_ROWS]
+
+
+def _has_numbers(rows, delimiter):
+    """Whether some column has numbers alone, which may have a decimal comma where it does not end a column."""
+    pattern = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+    for column in zip(*rows[1:], strict=True):
+        cells = [cell.strip() for cell in column if cell.strip()]
+        plain = cells if delimiter == "," else [cell.replace(",", ".", 1) for cell in cells]
+        if plain and all(map(pattern.fullmatch, plain)):
+            return True
+    return False
 
 
 def batches(

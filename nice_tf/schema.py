@@ -400,7 +400,8 @@ class Survey:
                     "its density has no upper bound there"
                 )
         if continuous:
-            share = 1 - len(np.unique(start, axis=0)) / len(start)
+            kept = start[:, [k for k, name in enumerate(self._names) if name in self.names]]
+            share = 1 - len(np.unique(kept, axis=0)) / len(start)
             if share > _MAX_TIES:
                 found.append(
                     f"{share:.1%} of the rows repeat others: where they lie the density has no upper bound, and "

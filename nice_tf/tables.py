@@ -398,22 +398,18 @@ class Table:
         if largest < _EXACT:
             return
         kind = self.types[name]
-        if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-            example = ""
-        elif self.is_csv:
-            found = self._first_inexact(name)
-            if not found:
-                return
-            example = f", {found[1]} in row {found[0]} (counted from 0),"
-        else:
+        is_exact_type = pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+        found = self._first_inexact(name) if self.is_csv and not is_exact_type else None
+        if not is_exact_type and not found:
             return
+        where = f", as {found[1]} in row {found[0]} (counted from 0)" if found else ""
         raise UserError(
-            f"column {name} of {self.what} has integers of size {largest:g}{example}, beyond 2^53, which cannot be "
-            "told apart in any precision: leave the column out with columns"
+            f"column {name} of {self.what} has integers of size {largest:g}{where}, beyond 2^53, which cannot be told "
+            "apart in any precision: leave the column out with columns"
         )
 
     def _first_inexact(self, name):
-        """Row and text of the first cell whose digits are more than float64 holds; powers of ten apart."""
+        """Row and text of the first cell of a CSV file that is such an integer, which Arrow reads as a float; or none."""
         row = 0
         for file in self.files:
             mark = self._formats[file].decimal
@@ -441,7 +437,7 @@ def _formats(files, delimiter, decimal_mark, usual):
     """How each CSV file is written."""
     like = usual.delimiter if usual != PLAIN else ""
     delimiters = {file: delimiter or csv_files.sniff_delimiter(file, like) for file in files}
-    marks = {",": decimal_mark or "."}  # plain CSV has dots
+    marks = {",": decimal_mark or (usual.decimal if usual.delimiter == "," else ".")}  # plain CSV has dots
     for found in set(delimiters.values()) - set(marks):
         alike = [file for file in files if delimiters[file] == found]
         known = usual.decimal if usual.delimiter == found else ""
