@@ -17,6 +17,7 @@ from nice_tf.errors import UserError
 from nice_tf.evaluation import MAX_QUANTILES
 from nice_tf.rows import file_states, write_header
 from nice_tf.scoring import Model
+from nice_tf.tables import is_parquet
 
 SAMPLE_SUFFIXES = (".png", ".npz", *parts.SUFFIXES)
 _MAX_PICTURES = 10_000  # in a grid
@@ -75,7 +76,7 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
     loaded = Model.load(model)
     answers.table_schema(loaded)
     source, num_filled = open_input(input, loaded, keep=None), []
-    if source.is_csv == str(output).endswith(".parquet"):
+    if is_parquet(source.files[0]) != str(output).endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
     rate = _write_file(
         output,

@@ -82,11 +82,6 @@ class TableInput:
         if not self._table.is_csv:
             self._table.choose([*schema.names, *self._constants])
 
-    @property
-    def is_csv(self) -> bool:
-        """Whether the files are CSV files."""
-        return self._table.is_csv
-
     def check_output(self, output: str) -> None:
         """Checks that a file can hold the columns to keep.
 

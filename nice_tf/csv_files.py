@@ -16,7 +16,7 @@ import pyarrow.csv
 from nice_tf.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
-_BLOCK_BYTES, _MAX_BLOCK_BYTES = 2**21, 2**30
+_BLOCK_BYTES, _MAX_BLOCK_BYTES = 2**21, 2**27
 _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**18, 200
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a pipe"}
 # Texts without the white space around them. The engine is RE2.
@@ -56,10 +56,11 @@ def is_gzip(file: str) -> bool:
     return file.lower().endswith(".gz")
 
 
-def open_text(file: str) -> IO[str]:
-    """A CSV file, compressed or not, as text."""
-    opened = gzip.open(file, "rt", encoding="utf-8-sig", newline="") if is_gzip(file) else None
-    return opened or open(file, encoding="utf-8-sig", newline="")
+def open_text(file: str, errors: str = "strict") -> IO[str]:
+    """A CSV file, compressed or not, as text; `errors` as for `open`."""
+    if is_gzip(file):
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="", errors=errors)
+    return open(file, encoding="utf-8-sig", newline="", errors=errors)
 
 
 def header(file: str, delimiter: str) -> list[str]:
@@ -95,12 +96,14 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
     if usual in fitting:
         return usual
     if len(fitting) > 1:
-        fitting = [delimiter for delimiter in fitting if _has_numbers(rows[delimiter], delimiter)] or fitting
-    if len(fitting) > 1:
-        names = " or ".join(map(delimiter_name, fitting))
-        raise UserError(
-            f"{file} may have {names} between its columns: the setting delimiter says which, or write it with another"
-        )
+        telling = [delimiter for delimiter in fitting if _has_numbers(rows[delimiter], delimiter)]
+        if len(telling) > 1:
+            names = " or ".join(map(delimiter_name, telling))
+            raise UserError(
+                f"{file} may have {names} between its columns: the setting delimiter says which, or write it with "
+                "another"
+            )
+        fitting = telling or fitting
     # A damaged file is refused later, with the row: by commas if its first line has some.
     return next(iter([*fitting, *possible]), ",")
 
@@ -108,9 +111,9 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
 def _sample(file):
     """The start of a file, and whether there is more."""
     try:
-        with open_text(file) as lines:
+        with open_text(file, "replace") as lines:  # a column of text may be of other bytes
             text = lines.read(_SAMPLE_CHARACTERS)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
     return text, len(text) == _SAMPLE_CHARACTERS
 
@@ -179,9 +182,15 @@ def batches(
                     yield new
             return
         except pa.ArrowInvalid as error:
-            if "straddling" not in str(error) or size >= _MAX_BLOCK_BYTES:
-                raise
-            size *= 8  # a row is longer than a block
+            size = _larger(size, error)
+
+
+def _larger(size, error):
+    """Another size of a block, if a row or the line of names was longer; else the error."""
+    is_long = any(words in str(error) for words in ("straddling object", "Empty CSV file or block"))
+    if not is_long or size >= _MAX_BLOCK_BYTES:
+        raise error
+    return size * 8
 
 
 def _opened(file):
@@ -213,9 +222,7 @@ def first_types(file: str, form: CsvFormat) -> dict[str, pa.DataType]:
                 schema = _reader(content, form, options, size).schema
                 return dict(zip(schema.names, schema.types, strict=True))
         except pa.ArrowInvalid as error:
-            if "straddling" not in str(error) or size >= _MAX_BLOCK_BYTES:
-                raise
-            size *= 8
+            size = _larger(size, error)
 
 
 @dataclasses.dataclass

@@ -160,9 +160,13 @@ class Schema:
         """
         usual = self.constants[name]
         of_training = np.float16 if name in self.halves else np.float64
+        rounding = 4 * np.finfo(np.float64).eps * abs(usual)  # with which decimals are converted
         found, places = np.unique(values, return_inverse=True)
-        other = [not (np.isnan(value) or same_number(value, usual, of_training, stored_as)) for value in found.tolist()]
-        return np.array(other, bool)[places]
+        is_other = [
+            abs(value - usual) > rounding and not same_number(value, usual, of_training, stored_as)
+            for value in found.tolist()
+        ]  # of NaN false
+        return np.array(is_other, bool)[places]
 
     def check_names(self, names: Collection[str], what: str) -> None:
         """Looks whether a table has the columns of the density, and none that the density has never heard of.
@@ -193,7 +197,7 @@ def same_number(first: float, second: float, *stored_as: type[np.floating]) -> b
       second: another.
       stored_as: further types that one was stored in.
     """
-    if abs(first - second) <= 4 * np.finfo(np.float64).eps * abs(second):  # as decimals are converted
+    if first == second:
         return True
     kinds = {kind for kind in stored_as if kind != np.float64}
     if _is_single(first) or _is_single(second):
@@ -363,7 +367,7 @@ class Survey:
             low, high = float(self._low[k]), float(self._high[k])
             is_half = bool(self._precisions[k] == np.finfo(np.float16).eps)
             stored_as = [np.float16] * is_half
-            if low == high or same_number(low, high, *stored_as):  # one file may have more digits than another
+            if same_number(low, high, *stored_as):  # one file may have more digits than another
                 constants[name] = low
                 halves += [name] * is_half
             else:

@@ -102,6 +102,8 @@ class Table:
           UserError: no such file, a damaged one, files of both kinds or of different columns, a column's name twice, a
             CSV file without names, one whose delimiter or decimal mark is unclear.
         """
+        self.names: list[str]
+        self.types: dict[str, pa.DataType]
         self.files = [os.fspath(file) for file in files]
         self.what = _what(self.files)
         missing = [file for file in self.files if not os.path.isfile(file)]
@@ -111,7 +113,6 @@ class Table:
             raise UserError(f"{self.what} are CSV and Parquet files: give files of one kind")
         self.is_csv = not is_parquet(self.files[0])
         self._formats: dict[str, CsvFormat] = {}
-        self._schema: pa.Schema | None = None
         self._stored: dict[str, set[pa.DataType]] = {}
         if self.is_csv:
             self._formats = self._guarded(lambda: _formats(self.files, delimiter, decimal, usual or PLAIN))
@@ -134,13 +135,13 @@ class Table:
 
     def _read_csv_columns(self):
         first = self.files[0]
-        self.names: list[str] = _header(first, self._formats[first])
+        self.names = _header(first, self._formats[first])
         for file in self.files[1:]:
             self._check_same_columns(file, _header(file, self._formats[file]))
         found = self._guarded(lambda: csv_files.first_types(first, self._formats[first]))
         if list(found) != self.names:
             raise UserError(f"{first} cannot be read as CSV: its first line, {', '.join(self.names)}, is unclear")
-        self.types: dict[str, pa.DataType] = found
+        self.types = found
 
     def _read_parquet_columns(self):
         """The columns with types that hold the numbers of all files."""
@@ -151,8 +152,8 @@ class Table:
             self._check_same_columns(file, schema.names)
         self._stored = {name: {schema.field(name).type for schema in schemas} for name in self.names}
         plain = [schema.remove_metadata() for schema in schemas]
-        self._schema = self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
-        self.types = {name: self._schema.field(name).type for name in self.names}
+        together = self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
+        self.types = {name: together.field(name).type for name in self.names}
 
     def _check_same_columns(self, file, names):
         if set(names) != set(self.names):
@@ -409,7 +410,7 @@ class Table:
         )
 
     def _first_inexact(self, name):
-        """Row and text of the first cell of a CSV file that is such an integer, which Arrow reads as a float; or none."""
+        """Row and text of the first cell of CSV that is such an integer, which Arrow reads as a float; or none."""
         row = 0
         for file in self.files:
             mark = self._formats[file].decimal

@@ -243,7 +243,11 @@ BAD = {
         r"column a of .* has the same value in all 42 training rows: leave it out with columns",
     ),
     "one column": ({"a": A, "b": np.ones(N)}, {}, "at least 2 values, those of .* have 1"),
-    "no numbers": ({"a;b": np.array(["1;2"] * N)}, {"delimiter": ","}, "has no column of numbers among a;b; CSV files .* by commas"),
+    "no numbers": (
+        {"a;b": np.array(["1;2"] * N)},
+        {"delimiter": ","},
+        "has no column of numbers among a;b; CSV files .* by commas",
+    ),
     "no names": ({"5.1": A, "3.5": B, "word": C}, {}, r"starts with numbers, 5\.1, 3\.5, word: its first line must be"),
     "integers for names": ({"5": A, "3": B}, {}, "starts with numbers, 5, 3: its first line must be the names"),
     "levels": ({"a": C, "b": C}, {"levels": 9}, "levels is not for tables, got 9: each column of .* has steps"),
