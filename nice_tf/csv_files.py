@@ -37,11 +37,6 @@ class CsvFormat:
     delimiter: str = ","
     decimal: str = "."
 
-    def describe(self) -> str:
-        """For the user."""
-        mark = "comma" if self.decimal == "," else "dot"
-        return f"CSV with {delimiter_name(self.delimiter)} between columns and a decimal {mark}"
-
 
 PLAIN = CsvFormat()
 

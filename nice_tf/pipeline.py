@@ -14,6 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -167,7 +168,11 @@ def _local(file):
         return
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(file))
-        with FileSystems.open(file) as source, open(path, "wb") as target:
+        # As it lies there: the reader decompresses it, by its name.
+        with (
+            FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED) as source,
+            open(path, "wb") as target,
+        ):
             shutil.copyfileobj(source, target)
         yield path
 

@@ -317,7 +317,8 @@ class Table:
         wrong = {name: tally for name, tally in tallies.items() if tally.num_wrong}
         for name, tally in wrong.items():
             self._check_is_no_number(name, tally, is_wanted=False)
-        for name, tally in wrong.items():
+        if wrong:
+            name, tally = next(iter(wrong.items()))
             raise MostlyText(no_number(name, self.what, *tally.wrong), list(wrong))
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
@@ -372,15 +373,14 @@ class Table:
         if survey.num_rows < 2:
             raise UserError(f"{self.what}: at least 2 rows are needed, got {survey.num_rows}")
         for name, largest in survey.largest().items():
-            self._check_is_exact(name, largest)
+            if name not in survey.empty:
+                self._check_is_exact(name, largest)
         if columns:
             survey.check_has_values()
         else:
             survey.leave_out(survey.empty, "has no value at all and is left out")
             row_numbers = [name for name in chosen if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name)]
-            survey.leave_out(
-                row_numbers, "counts the rows, as pandas and R write them, and is left out; columns keeps it"
-            )
+            survey.leave_out(row_numbers, "counts the rows, as pandas writes them, and is left out; columns keeps it")
         ignored = [name for name in self.names if name not in (*survey.names, label)]
         return survey.schema(ignored, delimiter=self.format.delimiter, decimal=self.format.decimal), survey
 

@@ -143,6 +143,16 @@ def test_beam_finds_a_file_with_brackets(tmp_path):
     assert pipeline._files(path) == [path] and pipeline._files(f"{tmp_path}/data?.csv") == [f"{tmp_path}/data1.csv"]
 
 
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.CSV.GZ", "a.csv"])
+def test_beam_copies_a_file_as_it_is(tmp_path, monkeypatch, name):
+    pipeline = pytest.importorskip("nice_tf.pipeline", exc_type=ImportError)
+    content = csv_bytes({"a": A, "b": B})
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    with pipeline._local(str(tmp_path / name)) as copied:
+        assert copied != str(tmp_path / name) and Table([copied]).num_rows == N
+
+
 def test_a_folder_of_tables_is_not_walked(tmp_path, monkeypatch):
     write_csv(tmp_path / "below" / "deep" / "a.csv", a=A)
     monkeypatch.setattr("os.walk", None)
@@ -352,9 +362,9 @@ def test_text_of_other_bytes_is_left_out_as_before(tmp_path):
     assert survey(path)[0].ignored == ("w",)
 
 
-@pytest.mark.parametrize("write", [write_csv, write_parquet])
-def test_columns_without_any_value_are_left_out_and_said(load, tmp_path, write):
-    none = [""] * N if write is write_csv else pa.nulls(N, pa.float64())
+@pytest.mark.parametrize("kind", [None, pa.null(), pa.float64(), pa.int64(), pa.decimal128(9, 2), pa.bool_()], ids=str)
+def test_columns_without_any_value_are_left_out_and_said(load, tmp_path, kind):
+    write, none = (write_parquet, pa.nulls(N, kind)) if kind else (write_csv, [""] * N)
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=A, gone=none, b=B)
     for impute in (False, True):
         found = load(path, impute=impute)
@@ -372,8 +382,9 @@ def test_an_index_of_pandas_is_left_out_and_said(load, tmp_path, name):
     for index in (np.arange(N), np.arange(N) + 1, np.random.default_rng(0).permutation(N), np.arange(N) % 45):
         found = load(write_csv(tmp_path / "a.csv", **{name: index, "a": A, "b": B}))
         assert found.schema.names == ["a", "b"] and found.schema.ignored == (name,)
-        assert found.warnings == (f"column {name} counts the rows, as pandas and R write them, and is left out; columns "
-                                  "keeps it",)  # fmt: skip
+        assert found.warnings == (
+            f"column {name} counts the rows, as pandas writes them, and is left out; columns keeps it",
+        )
         assert load(tmp_path / "a.csv", columns=f"{name},a,b").schema.names == [name, "a", "b"]
     for values in (A, C, -np.arange(N), np.arange(N) / 2):  # what does not count rows is a column
         assert name in load(write_csv(tmp_path / "a.csv", **{name: values, "a": A, "b": B})).schema.names
@@ -505,13 +516,13 @@ def semicolons(*rows):
 
 
 UNCLEAR = {
-    "thousands and decimals": (semicolons(*["1.234,56;0,5"] * 9), r"column a of .* has '1.234,56' in row 0 .* no marks"),
+    "thousands and decimals": (semicolons(*["1.234,56;0,5"] * 9), r"column a .* has '1.234,56' in row 0 .* no marks"),
     "some thousands": (semicolons(*["34,56;0,5"] * 8, "1.234,56;0,5"), r"has '1.234,56' in row 8 .* a decimal comma"),
     "whole thousands": (semicolons(*["1.234;0,5"] * 9), r"column a of .* has '1.234' in row 0 .*, and a decimal comma"),
     "spaces": (semicolons(*["12 345,6;0,5"] * 9), r"has '12 345,6' in row 0 .* must have no marks between thousands"),
     "thousands of dots": (semicolons(*["1,234.5;0.5"] * 9), r"has '1,234.5' in row 0 .*, and a decimal dot"),
     "commas or thousands": (semicolons(*["1,234;12,500"] * 9), r"has '1,234' in column a: whether .* it as decimal"),
-    "dots or thousands": (semicolons(*["1.234;12.500"] * 9), r"has '1.234' in column a: whether .* Give it as decimal"),
+    "dots or thousands": (semicolons(*["1.234;12.500"] * 9), r"has '1.234' in column a: whether .* it as decimal"),
     "both marks": (semicolons(*["1,5;2.5"] * 9), r"has '1,5' in column a and '2.5' in column b: whether a comma or"),
     "both delimiters": ("a,x;b\n" + "1,5;2\n" * 9, r"may have a comma or a semicolon between its columns"),
 }  # fmt: skip
