@@ -324,6 +324,10 @@ def test_text_that_is_mostly_empty_is_left_out(load, tmp_path, write):
     assert found.schema.names == ["a", "b"] and found.schema.ignored == ("cabin",) and found.warnings == ()
     with pytest.raises(UserError, match=r"column cabin of .* has 'C85' in row 1 \(counted from 0\)"):
         load(path, columns="a,b,cabin")
+    typo = np.where(np.arange(N) == 31, "oops", sparse(0.2, "4.5"))
+    typo = typo if write is write_csv else np.where(typo == "", None, typo)
+    with pytest.raises(UserError, match=r"column price of .* has 'oops' in row 31 \(counted from 0\)"):
+        load(write(tmp_path / f"b.{write.__name__[6:]}", a=A, price=typo, b=B))
 
 
 def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch):
@@ -393,7 +397,7 @@ def test_an_index_of_pandas_is_left_out_and_said(load, tmp_path, name):
 
 HUGE = {
     "2^63": [str(2**63 + k) for k in range(N)],
-    "2^53": [str(2**53 - 50 + k) for k in range(N)],
+    "2^53": [str(2**53 - N + 2 + k) for k in range(N)],  # the last is 2^53 + 1, the one before it in float64
     "10^20": [str(10**20 + 7 * k) for k in range(N)],
     "decimals": [f"{10**18 + k}.5" for k in range(N)],
 }
