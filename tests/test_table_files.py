@@ -1,5 +1,6 @@
 """Tables as others write them: suffixes, formats of CSV, types of Parquet, what is damaged."""
 
+import contextlib
 import csv
 import decimal
 import gzip
@@ -754,3 +755,33 @@ def test_damaged_files_end_in_one_line(tmp_path, name):
                 refused += 1
                 assert "\n" not in str(error) and str(error)
     assert refused > 20
+
+
+def spelled(value, places, mark, grouped):
+    text = f"{value:,.{places}f}" if grouped else f"{value:.{places}f}"
+    swapped = {".": mark, ",": "." if mark == "," else ","}
+    return "".join(swapped.get(character, character) for character in text)
+
+
+NUMBERS = st.lists(st.integers(-(10**7), 10**7), min_size=6, max_size=6)
+COLUMNS = st.lists(st.tuples(NUMBERS, st.integers(0, 4), st.booleans()), min_size=2, max_size=3)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(COLUMNS, st.sampled_from(csv_files.DELIMITERS[1:]), st.sampled_from(",."))
+def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimiter, mark):
+    """Of any number of decimals, with marks between thousands or without."""
+    path = tmp_path_factory.getbasetemp() / "numbers.csv"
+    truth, cells = {}, []
+    for number, (integers, places, grouped) in enumerate(columns):
+        truth[f"c{number}"] = [value / 10**places for value in integers]
+        cells.append([spelled(value, places, mark, grouped) for value in truth[f"c{number}"]])
+    write_rows(path, [list(truth), *zip(*cells, strict=True)], delimiter)
+    try:
+        table = Table([path])
+    except UserError as error:
+        assert "Give it as decimal" in str(error)
+        return
+    for name in table.numeric:
+        with contextlib.suppress(UserError):
+            np.testing.assert_array_equal(np.concatenate(list(table.blocks([name])))[:, 0], truth[name])
