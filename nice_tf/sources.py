@@ -241,6 +241,8 @@ def _is_told_apart(column, dtype):
     largest = max(abs(column.low), abs(column.high))
     if largest > _largest(dtype):
         return False
+    if column.step and dtype == np.float64:
+        return True  # its values are below 2^53
     finest = column.step / 16 if column.step else (column.high - column.low) / 10_000
     return np.spacing(dtype.type(largest)) <= finest
 

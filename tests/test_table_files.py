@@ -455,6 +455,12 @@ def test_float64_is_advised_where_it_helps(load, tmp_path):
     two = 1e17 + 16.0 * (C % 2)
     with pytest.raises(UserError, match=r"cannot tell them apart\. Take an offset off them, or leave the column out"):
         load(write_parquet(tmp_path / "a.parquet", a=two, b=B), precision="float64")
+    path = write_csv(tmp_path / "a.csv", a=8 * 10**15 + C, b=B)
+    with pytest.raises(
+        UserError, match=r"in steps of 1: float32 cannot tell them apart\. .*, or give precision float64"
+    ):
+        load(path)
+    assert load(path, precision="float64").schema.steps.tolist() == [1.0, 0.0]
 
 
 def test_a_value_beyond_the_models_type_is_named_at_scoring(run, tmp_path):
