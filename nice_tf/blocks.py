@@ -188,9 +188,6 @@ class ArrayInput:
     def check_output(self, output: str) -> None:
         """Any output can hold what is kept of arrays and pictures."""
 
-    def check_output(self, output: str) -> None:
-        """Any output can hold what is kept of arrays and pictures."""
-
     @property
     def num_rows(self) -> int | None:
         """Number of examples, where the files tell before they are read."""

@@ -60,19 +60,20 @@ def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
     return sorted(found)
 
 
-def left_out(folder: str, read: list[str], found: list[str], why: str) -> tuple[str, ...]:
-    """What the user should know of the files in a folder that are not read, a line or none.
+def left_out(name: str, read: list[str], found: list[str], why: str) -> tuple[str, ...]:
+    """What the user should know of files in a folder, or of a pattern, that are not read: a line or none.
 
     Args:
-      folder: its path; of another name there is nothing to say.
-      read: the files of the folder that are read.
+      name: the folder or the pattern.
+      read: the files of it that are read.
       found: all that were found in it.
       why: what the others are, as in "are no pictures".
     """
     others = sorted(set(found) - set(read))
-    if not os.path.isdir(folder) or not others:
+    if not others or not read:
         return ()
-    names = few(os.path.relpath(name, folder) for name in others)
+    folder = name if os.path.isdir(name) else os.path.dirname(name)
+    names = few(os.path.relpath(other, folder or ".") for other in others)
     return (f"{len(others)} of {len(found)} files {why} and are left out: {names}",)
 
 

@@ -6,7 +6,6 @@ A new source is a function from settings to `Found`, and a line in `_SOURCES`. W
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import math
@@ -204,8 +203,7 @@ def _is_table(name):
     # pyarrow is imported where a table is read: half a second of start-up that the other data sets need not pay.
     if name.lower().endswith((".csv", ".csv.gz", ".parquet")):
         return True
-    is_pattern = glob.has_magic(name) and not os.path.isfile(name)
-    return (os.path.isdir(name) or is_pattern) and bool(_table_files(name))
+    return (os.path.isdir(name) or is_pattern(name)) and bool(_table_files(name))
 
 
 def _table_files(name):

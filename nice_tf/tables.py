@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from nice_tf import csv_files
+from nice_tf import csv_files, paths
 from nice_tf.csv_files import PLAIN, CsvFormat, Tally
 from nice_tf.errors import UserError
+from nice_tf.paths import files_named, is_pattern
 from nice_tf.schema import Schema, Survey
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")  # in letters of any case
@@ -40,29 +40,15 @@ def is_parquet(file: str) -> bool:
 def table_files(name: str) -> list[str]:
     """The CSV or Parquet files that a path, a folder or a pattern names, in order; none if it names no such files.
 
-    A path of something that exists is no pattern, whatever is in it.
+    A path of a table that is not there is given back as it is, for `Table` to refuse.
     """
-    return [file for file in _files(name) if is_table(file)]
+    is_missing = not os.path.exists(name) and not is_pattern(name)
+    return [name] if is_missing and is_table(name) else files_named(name, is_table)
 
 
-def left_out(name: str) -> list[str]:
-    """Warnings, a line each, of the files of a folder or pattern that `table_files` leaves out beside tables."""
-    files = _files(name)
-    others = [os.path.basename(file) for file in files if not is_table(file)]
-    if not others or len(others) == len(files):
-        return []
-    more = f" and {len(others) - 8} more" if len(others) > 8 else ""
-    return [f"{len(others)} of {len(files)} files are no tables and are left out: {', '.join(others[:8])}{more}"]
-
-
-def _files(name):
-    """The file of a path, the files right in a folder, hidden ones apart, or those that match a pattern."""
-    if os.path.isdir(name):
-        with os.scandir(name) as entries:
-            return sorted(entry.path for entry in entries if entry.is_file() and not entry.name.startswith("."))
-    if os.path.exists(name) or not glob.has_magic(name):
-        return [name]
-    return sorted(file for file in glob.glob(name) if os.path.isfile(file))
+def left_out(name: str) -> tuple[str, ...]:
+    """What the user should know of the other files of a folder, as `paths.left_out` says."""
+    return paths.left_out(name, table_files(name), files_named(name, os.path.isfile), "are no tables")
 
 
 class MostlyText(UserError):

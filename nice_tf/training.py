@@ -24,6 +24,7 @@ from nice_tf.files import write_atomically
 from nice_tf.flow import sample
 from nice_tf.labels import COLUMNS, num_classes
 from nice_tf.models import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
+from nice_tf.paths import is_pattern
 from nice_tf.preprocessing import is_discrete, to_data_units
 from nice_tf.schema import csv_bytes
 from nice_tf.seeds import stateless_seed
@@ -35,7 +36,7 @@ tfd = tfp.distributions
 def default_workdir(config: Config) -> str:
     """`runs/` and the name of the data set; of a pattern, that of its folder."""
     folder, name = os.path.split(os.path.normpath(config.dataset))
-    if glob.has_magic(name) and not os.path.exists(config.dataset):
+    if glob.has_magic(name) and is_pattern(config.dataset):
         name = os.path.basename(folder) or "data"
     return os.path.join("runs", os.path.splitext(name)[0])
 

@@ -115,9 +115,9 @@ def test_files_that_are_left_out_are_said(load, run, tmp_path):
     (folder / "deeper").mkdir()
     warning = "1 of 2 files are no tables and are left out: notes.txt"
     for name in (folder, folder / "*"):
-        assert load(name).warnings == (warning,) and left_out(str(name)) == [warning]
+        assert load(name).warnings == (warning,) and left_out(str(name)) == (warning,)
     for name in (folder / "one.csv", folder / "*.csv", tmp_path / "nowhere"):
-        assert left_out(str(name)) == []
+        assert left_out(str(name)) == ()
     said = batch.score_file(run, str(folder), str(tmp_path / "s.csv"))
     assert said.startswith(f"warning: {warning}\n")
     assert batch.fill_file(run, str(folder), str(tmp_path / "f.csv")).startswith(f"warning: {warning}\n")
@@ -132,7 +132,7 @@ def test_a_path_that_exists_is_no_pattern(load, run, tmp_path, monkeypatch, name
     assert load(name).schema.names == ["a", "b"] and default_workdir(nice_tf.Config(dataset=name)) == (
         f"runs/{name.rsplit('.', 1)[0]}"
     )
-    assert table_files(name) == [name] and left_out(name) == []
+    assert table_files(name) == [name] and left_out(name) == ()
     source = open_input(name, Model.load(run))
     assert source.num_rows == N and sum(len(block.values) for block in source.blocks(7)) == N
 
