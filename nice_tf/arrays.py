@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from nice_tf import devices
+from nice_tf import memory
 from nice_tf.errors import UserError
 
 _KINDS = "biufcSUMm"  # of values that stand in the file itself: neither objects nor records
@@ -75,9 +75,12 @@ def read_array(path: str | os.PathLike, what: str) -> np.ndarray:
       what: the file, for messages.
 
     Raises:
-      UserError: as `read_header` says; or it has more values than fit into memory.
+      UserError: as `read_header` says; it is a `.npz` file; or it has more values than fit into memory.
     """
     with _open(path, what) as file:
+        if zipfile.is_zipfile(file):
+            raise UserError(f"{what} is an archive, a single array (.npy) is needed")
+        file.seek(0)
         size = os.fstat(file.fileno()).st_size
         _checked_header(file, size, what)
         _check_memory(size, what)
@@ -177,7 +180,7 @@ def _few(shape):
 
 
 def _check_memory(size, what):
-    available = devices.available_memory()
+    available = memory.available_memory()
     if size > available:
         raise UserError(
             f"{what} has {size:,} bytes of values, of memory {available:,} bytes are free: give fewer examples, or a "

@@ -35,6 +35,19 @@ class RunState(tf.Module):
         return int(self.epoch) >= config.epochs or 0 < patience <= int(self.epoch) - int(self.best_epoch)
 
 
+class _History(tf.train.experimental.PythonState):
+    """The rows of metrics.csv in a checkpoint; no variable, which several workers would have to make together."""
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        self._rows = rows
+
+    def serialize(self) -> str:
+        return json.dumps(self._rows)
+
+    def deserialize(self, string_value: str) -> None:
+        self._rows = json.loads(string_value)
+
+
 class Trained(Protocol):
     """What is saved of a model."""
 
@@ -48,9 +61,7 @@ def save_last(run: Workdir, model: Trained, state: RunState, rows: list[dict[str
 
     Of the best weights those stay that one of the two is of: whichever is continued finds its own.
     """
-    with tf.device("CPU"):
-        history = tf.Variable(json.dumps(rows), trainable=False)
-    saved = tf.train.Checkpoint(**_parts(model, state), history=history)
+    saved = tf.train.Checkpoint(**_parts(model, state), history=_History(rows))
     _save(saved, run.last, int(state.epoch))
     kept = complete(run.last)[:2]
     _drop_all_but(run.last, {_epoch(path) for path in kept})
@@ -78,7 +89,7 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
     for path in complete(run.last):
         try:
             _restore(tf.train.Checkpoint(**_parts(model, state)), path)
-            rows = _read(path, "history")
+            rows = _read(path, "history/.ATTRIBUTES/py_state")
         except UserError as error:
             errors.append(error)
             continue
@@ -150,9 +161,8 @@ def _parts(model, state):
     return {"flow": model.flow, "evaluation_flow": model.evaluation_flow, "optimizer": model.optimizer, "state": state}
 
 
-def _read(path, name):
+def _read(path, key):
     """A value of a checkpoint by its name there, as Python has it; `None` if there is none."""
-    key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
     with _naming_damage(path):
         reader = tf.train.load_checkpoint(path)
         return reader.get_tensor(key) if reader.has_tensor(key) else None
@@ -161,7 +171,7 @@ def _read(path, name):
 def _best_epoch(path):
     """Which best weights a checkpoint goes with; `None` where it is damaged and goes with none."""
     try:
-        return _read(path, "state/best_epoch")
+        return _read(path, "state/best_epoch/.ATTRIBUTES/VARIABLE_VALUE")
     except UserError:
         return None
 

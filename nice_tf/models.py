@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from nice_tf import devices
+from nice_tf import memory
 from nice_tf.config import Config
 from nice_tf.data import Data
 from nice_tf.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
@@ -224,7 +224,7 @@ def _check_memory(config, event_shape, num_classes, *, copies):
     size = math.prod(event_shape)
     matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
     needed = copies * number * item_size + matrices * size**2 * item_size
-    available = devices.available_memory()
+    available = memory.available_memory()
     if needed > available:
         raise UserError(
             f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "

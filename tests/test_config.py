@@ -11,7 +11,7 @@ from absl import flags
 from bijector_laws import fresh
 
 import nice_tf
-from nice_tf import bijectors, conditioners, devices, flow, models, preprocessing, priors
+from nice_tf import bijectors, conditioners, flow, memory, models, preprocessing, priors
 from nice_tf import data as data_lib
 from nice_tf.config_flags import define_flags, from_flags, read_flagfile
 
@@ -322,9 +322,9 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_built(monkeypatch):
     small = nice_tf.Config(hidden_units=(100,), precision="float32")
     digits = data_lib.load(small)
     needed = 5 * 4 * models.count_parameters(small, [8, 8, 1])
-    monkeypatch.setattr(devices, "available_memory", lambda: needed)
+    monkeypatch.setattr(memory, "available_memory", lambda: needed)
     models.make_model(small, digits)
-    monkeypatch.setattr(devices, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
     with pytest.raises(nice_tf.UserError, match=r"units 100 in 4 couplings .* make 26,1\d\d parameters, which need"):
         models.make_model(small, digits)
     models.make_flow(small, [8, 8, 1])  # a fifth of it, to read a run

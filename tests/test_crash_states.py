@@ -57,10 +57,9 @@ def test_a_state_that_is_broken_is_found(inputs, library, tmp_path, monkeypatch)
 @pytest.mark.parametrize("pair", ["train/train", "score/score"])
 def test_of_two_processes_one_works(inputs, tmp_path, pair):
     command = process_pairs.PAIRS[pair][0]
-    run, found = crash_states.COMMANDS[command]
-    with contextlib.redirect_stdout(io.StringIO()):
-        run(inputs, tmp_path)
-    num_worked, wrong = process_pairs.check(pair, inputs=inputs, expected={command: found(tmp_path)}, delay=0.1)
+    process_pairs.start(command, inputs, tmp_path).communicate()
+    expected = {command: crash_states.COMMANDS[command][1](tmp_path)}
+    num_worked, wrong = process_pairs.check(pair, inputs=inputs, expected=expected, delay=0.1)
     assert not wrong and num_worked
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nice_tf
-from nice_tf import arrays, data, devices, paths, pictures
+from nice_tf import arrays, data, memory, paths, pictures
 from nice_tf.blocks import ArrayInput
 from nice_tf.rows import Rows
 
@@ -357,7 +357,7 @@ def test_damaged_archives_end_in_one_line(tmp_path, name, content):
 
 def test_an_archive_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.npz", train=FLOATS, test=FLOATS)
-    monkeypatch.setattr(devices, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     with pytest.raises(nice_tf.UserError, match=r"a\.npz has 2,656 bytes of values, of memory 1,000 bytes are free"):
         load(dataset=path)
 

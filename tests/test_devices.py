@@ -4,7 +4,7 @@ import tensorflow as tf
 
 import nice_tf
 from nice_tf import data as data_lib
-from nice_tf import devices, models
+from nice_tf import devices, memory, models
 
 GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
 
@@ -114,7 +114,7 @@ def test_several_replicas(monkeypatch, tmp_path):
 
 
 def test_what_exceeds_memory_ends_in_one_line():
-    assert 2**20 < devices.available_memory() < 2**50
+    assert 2**20 < memory.available_memory() < 2**50
     errors = (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand more"))
     for error, cause in zip(errors, ("MemoryError", "OOM when allocating"), strict=True):
         with pytest.raises(nice_tf.UserError, match="training needs more memory than there is") as refused:
@@ -130,7 +130,7 @@ def test_memory_of_a_container_is_what_its_limit_leaves_beside_pages_of_files(tm
         for name, text in content.items():
             (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / name).write_text(text)
-        return devices._free_of_group(tmp_path / folder)
+        return memory._free_of_group(tmp_path / folder)
 
     statistics = "anon 100\nactive_file 30\ninactive_file 50\n"
     used = {"memory.current": "190\n", "memory.stat": statistics}

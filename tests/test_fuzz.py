@@ -5,17 +5,13 @@ import json
 import pathlib
 import re
 import shutil
-import types
 
 import fuzz
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 import nice_tf
-from nice_tf import bundle, figures, report
-from nice_tf.apps import inpaint
+from nice_tf import arrays, bundle, figures, report
 from nice_tf.scoring import Model
 
 
@@ -143,24 +139,16 @@ def test_a_calibration_that_is_none_is_refused(files, values):
         fuzz.read_part(files, files.run / "calibration.npy", content.getvalue())
 
 
-def test_masks_that_are_none_end_in_one_line(tmp_path, monkeypatch):
-    """The command's own reading, up to where the examples are needed."""
+def test_masks_that_are_none_end_in_one_line(tmp_path):
     whole = io.BytesIO()
     np.savez(whole, np.ones([8, 8]))
     cut = io.BytesIO()
     np.save(cut, np.ones([8, 8]))
-    monkeypatch.setattr(figures, "load_finished_run", lambda *_, **__: DIGITS)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["inpaint"])
     for content, message in (
-        (whole.getvalue(), "mask.npy is an archive, a single array (.npy) is needed"),
-        (cut.getvalue()[:-8], "mask.npy cannot be read as a NumPy file of numbers: its header claims 512 bytes"),
-        (b"\x93NUMPY\x01\x00\x0c\x00{'descr': (\n", "mask.npy cannot be read as a NumPy file of numbers"),
+        (whole.getvalue(), "mask is an archive, a single array (.npy) is needed"),
+        (cut.getvalue()[:-8], "mask cannot be read as a NumPy file of numbers: its header claims 512 bytes"),
+        (b"\x93NUMPY\x01\x00\x0c\x00{'descr': (\n", "mask cannot be read as a NumPy file of numbers"),
     ):
         (tmp_path / "mask.npy").write_bytes(content)
-        with flagsaver.flagsaver(workdir=str(tmp_path), mask_file=str(tmp_path / "mask.npy")):
-            with pytest.raises(nice_tf.UserError, match=re.escape(message)):
-                inpaint.main()
-
-
-DIGITS = types.SimpleNamespace(data=types.SimpleNamespace(event_shape=[8, 8, 1]), config=types.SimpleNamespace(seed=0))
+        with pytest.raises(nice_tf.UserError, match=re.escape(message)):
+            arrays.read_array(tmp_path / "mask.npy", "mask")

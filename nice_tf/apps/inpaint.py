@@ -6,7 +6,6 @@ python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
 """
 
 import pathlib
-import zipfile
 
 from absl import flags
 
@@ -42,8 +41,6 @@ def main() -> None:
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
     masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
     if values.mask_file:
-        if zipfile.is_zipfile(values.mask_file):
-            raise UserError(f"mask_file {values.mask_file} is an archive, a single array (.npy) is needed")
         mask = arrays.read_array(values.mask_file, f"mask_file {values.mask_file}")
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
