@@ -148,10 +148,10 @@ def load_server(
     with run.reading():
         config, data = run.read_config()
         config.check_is_unconditional(f"workdir {run.path}")
-        flow, epoch = restore_best(run, make_flow(config, data["event_shape"]))
+        evaluation = run.finished_evaluation()
+        flow, epoch = restore_best(run, make_flow(config, data["event_shape"]), evaluation["epoch"])
         if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
             raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
-        run.finished_evaluation()
         validation_log_probs = _read_calibration(run.calibration)
     server = FlowServer(
         flow,

@@ -29,6 +29,14 @@ class FolderGuard(tf_keras.callbacks.Callback):
         super().__init__()
         self._run = run
 
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Looks at the folder, before the logs of validation are opened there."""
+        self._run.check_is_held()
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """As `on_test_begin`."""
+        self._run.check_is_held()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Looks at the folder, before the callbacks behind write to it."""
         self._run.check_is_held()

@@ -17,6 +17,7 @@ from nice_tf.workdir import Workdir
 
 tfd = tfp.distributions
 _UNFINISHED = "unfinished"
+_NAME = re.compile(r"epoch-([0-9]+)")
 _INDEX_END = bytes.fromhex("57fb808b247547db")  # of every table of LevelDB, as TensorFlow writes them
 
 
@@ -57,21 +58,45 @@ class Trained(Protocol):
 
 
 def save_last(run: Workdir, model: Trained, state: RunState, rows: list[dict[str, Any]]) -> None:
-    """Saves everything needed to continue, with the rows of metrics.csv, keeping the one before.
-
-    Of the best weights those stay that one of the two is of: whichever is continued finds its own.
-    """
+    """Saves everything needed to continue, with the rows of metrics.csv, keeping the one before."""
     saved = tf.train.Checkpoint(**_parts(model, state), history=_History(rows))
     _save(saved, run.last, int(state.epoch))
-    kept = complete(run.last)[:2]
-    _drop_all_but(run.last, {_epoch(path) for path in kept})
-    _drop_all_but(run.best, {_best_epoch(path) for path in kept})
+    tidy(run, int(state.epoch))
 
 
 def save_best(run: Workdir, model: Trained, state: RunState) -> None:
     """Saves the weights that are reported, of the epoch that is the best; `save_last` drops those before."""
     saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
     _save(saved, run.best, int(state.best_epoch))
+
+
+def tidy(run: Workdir, epoch: int) -> None:
+    """Removes all checkpoints except the last two up to an epoch, and the best weights that these go with.
+
+    Whichever of the two is continued finds its own. Later ones are of a run that was cut off, or damaged.
+    """
+    kept = [path for path in complete(run.last) if _epoch(path) <= epoch][:2]
+    _drop_all_but(run.last, {_epoch(path) for path in kept})
+    _drop_all_but(run.best, {_best_epoch(path) for path in kept})
+
+
+def is_begun(run: Workdir) -> bool:
+    """Whether there is any checkpoint, whole or not."""
+    return bool(_found(run.last))
+
+
+def is_continued(run: Workdir) -> bool:
+    """Whether there is a checkpoint to continue from.
+
+    Raises:
+      UserError: there are parts of checkpoints, but none that is whole, and more than a kill in the first epoch leaves.
+    """
+    if complete(run.last):
+        return True
+    parts = _found(run.last)
+    if any(_epoch(path) > 1 for path in parts):
+        raise _none_is_whole(run, f"checkpoint {parts[0]} is cut off")
+    return False
 
 
 def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str, Any]] | None:
@@ -85,33 +110,47 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
     Raises:
       UserError: there are checkpoints, but none that can be read.
     """
-    errors = []
-    for path in complete(run.last):
+    whole, wrong = complete(run.last), []
+    for path in _found(run.last):
+        if path not in whole:
+            wrong.append(f"checkpoint {path} is cut off")
+            continue
         try:
             _restore(tf.train.Checkpoint(**_parts(model, state)), path)
             rows = _read(path, "history/.ATTRIBUTES/py_state")
         except UserError as error:
-            errors.append(error)
+            wrong.append(str(error))
             continue
-        for damage in errors:
-            print(f"warning    {damage}: going on from epoch {int(state.epoch)}, the one before", flush=True)
+        _warn(wrong, f"going on from epoch {int(state.epoch)}, the one before")
         return None if rows is None else json.loads(rows)
-    if errors:
-        raise UserError(
-            f"{errors[0]}, and there is no other in {run.last} that is whole: delete this folder to start again from "
-            "the beginning, or give another workdir"
-        )
+    if whole:
+        raise _none_is_whole(run, wrong[0])
+    _warn(wrong, "starting from the beginning")
     return []
 
 
-def drop_after(run: Workdir, epoch: int) -> None:
-    """Removes the checkpoints of later epochs, which a run that was cut off or a damaged one has left."""
-    for folder in (run.last, run.best):
-        _drop_all_but(folder, {number for number in map(_epoch, complete(folder)) if number <= epoch})
+def _warn(wrong, what_follows):
+    for damage in wrong:
+        print(f"warning    {damage}: {what_follows}", flush=True)
 
 
-def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.TransformedDistribution, int]:
+def _none_is_whole(run, damage):
+    return UserError(
+        f"{damage}, and there is no other in {run.last} that is whole: delete this folder to start again from the "
+        "beginning, or give another workdir"
+    )
+
+
+def restore_best(
+    run: Workdir, flow: tfd.TransformedDistribution, epoch: int | None = None
+) -> tuple[tfd.TransformedDistribution, int]:
     """Reads the best checkpoint into a flow.
+
+    Args:
+      run: its folder.
+      flow: of the run's settings.
+      epoch: which weights are wanted, as an evaluation is of them; if not given, those that go with the last
+        checkpoint.
 
     Returns:
       The flow, and the epoch that the weights are of.
@@ -119,17 +158,30 @@ def restore_best(run: Workdir, flow: tfd.TransformedDistribution) -> tuple[tfd.T
     Raises:
       UserError: no checkpoint, or a damaged one.
     """
-    path = newest(run.best)
-    if path is None:
+    wanted = epoch or _best_of(run)
+    if wanted is None:
         raise UserError(f"workdir {run.path} has no checkpoint in {run.best}: train first")
-    epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+    path = str(run.best / f"epoch-{wanted}")
+    found = tf.Variable(0, dtype=tf.int64, trainable=False)
     try:
-        _restore(tf.train.Checkpoint(flow=flow, epoch=epoch), path)
+        if path not in complete(run.best):
+            raise UserError(f"checkpoint {path} is damaged or missing")
+        _restore(tf.train.Checkpoint(flow=flow, epoch=found), path)
     except UserError as error:
-        if newest(run.best) != path:  # a training has replaced it meanwhile
+        if epoch is None and _best_of(run) != wanted:  # a training has replaced it meanwhile
             return restore_best(run, flow)
         raise UserError(f"{error}. Train again, in another workdir") from error
-    return flow, int(epoch)
+    return flow, int(found)
+
+
+def _best_of(run):
+    """The epoch of the best weights that the last checkpoint goes with; of a run without one, the last there are."""
+    last = newest(run.last)
+    wanted = None if last is None else _best_epoch(last)
+    if wanted is not None:
+        return int(wanted)
+    best = newest(run.best)
+    return None if best is None else _epoch(best)
 
 
 def newest(directory: pathlib.Path) -> str | None:
@@ -142,8 +194,13 @@ def complete(directory: pathlib.Path) -> list[str]:
 
     `_save` gives the `.index` file its name last. Earlier versions did not: a kill could leave a part of it.
     """
-    found = [path.with_suffix("") for path in directory.glob("epoch-*.index") if _ends_as_index(path)]
-    return sorted(map(str, found), key=_epoch, reverse=True)
+    return [path for path in _found(directory) if _ends_as_index(pathlib.Path(f"{path}.index"))]
+
+
+def _found(directory):
+    """Prefixes of all checkpoints, whole or not, the highest epoch first."""
+    prefixes = [path.with_suffix("") for path in directory.glob("epoch-*.index")]
+    return sorted((str(path) for path in prefixes if _NAME.fullmatch(path.name)), key=_epoch, reverse=True)
 
 
 def _ends_as_index(path):
@@ -154,7 +211,7 @@ def _ends_as_index(path):
 
 
 def _epoch(path):
-    return int(re.fullmatch(r"epoch-(\d+)", pathlib.Path(path).name)[1])
+    return int(_NAME.fullmatch(pathlib.Path(path).name)[1])
 
 
 def _parts(model, state):
@@ -205,7 +262,7 @@ def _drop_all_but(directory, epochs):
     kept = {f"epoch-{epoch}" for epoch in epochs}
     others = [path for path in directory.glob("epoch-*") if path.name.split(".")[0] not in kept]
     indices = [path for path in others if path.suffix == ".index"]
-    for path in [*indices, *others]:  # first the index: what has none is no checkpoint
+    for path in [*indices, *others, directory / _UNFINISHED]:  # first the index: what has none is no checkpoint
         remove(path)
 
 

@@ -67,15 +67,16 @@ def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_
       UserError: no finished run there, or data other than those it was trained on.
     """
     run = Workdir(workdir)
-    config, trained_on = run.read_config()
-    config.check_is_unconditional(f"workdir {run.path}")
-    run.finished_evaluation()
+    with run.reading():
+        config, trained_on = run.read_config()
+        config.check_is_unconditional(f"workdir {run.path}")
+        evaluation = run.finished_evaluation()
+        flow, epoch = restore_best(run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"])
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
     )
     data = data_lib.load(config)
     run.check_same_data(data.description(), trained_on)
-    flow, epoch = restore_best(run, make_flow(config, data.event_shape))
     return FinishedRun(config, flow, epoch, data)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import socket
@@ -21,6 +22,7 @@ class CannotWrite(UserError):
 
 
 _TEMPORARY = ".tmp"  # how the names of unfinished files end
+_DRAW = "[0-9a-f]{16}"  # what such a name is drawn from
 _MAX_NAME = 40  # characters of a file's name that its temporary name repeats: names have a limit
 
 
@@ -44,7 +46,7 @@ def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     try:
         target = _target(pathlib.Path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target.parent, f".{_short(target.name)}.", _TEMPORARY)
+        _remove_abandoned(target.parent, re.escape(f".{_short(target.name)}.") + _DRAW + re.escape(_TEMPORARY))
         with _temporary(target) as (temporary, file):
             yield file
             file.flush()
@@ -109,21 +111,40 @@ def temporary_folder(parent: pathlib.Path, start: str) -> Iterator[pathlib.Path]
       start: of its name and of theirs.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(parent, start)
-    temporary = parent / f"{start}{secrets.token_hex(8)}"
-    temporary.mkdir()
-    descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    _remove_abandoned(parent, re.escape(start) + _DRAW)
+    temporary, descriptor = _create_folder(parent, start)
     try:
-        _mark_in_use(descriptor)
         yield temporary
     finally:
         os.close(descriptor)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _create_folder(parent, start):
+    while True:
+        temporary = parent / f"{start}{secrets.token_hex(8)}"
+        temporary.mkdir()
+        with contextlib.suppress(FileNotFoundError):  # another process has taken it for an abandoned one
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            if _mark_in_use(descriptor) and temporary.exists():
+                return temporary, descriptor
+            os.close(descriptor)
+
+
 def remove_temporaries(folder: pathlib.Path) -> None:
     """Removes the files that processes which were killed in `replaced` have left in a folder."""
-    _remove_abandoned(folder, ".", _TEMPORARY)
+    _remove_abandoned(folder, r"\..*\." + _DRAW + re.escape(_TEMPORARY))
+
+
+def remove_at_once(folder: pathlib.Path) -> None:
+    """Removes a folder under another name, so that nobody takes what is left of it for the whole.
+
+    What a kill leaves of it is removed when a folder of this name is removed again.
+    """
+    _remove_abandoned(folder.parent, re.escape(f"{folder.name}.") + _DRAW)
+    aside = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}")
+    os.rename(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _mark_in_use(descriptor):
@@ -136,11 +157,11 @@ def _mark_in_use(descriptor):
     return os.fstat(descriptor).st_nlink > 0
 
 
-def _remove_abandoned(folder, start, end=""):
-    """Removes what has such a name, and is marked by no living process."""
+def _remove_abandoned(folder, pattern):
+    """Removes what has a name of ours, of which `pattern` is the whole, and is marked by no living process."""
     names = os.listdir(folder) if folder.is_dir() else []
     for name in names:
-        if name.startswith(start) and name.endswith(end):
+        if re.fullmatch(pattern, name):
             _remove_if_abandoned(folder / name)
 
 
@@ -224,13 +245,14 @@ class Lock:
             try:
                 fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+                holder = _holder(descriptor)
                 os.close(descriptor)
                 raise UserError(f"{what} is in use by {holder}: wait until it ends, or give another one") from error
             except OSError as error:  # a file system without locks
                 logging.warning("%s is not locked (%s): let no other process use it", what, error.strerror)
             if self._is(descriptor):
-                self._sign(descriptor)
+                if not shared:
+                    _sign(descriptor)
                 return descriptor
             os.close(descriptor)  # removed by the process that held it, between opening and locking
 
@@ -250,7 +272,15 @@ class Lock:
             return os.path.samestat(os.stat(self.path), os.fstat(descriptor))
         return False
 
-    def _sign(self, descriptor):
-        with contextlib.suppress(OSError):  # open for reading alone
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+def _sign(descriptor):
+    """Writes who holds a lock alone. Those that share one leave no name: one file cannot hold all of them."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
+def _holder(descriptor):
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return "a process that reads it"
+    return os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"

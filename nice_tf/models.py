@@ -219,6 +219,8 @@ _COPIES_IN_TRAINING = 5  # the weights, those for validation, their gradient, an
 
 def _check_memory(config, event_shape, num_classes, *, copies):
     """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word."""
+    if tf.config.list_physical_devices("GPU"):  # has a memory of its own, and says itself when it is full
+        return
     number = count_parameters(config, event_shape, num_classes)
     item_size = 8 if config.precision == "float64" else 4
     size = math.prod(event_shape)

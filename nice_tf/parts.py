@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from nice_tf.errors import UserError
-from nice_tf.files import Lock, remove, replaced, sync_folder, write_atomically
+from nice_tf.files import Lock, remove_at_once, replaced, sync_folder, write_atomically
 
 SUFFIXES = (".parquet", ".csv")
 _SETTINGS = "settings.json"
@@ -67,7 +67,8 @@ def write(
     """
     check_output(output, overwrite=overwrite)
     path = pathlib.Path(output)
-    folder = path.with_name(f".{path.name}.parts")
+    target = pathlib.Path(os.path.realpath(output))  # one lock for a file, whatever link it is written through
+    folder = target.with_name(f".{target.name}.parts")
     try:
         with _claimed(folder, settings, overwrite):
             check_output(output, overwrite=overwrite)  # another process may have written it before the claim
@@ -99,8 +100,8 @@ def _claimed(folder, settings, overwrite):
         try:
             yield
         finally:
-            if not _parts(folder):  # nothing to continue, or all is done
-                remove(folder)
+            if folder.exists() and not _parts(folder):  # nothing to continue
+                remove_at_once(folder)
 
 
 @contextlib.contextmanager
@@ -165,7 +166,7 @@ def _drop(folder):
     """Removes the parts of a run that has its output. First the settings: a kill here leaves parts that none takes."""
     (folder / _SETTINGS).unlink()
     sync_folder(folder)
-    remove(folder)
+    remove_at_once(folder)
 
 
 def _name(number):

@@ -17,7 +17,7 @@ from nice_tf import data as data_lib
 from nice_tf import devices, evaluation, plots
 from nice_tf.analysis import denoise
 from nice_tf.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
-from nice_tf.checkpoints import RunState, drop_after, newest, restore_best, restore_last
+from nice_tf.checkpoints import RunState, is_begun, is_continued, restore_best, restore_last, tidy
 from nice_tf.config import Config
 from nice_tf.errors import UserError, cause_of
 from nice_tf.files import write_atomically
@@ -94,13 +94,15 @@ def _trained(config, workdir):
     with run.writing() if is_chief else contextlib.nullcontext():
         if is_chief:
             chosen = {"precision": devices.choose_precision(config.precision), "jit_compile": bool(model.jit_compile)}
-            run.claim(config, description, chosen, is_continued=newest(run.last) is not None)
+            run.claim(
+                config, description, chosen, is_begun=is_begun(run), is_continued=is_continued(run)
+            )
         rows = restore_last(run, model, state)
         agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}
         devices.check_agreement(strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)})
         if is_chief:
             _announce(config, data, model, run, state, strategy)
-            drop_after(run, int(state.epoch))
+            tidy(run, int(state.epoch))
             rows = _restore_metrics(run, rows, int(state.epoch))
         if not state.is_finished(config):
             fit(model, config, data, run, state, rows or [], is_chief=is_chief)

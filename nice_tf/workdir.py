@@ -35,6 +35,14 @@ def _sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
+def _sha256_of(path):
+    """Of a file's content; of what cannot be read as a file, that of no file."""
+    try:
+        return _sha256(path.read_bytes())
+    except OSError:
+        return ""
+
+
 def _fingerprint(config, data):
     """What tells a run from others: the settings that change a result, and the data."""
     return _sha256((config.result_text() + json.dumps(data, sort_keys=True)).encode())
@@ -92,9 +100,11 @@ class Workdir:
         Raises:
           UserError: a process is writing it, or there is no run here.
         """
-        self.read_config()  # says what is wrong with a folder that is none of a run, and makes nothing there
+        if not self.config.exists():
+            self.read_config()  # says so, and makes no lock in a folder that is none of a run
         self._lock.acquire(f"workdir {self.path}", shared=True)
         try:
+            self.read_config()
             yield
         finally:
             self._lock.release()
@@ -111,13 +121,16 @@ class Workdir:
                 "it is saved"
             )
 
-    def claim(self, config: Config, data: dict[str, Any], chosen: dict[str, Any], *, is_continued: bool) -> None:
+    def claim(
+        self, config: Config, data: dict[str, Any], chosen: dict[str, Any], *, is_begun: bool, is_continued: bool
+    ) -> None:
         """Makes the folder that of this run, or checks that it is; called in `writing`.
 
         Args:
           config: the run's settings.
           data: `Data.description()`.
           chosen: what the settings left to `auto` came to here, by name; kept for the reader, and not compared.
+          is_begun: there is a checkpoint, whole or not: then the settings and data must be those of the run.
           is_continued: there is a checkpoint to continue from. If not, what an earlier run left is removed: it must
             not be taken for results of this one.
 
@@ -126,18 +139,21 @@ class Workdir:
         """
         from nice_tf import __version__
 
-        for folder in (self.path, self.samples):
-            remove_temporaries(folder)
         if self.config.exists():
             theirs = self.read_config()  # also refuses a config.json that is not ours
-            if is_continued:
+            if is_begun:
                 self._check_same_run(config, data, *theirs)
-        elif is_continued:
+        elif is_begun:
             self._check_fingerprint(config, data)
+        for folder in (self.path, self.samples):
+            remove_temporaries(folder)
         if not is_continued:
             for leftover in (self.evaluation, self.calibration, self.metrics):
                 leftover.unlink(missing_ok=True)
-        self.samples.mkdir(parents=True, exist_ok=True)
+        try:
+            self.samples.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.samples} cannot be made ({error.strerror}): give another workdir") from error
         values = {"nice_tf": __version__, "config": config.as_dict(), "chosen": chosen, "data": data}
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
 
@@ -246,7 +262,7 @@ class Workdir:
         """Those of these files whose bytes are not those that were written; files of earlier versions are not known."""
         known = self._read_checksums()
         there = [path for path in paths if path.name in known and path.exists()]
-        return [path for path in there if _sha256(path.read_bytes()) not in known[path.name]]
+        return [path for path in there if _sha256_of(path) not in known[path.name]]
 
     def _check_unchanged(self, *paths):
         for path in self.changed(*paths):
@@ -266,12 +282,12 @@ class Workdir:
 
     def _write_checked(self, path, content, **values):
         """Writes a file and its checksum. Meanwhile that of the old content counts, too: a kill leaves one of them."""
-        if path.exists():
-            before = [_sha256(path.read_bytes())]
+        known = self._read_checksums() | values
+        if path.exists() and not self.changed(path):
+            before = [_sha256_of(path)]
         else:
             before = []
         now = _sha256(content)
-        known = self._read_checksums() | values
         self.write_json(self.checksums, {**known, path.name: [now, *before]})
         write_atomically(path, content)
         self.write_json(self.checksums, {**known, path.name: [now]})
@@ -288,7 +304,7 @@ class Workdir:
             with self.metrics.open(newline="") as file:
                 rows = list(csv.DictReader(file, strict=True))
             _check_rows(rows)
-        except (csv.Error, KeyError, TypeError, ValueError) as error:
+        except (csv.Error, KeyError, OSError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.metrics} is damaged ({error}): restore it, or run the training command again, which writes it "
                 "anew"

@@ -65,30 +65,36 @@ def train_pictures(inputs, folder):
     train_and_evaluate(Config(dataset=str(inputs / "pictures.npy"), levels=17, **SETTINGS), folder / "run")
 
 
-def score(inputs, folder):
+def score(inputs, folder, **options):
     """Scores the table in small parts."""
     from nice_tf import answers, batch
 
     answers.rows_at_once = lambda *_: 60
-    batch.score_file(str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"))
+    batch.score_file(str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options)
 
 
-def impute(inputs, folder):
+def impute(inputs, folder, **options):
     """Fills the missing cell, in small parts."""
     from nice_tf import batch
 
     batch.rows_at_once = lambda *_: 60
-    batch.fill_file(str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"))
+    batch.fill_file(str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options)
 
 
-def sample(inputs, folder):
-    """Draws rows in small parts, and an archive."""
+def sample(inputs, folder, **options):
+    """Draws rows of a table in small parts."""
     from nice_tf import answers, batch
 
     answers.VALUES_A_CALL = 180
-    for name in ("rows.parquet", "rows.npz"):
-        if not (folder / name).exists():
-            batch.sample_file(str(inputs / "run"), str(folder / name), num_samples=200)
+    batch.sample_file(str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options)
+
+
+def sample_array(inputs, folder, **options):
+    """Draws an array."""
+    from nice_tf import answers, batch
+
+    answers.VALUES_A_CALL = 180
+    batch.sample_file(str(inputs / "run"), str(folder / "rows.npz"), num_samples=200, **options)
 
 
 def export(inputs, folder):
@@ -160,7 +166,7 @@ def _sorted(answers):
 
 def unfinished(folder):
     """What only a run that is going on may have."""
-    patterns = ("*.tmp", ".*.parts", ".unfinished-*", "unfinished", "*_temp*")
+    patterns = ("*.tmp", ".*.parts*", ".unfinished-*", "unfinished", "*_temp*")
     return sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.rglob(pattern))
 
 
@@ -170,10 +176,11 @@ COMMANDS = {
     "score": (score, written),
     "impute": (impute, written),
     "sample": (sample, written),
+    "sample_array": (sample_array, written),
     "export": (export, exported),
     "export_run": (export_run, exported),
 }
-RECORDED = ("train", "train_pictures", "score", "impute", "sample", "export")
+RECORDED = ("train", "train_pictures", "score", "impute", "sample", "sample_array", "export")
 
 
 def compile_recorder(folder):
@@ -256,12 +263,11 @@ def resume(name, inputs, state, expected):
                 try:
                     run(inputs, folder)
                 except UserError as error:
-                    if "is there already" not in str(error):  # the output: nothing was left to be done
+                    if "is there already" not in str(error):
                         raise
-                    for parts in folder.glob(".*.parts"):  # no later command needs them
-                        if (parts / "settings.json").exists() and not list(parts.glob("[0-9]*")):
-                            return f"{parts.name} can be continued from, and is empty"
-                        shutil.rmtree(parts)
+                    if {**found(folder), "left": []} != {**expected, "left": []}:
+                        return "an output that is there is not the whole one"
+                    run(inputs, folder, overwrite=True)  # what is left of the parts must not be taken for all
             ended = found(folder)
         except Exception:
             return traceback.format_exc()

@@ -12,7 +12,7 @@ import process_pairs
 import pytest
 
 import nice_tf
-from nice_tf import bundle, files
+from nice_tf import batch, bundle, files
 from nice_tf.workdir import Workdir
 
 
@@ -39,19 +39,30 @@ def test_every_state_that_a_kill_leaves_can_be_gone_on_from(inputs, library, tmp
     assert counts["tried"] == number and counts["states"] > 15, "the recorder saw the command at work"
 
 
-def test_a_state_that_is_broken_is_found(inputs, library, tmp_path, monkeypatch):
-    """Without the check of a hole among the parts, rows are lost; the harness must see that."""
+def test_a_state_that_is_broken_is_found(inputs, tmp_path):
+    """An output that is not the whole one; parts with a hole, which without a check would be taken for all."""
     from nice_tf import parts
 
     folder = tmp_path / "state"
+    folder.mkdir()
     crash_states.score(inputs, folder)
     expected = crash_states.written(folder)
-    (folder / "scores.csv").write_text("row\n0\n")
-    assert "scores.csv" in crash_states.resume("score", inputs, folder, expected)
-    (folder / "scores.csv").unlink()
     assert crash_states.resume("score", inputs, folder, expected) == ""
-    monkeypatch.setattr(parts, "replaced", None)
-    assert "Traceback" in crash_states.resume("score", inputs, folder, expected)
+    (folder / "scores.csv").write_text("row\n0\n")
+    assert "is not the whole one" in crash_states.resume("score", inputs, folder, expected)
+    (folder / "scores.csv").unlink()
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_write_csv", interrupt)
+        crash_states.score(inputs, folder)
+    (folder / ".scores.csv.parts" / parts._name(1)).unlink()
+    assert crash_states.resume("score", inputs, folder, expected) == ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_drop_behind_a_hole", lambda folder: None)
+        assert "scores.csv" in crash_states.resume("score", inputs, folder, expected)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("pair", ["train/train", "score/score"])
@@ -102,15 +113,18 @@ def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
     command = ("-m", "nice_tf.apps.score", f"--model={inputs}/run", f"--input={source}", f"--output={output}")
     terminated(command, lambda: list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
     assert not output.exists() and not list(tmp_path.rglob("*.tmp"))
+    made = len(list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
+    batch.score_file(str(inputs / "run"), str(source), str(output))
+    assert made and len(output.read_text().splitlines()) == 1 + 2000 * (len(rows) - 1)
 
 
 def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
-    (tmp_path / ".unfinished-killed" / "assets").mkdir(parents=True)
+    (tmp_path / f".unfinished-{16 * '0'}" / "assets").mkdir(parents=True)
     with files.temporary_folder(tmp_path, ".unfinished-") as other:
-        assert not (tmp_path / ".unfinished-killed").exists()
-        (tmp_path / ".unfinished-killed" / "assets").mkdir(parents=True)
+        assert not (tmp_path / f".unfinished-{16 * '0'}").exists()
+        (tmp_path / f".unfinished-{16 * '0'}" / "assets").mkdir(parents=True)
         bundle.export_saved_model(inputs / "run", tmp_path, inpaint_steps=1)
-        assert other.exists() and not (tmp_path / ".unfinished-killed").exists()
+        assert other.exists() and not (tmp_path / f".unfinished-{16 * '0'}").exists()
     assert (tmp_path / "1" / "saved_model.pb").exists() and not list(tmp_path.glob(".unfinished-*"))
 
 

@@ -67,9 +67,9 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / ".file.txt.tmp").symlink_to(victim)  # the temporary name of earlier versions
-    draws = iter(["taken", "free"])
+    draws = iter(["0" * 16, "1" * 16])
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: next(draws))
-    (tmp_path / ".file.txt.taken.tmp").symlink_to(victim)
+    (tmp_path / f".file.txt.{'0' * 16}.tmp").symlink_to(victim)
     with pytest.raises(files.CannotWrite, match="File exists"):
         files.write_atomically(tmp_path / "file.txt", b"new")
     files.write_atomically(tmp_path / "file.txt", b"new")
@@ -160,14 +160,45 @@ def test_a_lock_is_held_by_a_living_process_alone(tmp_path):
     assert not lock.is_held()
 
 
-def test_readers_share_a_lock(tmp_path):
+def test_readers_share_a_lock_and_the_last_writer_is_not_named_for_them(tmp_path):
     lock = files.Lock(tmp_path / "lock")
+    lock.acquire("it")
+    lock.release()
     with holder(lock.path, "shared") as process:
         lock.acquire("it", shared=True)
         lock.release()
-        with pytest.raises(nice_tf.UserError, match="it is in use by"):
+        with pytest.raises(nice_tf.UserError, match="it is in use by a process that reads it: wait"):
             lock.acquire("it")
         process.kill()
+
+
+def test_files_of_others_stay(tmp_path):
+    """Only what has the very form of our names is taken for what a kill has left."""
+    others = [".notes.tmp", ".file.txt.tmp", ".file.txt.draft.tmp", ".unfinished-thesis", "file.txt.0123456789abcdef"]
+    for name in others:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("precious")
+    ours = [".file.txt.0123456789abcdef.tmp", ".unfinished-0123456789abcdef"]
+    (tmp_path / ours[0]).write_text("")
+    (tmp_path / ours[1]).mkdir()
+    files.write_atomically(tmp_path / "file.txt", b"new")
+    files.remove_temporaries(tmp_path)
+    with files.temporary_folder(tmp_path, ".unfinished-"):
+        pass
+    assert names(tmp_path) == sorted([*others, "file.txt"])
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "0").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)  # a kill
+        files.remove_at_once(tmp_path / "parts")
+    (left,) = names(tmp_path)
+    assert left.startswith("parts.") and len(left) == len("parts.") + 16
+    (tmp_path / "parts").mkdir()
+    files.remove_at_once(tmp_path / "parts")
+    assert names(tmp_path) == []
 
 
 def test_a_lock_whose_file_is_gone_is_no_longer_held(tmp_path):

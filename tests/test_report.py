@@ -247,11 +247,12 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_command):
     with pytest.raises(nice_tf.UserError, match="is not finished, it has no evaluation"):
         figures.load_finished_run(tmp_path / "run")
     (tmp_path / "evaluation.json").rename(tmp_path / "run" / "evaluation.json")
-    content["data"]["event_shape"] = [7, 7, 1]
+    content["data"]["num_test"] = 299
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
-    with pytest.raises(
-        nice_tf.UserError, match=r"trained on other data \(data event_shape: \[8, 8, 1\], not \[7, 7, 1\]\)"
-    ):
+    with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
+        figures.load_finished_run(tmp_path / "run")
+    (tmp_path / "run" / "checksums.json").unlink()  # as of an earlier version
+    with pytest.raises(nice_tf.UserError, match=r"trained on other data \(data num_test: 300, not 299\)"):
         figures.load_finished_run(tmp_path / "run")
 
 

@@ -510,9 +510,10 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     run.calibration.write_bytes(usual)
     flow = nice_tf.load_flow(tmp_path)
     flow.trainable_variables[0].assign(flow.trainable_variables[0] * np.nan)
-    spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(99, dtype=tf.int64, trainable=False))
-    spoilt.write(str(run.best / "epoch-99"))
-    with pytest.raises(nice_tf.UserError, match="weights of epoch 99 are not finite, the run diverged"):
+    best = run.finished_evaluation()["epoch"]
+    spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(best, dtype=tf.int64, trainable=False))
+    spoilt.write(str(run.best / f"epoch-{best}"))
+    with pytest.raises(nice_tf.UserError, match=f"weights of epoch {best} are not finite, the run diverged"):
         bundle.export_saved_model(tmp_path, tmp_path / "export")
     assert not (tmp_path / "export").exists()
 

@@ -12,7 +12,18 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import bundle, callbacks, checkpoints, evaluation, figures, metrics, models, optimizers, training
+from nice_tf import (
+    bundle,
+    callbacks,
+    checkpoints,
+    evaluation,
+    figures,
+    metrics,
+    models,
+    optimizers,
+    training,
+    workdir,
+)
 from nice_tf import data as data_lib
 from nice_tf.workdir import Workdir
 
@@ -495,21 +506,65 @@ def test_damaged_best_weights_are_named(tmp_path):
         nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
 
 
+def cut_index(folder, epoch, size):
+    index = folder / f"epoch-{epoch}.index"
+    index.write_bytes(index.read_bytes()[:size])
+
+
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size):
-    """As a kill of an earlier version left it; alone, or beside a whole one."""
-    config = small(epochs=2)
+def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, capsys):
+    config = small(epochs=3)
     result = nice_tf.train_and_evaluate(config, tmp_path)
     run = Workdir(tmp_path)
-    index = run.last / "epoch-2.index"
-    index.write_bytes(index.read_bytes()[:size])
-    assert checkpoints.newest(run.last) == str(run.last / "epoch-1")
+    cut_index(run.last, 3, size)
+    (run.last / "epoch-3-copy.index").write_bytes(b"")  # none of ours
+    assert checkpoints.newest(run.last) == str(run.last / "epoch-2")
     assert nice_tf.train_and_evaluate(config, tmp_path) == result
-    for index in run.last.glob("*.index"):
-        index.write_bytes(index.read_bytes()[:size])
-    (run.best / "epoch-1_temp").mkdir()  # as a kill of an earlier version left it
-    assert nice_tf.train_and_evaluate(config, tmp_path) == result
+    said = capsys.readouterr().out
+    assert f"warning    checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one before" in said
+    for epoch in (2, 3):
+        cut_index(run.last, epoch, size)
+    evaluation = run.evaluation.read_bytes()
+    for settings in (config, small(epochs=3, seed=1)):
+        with pytest.raises(nice_tf.UserError, match=r"epoch-3 is cut off, and there is no other in .* that is whole"):
+            nice_tf.train_and_evaluate(settings, tmp_path)
+    assert run.evaluation.read_bytes() == evaluation, "nothing is erased"
+
+
+def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_path, capsys):
+    expected = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "whole")
+    run = Workdir(tmp_path / "run")
+    for folder in (run.last, run.best):
+        folder.mkdir(parents=True)
+        (folder / "epoch-1.index").write_bytes(b"")
+        (folder / "epoch-1_temp").mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", run.config)
+    with pytest.raises(nice_tf.UserError, match="belongs to a run with other settings"):
+        nice_tf.train_and_evaluate(small(epochs=1, seed=1), run.path)
+    assert nice_tf.train_and_evaluate(small(epochs=1), run.path) == expected
+    said = capsys.readouterr().out
+    assert f"warning    checkpoint {run.last}/epoch-1 is cut off: starting from the beginning" in said
     assert not list(run.path.rglob("*_temp"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
+    nice_tf.train_and_evaluate(small(epochs=3), tmp_path)
+    run = Workdir(tmp_path)
+    best = run.finished_evaluation()["epoch"]
+    assert len(checkpoints.complete(run.best)) == 2, "there is another"
+    if damage == "cut":
+        cut_index(run.best, best, 100)
+    else:
+        (run.best / f"epoch-{best}.index").unlink()
+    evaluation = run.evaluation.read_bytes()
+    for read in (
+        nice_tf.load_flow, bundle.load_server, figures.load_finished_run,
+        lambda workdir: nice_tf.train_and_evaluate(small(epochs=3), workdir),
+    ):  # fmt: skip
+        with pytest.raises(nice_tf.UserError, match=rf"epoch-{best} is damaged or missing\. Train again"):
+            read(tmp_path)
+    assert run.evaluation.read_bytes() == evaluation
 
 
 def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
@@ -524,7 +579,10 @@ def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
         checkpoints.save_last(run, model, state, rows=[{"epoch": epoch}])
     assert [pathlib.Path(path).name for path in checkpoints.complete(run.last)] == ["epoch-4", "epoch-3"]
     assert [pathlib.Path(path).name for path in checkpoints.complete(run.best)] == ["epoch-4", "epoch-2"]
-    checkpoints.drop_after(run, 3)  # epoch 4 is found damaged
+    (run.best / "unfinished").mkdir()  # as a kill leaves it
+    checkpoints.tidy(run, 3)  # epoch 4 is found damaged
+    assert sorted(path.name.split(".")[0] for path in run.best.glob("*.index")) == ["epoch-2"]
+    assert not (run.best / "unfinished").exists()
     assert checkpoints.restore_last(run, model, state) == [{"epoch": 3}]
     assert int(state.best_epoch) == 2
     assert checkpoints.restore_best(run, model.evaluation_flow)[1] == 2
@@ -598,6 +656,34 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
     assert path.read_bytes() == content
 
 
+def test_a_kill_does_not_make_changed_bytes_right(tmp_path, monkeypatch):
+    """Between the two writes of checksums.json, the old content counts as well; but not if it was changed before."""
+    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    run = Workdir(tmp_path)
+    run.calibration.write_bytes(run.calibration.read_bytes()[:-1] + b"x")
+    write = workdir.write_atomically
+
+    def killed(path, content):
+        if path == run.calibration:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workdir, "write_atomically", killed)
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    assert run.changed(run.calibration) == [run.calibration]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "calibration.npy", "evaluation.json", "samples"])
+def test_a_folder_for_a_file_and_a_file_for_a_folder_are_named(tmp_path, name):
+    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    path = tmp_path / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.write_text("") if name == "samples" else path.mkdir()
+    with pytest.raises(nice_tf.UserError, match=f"{name} cannot be "):
+        nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+
+
 def test_a_changed_config_is_found(tmp_path):
     nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     path = tmp_path / "config.json"
@@ -607,10 +693,11 @@ def test_a_changed_config_is_found(tmp_path):
             read(tmp_path)
 
 
-def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", [0, 1])
+def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch, when):
     class Delete(training.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
+            if epoch == when:
                 shutil.rmtree(tmp_path / "run")
 
     monkeypatch.setattr(training, "SamplePictures", Delete)
@@ -623,6 +710,7 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
     config = small(epochs=1)
     nice_tf.train_and_evaluate(config, tmp_path / "run")
     message = rf"workdir {tmp_path}/run is in use by process {os.getpid()} on "
+    by_readers = rf"workdir {tmp_path}/run is in use by a process that reads it"
     with Workdir(tmp_path / "run").writing():
         for start in (
             lambda: nice_tf.train_and_evaluate(config, tmp_path / "run"),
@@ -633,7 +721,7 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
                 start()
     with Workdir(tmp_path / "run").reading():
         bundle.load_server(tmp_path / "run")  # any number may read
-        with pytest.raises(nice_tf.UserError, match=message):
+        with pytest.raises(nice_tf.UserError, match=by_readers):
             nice_tf.train_and_evaluate(config, tmp_path / "run")
     nice_tf.train_and_evaluate(config, tmp_path / "run")
 
