@@ -510,3 +510,37 @@ def test_an_output_that_another_process_wrote_first_stays(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="is there already"):
         parts.write(output, counted, settings={})
     assert output.read_text() == "theirs"
+
+
+def test_a_file_is_written_by_one_process_whatever_link_it_goes_by(tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target.csv", tmp_path / "s.csv"
+    link.symlink_to(target)
+
+    def tables(first):
+        for output in (target, link):
+            with pytest.raises(UserError, match="in use"):
+                parts.write(output, counted, settings={}, overwrite=True)
+        yield pa.table({"row": [1]})
+
+    for output in (link, target):
+        parts.write(output, tables, settings={}, overwrite=True)
+        assert target.read_text() == "row\n1\n" and link.is_symlink()
+
+
+def test_the_end_of_one_run_does_not_disturb_the_start_of_the_next(tmp_path, monkeypatch):
+    """While the first removes its parts, the second begins in a folder of its own, and keeps it."""
+    output = tmp_path / "s.csv"
+    remove = parts.remove_at_once
+    calls, computed = [], []
+
+    def removed(folder):
+        calls.append(folder)
+        remove(folder)
+        if len(calls) == 1:
+            computed.append(parts.write(output, counted, settings={}, overwrite=True)[0])
+
+    monkeypatch.setattr(parts, "remove_at_once", removed)
+    parts.write(output, counted, settings={})
+    assert computed == [500]
+    assert len(read_csv(output)) == 500 and not list(tmp_path.glob(".s.csv.parts*"))

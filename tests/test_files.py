@@ -217,3 +217,19 @@ def test_a_lock_follows_no_link(tmp_path):
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         files.Lock(tmp_path / "lock").acquire("it")
     assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_new_folder_that_is_taken_for_an_abandoned_one_is_made_again(tmp_path, monkeypatch):
+    """Another process may sweep between the making of a folder and its mark."""
+    mark, swept = files._mark_in_use, []
+
+    def marked(descriptor):
+        if not swept:
+            swept.append(names(tmp_path)[0])
+            (tmp_path / swept[0]).rmdir()
+        return mark(descriptor)
+
+    monkeypatch.setattr(files, "_mark_in_use", marked)
+    with files.temporary_folder(tmp_path, ".new-") as folder:
+        assert folder.is_dir() and folder.name != swept[0]
+    assert names(tmp_path) == []
