@@ -197,7 +197,7 @@ def _publish(temporary, export_dir):
     while True:
         try:
             target = export_dir / str(version)
-            temporary.rename(target)
+            os.rename(temporary, target)
             return target
         except OSError:
             if not target.exists():

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -131,3 +133,32 @@ def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
 def test_an_export_of_a_run_in_training_is_refused(inputs, tmp_path):
     with Workdir(inputs / "run").writing(), pytest.raises(nice_tf.UserError, match="is in use by process"):
         bundle.export_saved_model(inputs / "run", tmp_path)
+
+
+def test_all_that_gets_its_final_name_is_on_the_disk_before(inputs, tmp_path, monkeypatch):
+    """A power cut may keep the name and lose the content, unless this was synced first."""
+    synced, renamed = set(), []
+    real = {name: getattr(os, name) for name in ("fsync", "replace", "rename")}
+
+    def fsync(descriptor):
+        synced.add(pathlib.Path(f"/proc/self/fd/{descriptor}").resolve())
+        real["fsync"](descriptor)
+
+    def rename(name):
+        def call(source, target):
+            source = pathlib.Path(source).resolve()
+            content = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
+            is_final = ".parts." not in str(target)  # a folder that is put aside to be removed
+            renamed.append((pathlib.Path(target).name, is_final and [path for path in content if path not in synced]))
+            real[name](source, target)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename("replace"))
+    monkeypatch.setattr(os, "rename", rename("rename"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        for command in (crash_states.train_table, crash_states.score, crash_states.export):
+            command(inputs, tmp_path)
+    assert {"config.json", "epoch-3.index", "metrics.csv", "evaluation.json", "scores.csv", "1"} <= dict(renamed).keys()
+    assert [(name, missing) for name, missing in renamed if missing] == []
