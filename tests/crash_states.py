@@ -9,7 +9,6 @@ python tests/crash_states.py --number=20 --seed=1 train      so many states, dra
 
 import argparse
 import collections
-import concurrent.futures
 import contextlib
 import hashlib
 import io
@@ -284,8 +283,9 @@ def quieten():
     tf.config.threading.set_inter_op_parallelism_threads(2)
 
 
-def _resume_all(arguments):
-    return [(state, resume(name, inputs, state, expected)) for name, inputs, state, expected in arguments]
+def _resume(arguments):
+    name, inputs, state, expected = arguments
+    return state, resume(name, inputs, state, expected)
 
 
 def check(name, *, inputs, scratch, library, number=None, seed=0, processes=2):
@@ -314,12 +314,12 @@ def check(name, *, inputs, scratch, library, number=None, seed=0, processes=2):
         tried = [found[0], *sorted(middle), found[-1]]
     arguments = [(name, inputs, state, expected) for state in tried]
     if processes == 1:
-        results = _resume_all(arguments)
+        results = list(map(_resume, arguments))
     else:
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(processes, context, quieten) as pool:
-            shares = pool.map(_resume_all, [arguments[start::processes] for start in range(processes)])
-            results = [result for share in shares for result in share]
+        # TensorFlow keeps what each run has compiled: a process that makes all of them would fill the memory.
+        with context.Pool(processes, quieten, maxtasksperchild=20) as pool:
+            results = list(pool.imap_unordered(_resume, arguments))
     broken = {str(state): wrong for state, wrong in results if wrong}
     counts = {"changes": num_changes, "states": len(found), "tried": len(tried), "broken": len(broken)}
     return counts, broken
