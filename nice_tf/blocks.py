@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from nice_tf import arrays, pictures, tfrecord
-from nice_tf.csv_files import CsvFormat
 from nice_tf.errors import UserError
 from nice_tf.rows import Rows, chunks, rebatched
 from nice_tf.schema import Schema
@@ -55,8 +54,8 @@ class TableInput:
 
         Args:
           name: a file, a folder or a pattern.
-          schema: the columns that are needed, in any order; CSV files that do not show how they are written are taken
-            to be as those of training.
+          schema: the columns that are needed, in any order; CSV files that may be written in several ways are taken to
+            be as those of training.
           keep: names of columns to pass on; `None` for all, of which then some may be unknown to the schema.
           dtype: the type in which the model takes values, which bounds them.
 
@@ -66,8 +65,7 @@ class TableInput:
         self.files = table_files(name)
         if not self.files:
             raise UserError(f"input {name}: there is no such table (.csv, .parquet; a file, a folder or a pattern)")
-        usual = CsvFormat(schema.delimiter, schema.decimal)
-        self._name, self._schema, self._table = name, schema, Table(self.files, usual=usual)
+        self._name, self._schema, self._table = name, schema, Table(self.files, schema=schema)
         self._dtype = np.dtype(dtype)
         self.names = self._table.names
         self.warnings = left_out(name)
@@ -163,7 +161,14 @@ class ArrayInput:
 
     warnings: Sequence[str] = ()
 
-    def __init__(self, name: str, event_shape: Sequence[int], levels: int | None, resize: Sequence[int] = ()):
+    def __init__(
+        self,
+        name: str,
+        event_shape: Sequence[int],
+        levels: int | None,
+        resize: Sequence[int] = (),
+        dtype: npt.DTypeLike = np.float64,
+    ):
         """Looks for the files.
 
         Args:
@@ -172,6 +177,7 @@ class ArrayInput:
           event_shape: shape of an example.
           levels: number of integer levels of the data; `None` for continuous data.
           resize: height and width that pictures are brought to, if any, as in training.
+          dtype: the type in which the model takes values, which bounds them.
 
         Raises:
           UserError: no such file.
@@ -182,6 +188,7 @@ class ArrayInput:
                 f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
             )
         self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
+        self._dtype = np.dtype(dtype)
         self._are_pictures = all(map(pictures.is_picture, self.files))
         self.warnings = pictures.left_out(name) if self._are_pictures else tfrecord.left_out(name)
 
@@ -202,12 +209,15 @@ class ArrayInput:
         """The examples from number `first` on, `size` at a time; the last block may have fewer.
 
         Raises:
-          UserError: examples of another shape, or with values that the model knows nothing of.
+          UserError: examples of another shape, or with values that the model knows nothing of; an infinite value, or
+            one beyond the model's type, named by its row.
         """
         examples = self._skip(self._examples(), first)
         for values in rebatched(map(self._checked, examples), size):
-            _check_finite(values.reshape(len(values), -1), None, f"input {self._name}", first)
+            flat, what = values.reshape(len(values), -1), f"input {self._name}"
+            _check_finite(flat, None, what, first)
             self._check_range(values)
+            _check_holds(self._dtype, flat, None, what, first)
             yield Block(first, values, kept=self._names(first, len(values)))
             first += len(values)
 
@@ -270,7 +280,8 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
     if keep:
         raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
     # No resize is in the description that an earlier version exported.
-    return ArrayInput(name, model.event_shape, model.description["levels"], model.description.get("resize", ()))
+    resize = model.description.get("resize", ())
+    return ArrayInput(name, model.event_shape, model.description["levels"], resize, model.dtype)
 
 
 def _npy_rows(name):
@@ -326,23 +337,29 @@ def _check_finite(values, names, what, first):
         return
     infinite = np.argwhere(np.isinf(values))
     if len(infinite):
-        row, column = infinite[0]
-        where = f"column {names[column]} of {what}" if names else what
-        raise UserError(
-            f"{where} has {values[row, column]} in row {first + row} (counted from 0): values must be finite"
-        )
+        where = _where(names, what, infinite[0])
+        value, row = values[tuple(infinite[0])], first + infinite[0][0]
+        raise UserError(f"{where} has {value} in row {row} (counted from 0): values must be finite")
 
 
 def _check_holds(dtype, values, names, what, first):
     """Refuses finite values that are infinite in the type in which the model takes them."""
+    if values.dtype.kind != "f":  # integers of 64 bits are far below
+        return
     largest = np.finfo(dtype).max
     beyond = np.argwhere(np.abs(values) > largest)
     if len(beyond):
-        row, column = beyond[0]
+        where = _where(names, what, beyond[0])
+        value, row = values[tuple(beyond[0])], first + beyond[0][0]
         raise UserError(
-            f"column {names[column]} of {what} has {values[row, column]:g} in row {first + row} (counted from 0): the "
-            f"model is of {dtype}, which ends at {largest:.2g}. Leave the row out or mend it"
+            f"{where} has {value:g} in row {row} (counted from 0): the model is of {dtype}, which ends at "
+            f"{largest:.2g}. Leave the row out or mend it"
         )
+
+
+def _where(names, what, place):
+    """What has a value, the column too where columns have names."""
+    return f"column {names[place[1]]} of {what}" if names else what
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import IO
 
 import pyarrow as pa
@@ -41,6 +41,22 @@ class CsvFormat:
 PLAIN = CsvFormat()
 
 
+@dataclasses.dataclass(frozen=True)
+class Hints:
+    """What the user can do where a file may be read in two ways.
+
+    Attributes:
+      delimiter: about what stands between columns, the end of a sentence.
+      decimal: about decimal marks, a sentence.
+    """
+
+    delimiter: str = "the setting delimiter says which, or write it with another"
+    decimal: str = "Give it as decimal, or write the file with more than three decimals"
+
+
+HINTS = Hints()  # of training, which has settings for it
+
+
 def delimiter_name(delimiter: str) -> str:
     """A delimiter in words."""
     return _NAMES.get(delimiter, repr(delimiter))
@@ -71,7 +87,7 @@ def header(file: str, delimiter: str) -> list[str]:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
 
 
-def sniff_delimiter(file: str, usual: str = "") -> str:
+def sniff_delimiter(file: str, usual: str = "", needed: Collection[str] = (), hints: Hints = HINTS) -> str:
     """What stands between the columns of a file.
 
     It is one that the first line has and that gives each of the first rows as many fields as the first line; a comma
@@ -80,6 +96,8 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
     Args:
       file: path.
       usual: the delimiter to take where several fit, as the training file's; any character, or none.
+      needed: names of columns that the first line must have; where no delimiter gives all of them, they do not count.
+      hints: for the message.
 
     Raises:
       UserError: the file cannot be read; several delimiters fit, and `usual` is none of them.
@@ -87,6 +105,7 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
     sample = _sample(file)
     rows = {delimiter: _rows(sample, delimiter) for delimiter in dict.fromkeys([*DELIMITERS, usual]) if delimiter}
     possible = [delimiter for delimiter, found in rows.items() if found and len(found[0]) > 1]
+    possible = [delimiter for delimiter in possible if {*needed} <= {*rows[delimiter][0]}] or possible
     fitting = [delimiter for delimiter in possible if len(set(map(len, rows[delimiter]))) == 1]
     if usual in fitting:
         return usual
@@ -94,10 +113,7 @@ def sniff_delimiter(file: str, usual: str = "") -> str:
         telling = [delimiter for delimiter in fitting if _has_numbers(rows[delimiter], delimiter)]
         if len(telling) > 1:
             names = " or ".join(map(delimiter_name, telling))
-            raise UserError(
-                f"{file} may have {names} between its columns: the setting delimiter says which, or write it with "
-                "another"
-            )
+            raise UserError(f"{file} may have {names} between its columns: {hints.delimiter}")
         fitting = telling or fitting
     # A damaged file is refused later, with the row: by commas if its first line has some.
     return next(iter([*fitting, *possible]), ",")
@@ -151,7 +167,7 @@ def batches(
     Args:
       file: path.
       form: how it is written.
-      types: of the columns that are wanted, by name; empty for all, of types that the start of the file tells.
+      types: of the columns that are wanted, by name, one at least.
       strings_can_be_null: whether an empty cell of text is a missing one.
       check_utf8: whether text must be UTF-8.
 
@@ -328,45 +344,92 @@ _UNCLEAR_MARK = r"^[+-]?[1-9]\d{{0,2}}{mark}\d{{3}}$"
 _BOTH_MARKS = r"^[+-]?\d{{1,3}}({other}\d{{3}})+{mark}\d+$"
 
 
-def sniff_decimal(files: Sequence[str], delimiter: str, usual: str = "") -> str:
-    """The decimal mark of files, by all their cells.
+_NUMBER_LIKE = r"^[+-]?(?i:(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|inf|infinity|nan)$"  # whatever its mark
+
+
+def sniff_decimal(
+    files: Sequence[str], delimiter: str, usual: str = "", columns: Collection[str] | None = None, hints: Hints = HINTS
+) -> str:
+    """The decimal mark of files, by all cells of the columns of numbers.
+
+    Columns of numbers alone decide; if these have no decimals, columns of numbers with a few texts among them, which
+    may be mistakes. Columns of text decide nothing: a version 1.5 or a price 1,50 in a remark is no number of the file.
 
     Args:
       files: paths of files of one kind.
       delimiter: between their columns, no comma.
-      usual: the mark to take where the cells do not tell, as the training file's; or none.
+      usual: the mark to take where the cells do not tell, or speak for both, as the training file's; or none.
+      columns: names of those that are asked; `None` for all.
+      hints: for the message.
 
     Raises:
       UserError: cells speak for both marks, or could be thousands; the message names them.
     """
-    sure: dict[str, tuple[str, str]] = {}
-    unclear: dict[str, tuple[str, str]] = {}
+    found: dict[str, _Marks] = {}
     for file in files:
-        names = header(file, delimiter)
-        for batch in batches(file, CsvFormat(delimiter), dict.fromkeys(names, pa.string()), check_utf8=False):
+        names = [name for name in header(file, delimiter) if columns is None or name in columns]
+        types = dict.fromkeys(names, pa.string())
+        for batch in batches(file, CsvFormat(delimiter), types, check_utf8=False) if names else ():
             for name in names:
-                _weigh(name, batch[name], sure, unclear)
-        if len(sure) == 2:
-            break
-    if len(sure) == 1:
-        return next(iter(sure))
-    if not sure and (usual or not unclear):
-        return usual or "."
-    found = sure or unclear
-    examples = " and ".join(f"{text!r} in column {name}" for name, text in found.values())
-    raise UserError(
-        f"{files[0]} has {examples}: whether a comma or a dot stands before decimals is unclear. Give it as decimal, "
-        "or write the file with more than three decimals"
-    )
-
-
-def _weigh(name, column, sure, unclear):
-    """Notes the first cell that speaks for each decimal mark."""
-    texts = trimmed(column)
-    for mark, other in ((",", r"\."), (r"\.", ",")):
-        key = mark[-1]
-        if key in sure:
+                found.setdefault(name, _Marks()).add(batch[name])
+    numbers = {name: marks for name, marks in found.items() if not marks.texts}
+    mixed = {name: marks for name, marks in found.items() if 0 < 2 * marks.texts < marks.present}
+    for group in (numbers, mixed):
+        sure = _first_of_each({name: marks.sure for name, marks in group.items()})
+        unclear = _first_of_each({name: marks.unclear for name, marks in group.items()})
+        if len(sure) == 1:
+            return next(iter(sure))
+        if not sure and not unclear:
             continue
+        if usual:
+            return usual
+        examples = " and ".join(f"{text!r} in column {name}" for name, text in (sure or unclear).values())
+        raise UserError(
+            f"{files[0]} has {examples}: whether a comma or a dot stands before decimals is unclear. {hints.decimal}"
+        )
+    return usual or "."
+
+
+def _first_of_each(by_column):
+    """For each mark the first column that has a cell for it, and the cell."""
+    found = {}
+    for mark in (",", "."):
+        cells = [(name, cells[mark]) for name, cells in by_column.items() if mark in cells]
+        if cells:
+            found[mark] = cells[0]
+    return found
+
+
+@dataclasses.dataclass
+class _Marks:
+    """What the cells of a column say of the decimal mark.
+
+    Attributes:
+      present: cells that are not missing.
+      texts: cells that are no number with either mark.
+      sure: for each mark the first cell that speaks for it.
+      unclear: for each mark the first cell that does, unless it has thousands.
+    """
+
+    present: int = 0
+    texts: int = 0
+    sure: dict[str, str] = dataclasses.field(default_factory=dict)
+    unclear: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, column: pa.Array) -> None:
+        """Looks at some cells, of text."""
+        texts = trimmed(column)
+        is_present = _and(pc.is_valid(texts), pc.not_equal(pc.binary_length(texts), 0))
+        is_plain, is_grouped = (pc.match_substring_regex(texts, pattern) for pattern in (_NUMBER_LIKE, _GROUPED))
+        self.present += _count(is_present)
+        self.texts += _count(pc.and_not(is_present, pc.fill_null(pc.or_(is_plain, is_grouped), False)))
+        for mark, other in ((",", r"\."), (r"\.", ",")):
+            self._add(column, texts, mark, other)
+
+    def _add(self, column, texts, mark, other):
+        key = mark[-1]
+        if key in self.sure or not pc.any(pc.match_substring(texts, key)).as_py():
+            return
         is_plain, is_unclear, has_both = (
             pc.fill_null(pc.match_substring_regex(texts, pattern.format(mark=mark, other=other)), False)
             for pattern in (_PLAIN_MARK, _UNCLEAR_MARK, _BOTH_MARKS)
@@ -374,6 +437,6 @@ def _weigh(name, column, sure, unclear):
         clear = _first(column, pc.or_(pc.and_not(is_plain, is_unclear), has_both), 0)
         doubtful = _first(column, is_unclear, 0)
         if clear:
-            sure[key] = (name, clear[1])
+            self.sure[key] = clear[1]
         if doubtful:
-            unclear.setdefault(key, (name, doubtful[1]))
+            self.unclear.setdefault(key, doubtful[1])

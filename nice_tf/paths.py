@@ -1,12 +1,15 @@
 """Which files a path, a folder or a pattern names."""
 
 import glob
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 
 from nice_tf.errors import UserError
 
-MAX_OTHERS = 100_000  # entries that a tree may have beside what is looked for, before the search ends
+MAX_OTHERS = 100_000  # entries that a tree may have beside what is looked for, and more only if it has more of that
+_PATIENCE = 2  # how many times more others may turn up before what is looked for
+_MAX_TURNS = 50  # folders in folders that are read in turns
 
 
 def files_named(name: str, is_meant: Callable[[str], bool]) -> list[str]:
@@ -52,11 +55,13 @@ def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
             num_meant += 1
         else:
             num_others += 1
-        if num_others > max(MAX_OTHERS, num_meant):
-            raise UserError(
-                f"{folder} and the folders below it hold more than {MAX_OTHERS:,} files and folders beside "
-                f"{num_meant:,} of those that are looked for: give the very folder of the data"
-            )
+        if num_others > _PATIENCE * max(MAX_OTHERS, num_meant):
+            break
+    if num_others > max(MAX_OTHERS, num_meant):
+        raise UserError(
+            f"{folder} and the folders below it hold more than {MAX_OTHERS:,} files and folders beside "
+            f"{num_meant:,} of those that are looked for: give the very folder of the data"
+        )
     return sorted(found)
 
 
@@ -83,9 +88,40 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _walk(folder: str) -> Iterator[str | None]:
-    """Each file, and `None` for each folder."""
+def _walk(folder: str, depth: int = 0) -> Iterator[str | None]:
+    """Each file, and `None` for each folder below.
+
+    The files of a folder and those of each folder in it come in turns: so the names do not decide what is seen first.
+    """
+    if depth == _MAX_TURNS:
+        yield from _walk_straight(folder)
+        return
+    folders, names = _visible(*next(os.walk(folder), (folder, [], [])))
+    yield from (None for _ in folders)
+    below = (_walk(path, depth + 1) for path in folders if not os.path.islink(path))
+    yield from _in_turns([iter(names), *below])
+
+
+def _walk_straight(folder: str) -> Iterator[str | None]:
+    """As `_walk`, a folder after the other, of any depth."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (None for _ in folders)
-        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
+        yield from _visible(parent, [], names)[1]
+
+
+def _visible(parent: str, folders: list[str], names: list[str]) -> tuple[list[str], list[str]]:
+    """The paths of the folders and of the files that are not hidden."""
+    paths = [[os.path.join(parent, name) for name in some if not name.startswith(".")] for some in (folders, names)]
+    return paths[0], paths[1]
+
+
+def _in_turns(iterators: list[Iterator[str | None]]) -> Iterator[str | None]:
+    """One value of each, then the next of each that has more, and so on."""
+    while iterators:
+        going = []
+        for iterator in iterators:
+            for value in itertools.islice(iterator, 1):
+                yield value
+                going.append(iterator)
+        iterators = going

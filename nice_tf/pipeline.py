@@ -136,9 +136,12 @@ class Reader:
 
     def check_output(self, file: str, output: str) -> None:
         """Checks that an output can hold the columns to keep; errors as `TableInput.check_output`."""
-        if output.endswith(".parquet"):
-            return
         from nice_tf.blocks import open_input
+        from nice_tf.tables import is_parquet
+
+        # Only Parquet has columns that an output cannot hold: no other file need be copied here for that.
+        if output.endswith(".parquet") or not self.keep or not is_parquet(file):
+            return
 
         with _local(file) as path:
             open_input(path, self.model, self.keep).check_output(output)

@@ -13,7 +13,14 @@ from nice_tf.errors import UserError
 _MAX_PLACES = 4  # of decimals that count as rounded
 _ROWS_TO_COUNT, _VALUES_TO_COUNT = 100_000, 2**21  # in which ties are looked for
 _MAX_TIES = 0.01  # share of rows
+_EXACT = 2**53  # from here on float64 has not all integers
+_EXACT_IN_SINGLE = 2**24  # nor has float32 from here on
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
+
+_TYPES: dict[float, type[np.floating]] = {  # that have fewer digits than float64, by their precision
+    float(np.finfo(np.float16).eps): np.float16,
+    float(np.finfo(np.float32).eps): np.float32,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +49,9 @@ class Schema:
       constants: columns of a single value, by name, kept out of the density.
       ignored: names of the others: text, dates, without any value, or not chosen.
       halves: names of the constants that were stored in 16 bits.
-      delimiter: what stood between the columns, of CSV files.
+      singles: names of those that were stored in 32 bits and are so large that 32 bits do not hold every integer.
+      delimiter: what stood between the columns, of CSV files; empty if that is not known: of Parquet files, and of
+        plain CSV that shows by itself what it is.
       decimal: their decimal mark.
     """
 
@@ -50,7 +59,8 @@ class Schema:
     constants: dict[str, float] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     halves: tuple[str, ...] = ()
-    delimiter: str = ","
+    singles: tuple[str, ...] = ()
+    delimiter: str = ""
     decimal: str = "."
 
     @property
@@ -78,7 +88,9 @@ class Schema:
         }
         if self.halves:
             values["halves"] = list(self.halves)
-        if (self.delimiter, self.decimal) != (",", "."):
+        if self.singles:
+            values["singles"] = list(self.singles)
+        if self.delimiter:
             values |= {"delimiter": self.delimiter, "decimal": self.decimal}
         return values
 
@@ -91,6 +103,7 @@ class Schema:
             values["constants"],
             tuple(values["ignored"]),
             tuple(values.get("halves", ())),
+            tuple(values.get("singles", ())),
             **others,
         )
 
@@ -143,7 +156,7 @@ class Schema:
             if names:
                 more = f" and {len(names) - 8} more" if len(names) > 8 else ""
                 parts.append(f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}")
-        if (self.delimiter, self.decimal) != (",", "."):
+        if self.delimiter and (self.delimiter, self.decimal) != (",", "."):
             parts.append(f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before decimals")
         return "; ".join(parts)
 
@@ -158,15 +171,20 @@ class Schema:
         Returns:
           `[n]` in bool.
         """
-        usual = self.constants[name]
-        of_training = np.float16 if name in self.halves else np.float64
-        rounding = 4 * np.finfo(np.float64).eps * abs(usual)  # with which decimals are converted
+        usual = float(self.constants[name])
+        of_training = self._stored_as(name)
         found, places = np.unique(values, return_inverse=True)
         is_other = [
-            abs(value - usual) > rounding and not same_number(value, usual, of_training, stored_as)
+            _is_apart(value, usual) and not same_number(value, usual, of_training, stored_as)
             for value in found.tolist()
         ]  # of NaN false
         return np.array(is_other, bool)[places]
+
+    def _stored_as(self, name):
+        """The type that a constant was stored in, as far as it is known."""
+        if name in self.halves:
+            return np.float16
+        return np.float32 if name in self.singles else np.float64
 
     def check_names(self, names: Collection[str], what: str) -> None:
         """Looks whether a table has the columns of the density, and none that the density has never heard of.
@@ -190,7 +208,8 @@ class Schema:
 def same_number(first: float, second: float, *stored_as: type[np.floating]) -> bool:
     """Whether two numbers are the same in the coarsest type that one was stored in.
 
-    What was stored in 32 bits is seen in the value: float32 holds it, and needs fewer digits to write it.
+    Text tells no type. But a fraction that was stored in 32 bits shows it: float32 holds it, and needs fewer digits to
+    write it. A whole number shows nothing: 1700000128 may be a float32 as well as an integer beside 1700000129.
 
     Args:
       first: a number.
@@ -206,7 +225,17 @@ def same_number(first: float, second: float, *stored_as: type[np.floating]) -> b
         return any(kind(first) == kind(second) for kind in kinds)
 
 
+def _is_apart(value, usual):
+    """Whether two numbers differ by more than decimals are off once they are converted; integers are exact."""
+    are_exact = value.is_integer() and usual.is_integer() and abs(usual) < _EXACT
+    rounding = 0.0 if are_exact else 4 * np.finfo(np.float64).eps * abs(usual)
+    return abs(value - usual) > rounding
+
+
 def _is_single(value):
+    """Whether a value shows that it was stored in 32 bits."""
+    if float(value).is_integer():
+        return False
     with np.errstate(over="ignore"):
         single = np.float32(value)
     return float(single) == value and float(str(single)) != value
@@ -349,29 +378,32 @@ class Survey:
         """By name, the largest absolute value of each column."""
         return dict(zip(self._names, np.maximum(np.abs(self._low), np.abs(self._high)).tolist(), strict=True))
 
-    def schema(self, ignored: Collection[str], *, delimiter: str = ",", decimal: str = ".") -> Schema:
+    def schema(self, ignored: Collection[str], *, delimiter: str = "", decimal: str = ".") -> Schema:
         """What was found in the columns that were not left out.
 
         Args:
           ignored: names of the other columns of the file.
-          delimiter: what stands between the columns, of CSV files.
-          decimal: their decimal mark.
+          delimiter: as of `Schema`.
+          decimal: as of `Schema`.
 
         Raises:
           UserError: no column that varies.
         """
-        start, columns, constants, halves = np.concatenate(self._start), [], {}, []
+        start, columns, constants = np.concatenate(self._start), [], {}
+        halves, singles = [], []
         for k, name in enumerate(self._names):
             if name not in self.names:
                 continue
             low, high = float(self._low[k]), float(self._high[k])
-            is_half = bool(self._precisions[k] == np.finfo(np.float16).eps)
-            stored_as = [np.float16] * is_half
-            if same_number(low, high, *stored_as):  # one file may have more digits than another
-                constants[name] = low
-                halves += [name] * is_half
-            else:
+            kind = _TYPES.get(self._precisions[k], np.float64)
+            if not _is_one_in(kind, low, high):
                 columns.append(self._column(k, start[:, k], low, high))
+                continue
+            constants[name] = low
+            if kind == np.float16:
+                halves.append(name)
+            if kind == np.float32 and abs(low) >= _EXACT_IN_SINGLE:
+                singles.append(name)
         if not columns and not constants:
             raise UserError(f"no column of numbers is left: {'; '.join(self._notes)}")
         if not columns:
@@ -379,7 +411,7 @@ class Survey:
                 f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} rows: there is no "
                 "density of constants"
             )
-        return Schema(tuple(columns), constants, tuple(ignored), tuple(halves), delimiter, decimal)
+        return Schema(tuple(columns), constants, tuple(ignored), tuple(halves), tuple(singles), delimiter, decimal)
 
     def _column(self, k, start, low, high):
         """With its step; on one, the ends lie on it whatever they were stored with."""
@@ -419,6 +451,12 @@ class Survey:
                     "has no upper bound; leave it out with columns"
                 )
         return found
+
+
+def _is_one_in(kind, low, high):
+    """Whether two values are one in the type that a file stored them in; another file may have more digits."""
+    with np.errstate(over="ignore"):
+        return low == high or bool(kind(low) == kind(high))
 
 
 def _dependent(x):

@@ -1,6 +1,7 @@
 """CSV and Parquet files, read block by block by pyarrow."""
 
 import copy
+import dataclasses
 import functools
 import os
 import re
@@ -75,14 +76,15 @@ class Table:
       numeric: names of those that hold numbers; true and false count as 1 and 0.
     """
 
-    def __init__(self, files: Sequence[str], *, delimiter: str = "", decimal: str = "", usual: CsvFormat | None = None):
+    def __init__(self, files: Sequence[str], *, delimiter: str = "", decimal: str = "", schema: Schema | None = None):
         """Looks at the start of the files; of CSV files without commas between columns at all of them.
 
         Args:
           files: paths, all of CSV with a line of names at the top, or all of Parquet.
           delimiter: between the columns of CSV files; empty: what each file shows.
           decimal: the decimal mark of CSV files; empty: what they show, a dot where commas stand between columns.
-          usual: how the CSV files are written where they do not show it.
+          schema: of the model that is to read the files, if there is one yet. CSV files that may be written in several
+            ways are then taken to be as those of training; what its columns do not say decides nothing.
 
         Raises:
           UserError: no such file, a damaged one, files of both kinds or of different columns, a column's name twice, a
@@ -98,10 +100,12 @@ class Table:
         if len({is_parquet(file) for file in self.files}) > 1:
             raise UserError(f"{self.what} are CSV and Parquet files: give files of one kind")
         self.is_csv = not is_parquet(self.files[0])
+        self._schema = schema
+        self._is_told = bool(delimiter or decimal)
         self._formats: dict[str, CsvFormat] = {}
         self._stored: dict[str, set[pa.DataType]] = {}
         if self.is_csv:
-            self._formats = self._guarded(lambda: _formats(self.files, delimiter, decimal, usual or PLAIN))
+            self._formats = self._guarded(lambda: _formats(self.files, delimiter, decimal, schema))
             self._read_csv_columns()
         else:
             self._read_parquet_columns()
@@ -233,7 +237,8 @@ class Table:
 
     def _check_is_no_number(self, name, tally, *, is_wanted):
         """Refuses a column of numbers with texts among them."""
-        hint = ". Or leave the column out: columns names those that are wanted"
+        # A model needs its columns; only training can do without one.
+        hint = "" if self._schema else ". Or leave the column out: columns names those that are wanted"
         is_plain = all(form == PLAIN for form in self._formats.values())
         if tally.grouped and not is_plain and 2 * (tally.numbers + tally.grouped) > tally.present:
             row, text = tally.first_grouped
@@ -368,7 +373,10 @@ class Table:
             row_numbers = [name for name in chosen if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name)]
             survey.leave_out(row_numbers, "counts the rows, as pandas writes them, and is left out; columns keeps it")
         ignored = [name for name in self.names if name not in (*survey.names, label)]
-        return survey.schema(ignored, delimiter=self.format.delimiter, decimal=self.format.decimal), survey
+        # Plain CSV that shows it is read the same again: only what was told is to be kept.
+        is_kept = self.is_csv and (self._is_told or self.format != PLAIN)
+        kept = dataclasses.asdict(self.format) if is_kept else {}
+        return survey.schema(ignored, **kept), survey
 
     def _surveyed(self, names):
         survey = Survey(names, [self.precision(name) for name in names])
@@ -420,16 +428,29 @@ def _what(files):
     return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
-def _formats(files, delimiter, decimal_mark, usual):
+def _formats(files, delimiter, decimal_mark, schema):
     """How each CSV file is written."""
-    like = usual.delimiter if usual != PLAIN else ""
-    delimiters = {file: delimiter or csv_files.sniff_delimiter(file, like) for file in files}
-    marks = {",": decimal_mark or (usual.decimal if usual.delimiter == "," else ".")}  # plain CSV has dots
+    usual = CsvFormat(schema.delimiter, schema.decimal) if schema and schema.delimiter else None
+    like = usual.delimiter if usual else ""
+    needed = schema.names if schema else ()
+    weighed = [*schema.names, *schema.constants] if schema else None
+    hints = _scoring_hints(usual) if schema else csv_files.HINTS
+    delimiters = {file: delimiter or csv_files.sniff_delimiter(file, like, needed, hints) for file in files}
+    marks = {",": decimal_mark or (usual.decimal if like == "," else ".")}  # plain CSV has dots
     for found in set(delimiters.values()) - set(marks):
         alike = [file for file in files if delimiters[file] == found]
-        known = usual.decimal if usual.delimiter == found else ""
-        marks[found] = decimal_mark or csv_files.sniff_decimal(alike, found, known)
+        known = usual.decimal if like == found else ""
+        marks[found] = decimal_mark or csv_files.sniff_decimal(alike, found, known, weighed, hints)
     return {file: CsvFormat(found, marks[found]) for file, found in delimiters.items()}
+
+
+def _scoring_hints(usual):
+    """What helps where there is no setting: a model reads files as its training file was written."""
+    hint = "write it as the training file was"
+    if usual:
+        mark = "comma" if usual.decimal == "," else "dot"
+        hint += f", with {csv_files.delimiter_name(usual.delimiter)} between columns and a decimal {mark}"
+    return csv_files.Hints(hint, hint[:1].upper() + hint[1:])
 
 
 def _parquet_file(file):
