@@ -448,7 +448,7 @@ def test_a_kill_while_parts_are_removed_loses_no_rows(tmp_path, monkeypatch, is_
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(parts, "remove", killed)
+        patch.setattr(parts, "remove_at_once", killed)
         parts.write(output, counted, settings={"a": 1})
     assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
     assert len(list(tmp_path.glob(".s.csv.parts/0*.parquet"))) == 4
