@@ -7,6 +7,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 
@@ -52,7 +53,10 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
             main(*[argv[1:]] * passes_on)
         except UserError as error:
             sys.exit(f"error: {error}")
-        except KeyboardInterrupt as interrupt:
+        except (Exception, KeyboardInterrupt) as error:
+            interrupt = _interrupt_behind(error)
+            if interrupt is None:
+                raise
             is_terminated = isinstance(interrupt, _Terminated)
             print(
                 f"\n{'terminated' if is_terminated else 'interrupted'}; the same command continues from what was saved "
@@ -71,6 +75,32 @@ class _Terminated(KeyboardInterrupt):
 def _terminate(number: int, frame: types.FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the clearing up
     raise _Terminated
+
+
+def _interrupt_behind(error):
+    """The Ctrl-C or SIGTERM that an exception is or comes from: some code raises another one in its place."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextlib.contextmanager
+def _interrupts_held_back():
+    """Ctrl-C and SIGTERM come at the end of the block: an import that is cut off may hide them, or break."""
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in arrived[:1]:
+        signal.raise_signal(number)
 
 
 def run_app(name: str) -> None:
@@ -150,7 +180,8 @@ def quiet_tensorflow() -> Iterator[None]:
     written out when the import fails.
     """
     if flags.FLAGS["verbosity"].present:
-        yield
+        with _interrupts_held_back():
+            yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.set_verbosity(logging.ERROR)
@@ -159,8 +190,9 @@ def quiet_tensorflow() -> Iterator[None]:
         original = os.dup(2)
         os.dup2(held_back.fileno(), 2)
         try:
-            yield
-        except BaseException:
+            with _interrupts_held_back():
+                yield
+        except Exception:
             held_back.seek(0)
             os.write(original, held_back.read())
             raise

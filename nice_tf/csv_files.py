@@ -83,7 +83,12 @@ def header(file: str, delimiter: str) -> list[str]:
     try:
         with open_text(file) as lines:
             return next((names for names in csv.reader(lines, delimiter=delimiter) if names), [])
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} cannot be read as CSV in UTF-8: {error}. Save it as CSV UTF-8; or convert it, from what Excel "
+            "writes by iconv -f cp1252 -t utf-8"
+        ) from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
 
 

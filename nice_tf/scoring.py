@@ -48,7 +48,8 @@ class Model:
           UserError: nothing of these is there.
         """
         folder = pathlib.Path(path)
-        if Workdir(folder).config.exists():
+        run = Workdir(folder)
+        if run.config.exists() or run.last.exists():
             server, description = bundle.load_server(folder)
             return cls(str(folder), description, server.signatures())
         if not (folder / "saved_model.pb").exists():

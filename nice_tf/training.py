@@ -114,7 +114,8 @@ def _restore_metrics(run, rows, epoch):
     try:
         found = run.read_metrics(up_to_epoch=epoch)
     except UserError as error:
-        print(f"warning    {error}", flush=True)
+        if rows is None:
+            print(f"warning    {error}", flush=True)
         found = []
     if rows is None:  # a checkpoint of an earlier version: the file is all there is
         rows = found

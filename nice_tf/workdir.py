@@ -204,6 +204,11 @@ class Workdir:
             check_description(content["data"])
             result = Config.from_dict(content["config"]), content["data"]
         except OSError as error:
+            if self.last.exists():
+                raise UserError(
+                    f"workdir {self.path} has lost its config.json: restore it, or run the training command again, "
+                    "which writes it anew"
+                ) from error
             raise UserError(
                 f"workdir {self.path} holds no run: config.json cannot be read ({error.strerror})"
             ) from error
@@ -266,9 +271,10 @@ class Workdir:
 
     def _check_unchanged(self, *paths):
         for path in self.changed(*paths):
+            way_out = "delete it and run" if path == self.config else "run"
             raise UserError(
-                f"{path} was changed after it was written, its checksum differs: restore it; or delete it and run the "
-                "training command again, which writes it anew"
+                f"{path} was changed after it was written, its checksum differs: restore it; or {way_out} the training "
+                "command again, which writes it anew"
             )
 
     def _read_checksums(self):

@@ -102,6 +102,32 @@ def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_command):
     assert len(run.read_metrics()) == 40
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["import", "later"])
+def test_an_interrupt_that_other_code_hides_is_still_one(tmp_path, number, where):
+    """While TensorFlow is imported it waits; later, what was raised instead of it is seen through."""
+    script = f"""
+import os, sys
+from absl import flags
+from nice_tf import cli
+def hidden():
+    try:
+        os.kill(os.getpid(), {int(number)})
+    except KeyboardInterrupt as interrupt:
+        raise RuntimeError("in __set_name__") from interrupt
+def main():
+    with cli.quiet_tensorflow():
+        {"hidden(); import nice_tf.metrics" if where == "import" else "pass"}
+    {"hidden()" if where == "later" else "pass"}
+    print("not reached")
+cli.run(main, usage="", groups=[])
+"""
+    finished = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 128 + number, finished.stderr
+    name = "terminated" if number == signal.SIGTERM else "interrupted"
+    assert finished.stderr.startswith(f"\n{name}; the same command continues") and finished.stdout == ""
+
+
 def test_sigterm_ends_an_export_and_leaves_nothing(inputs, tmp_path):
     command = ("export.py", f"--workdir={inputs}/run", f"--export_dir={tmp_path}/export")
     terminated(command, lambda: list(tmp_path.glob("export/.unfinished-*")))

@@ -25,6 +25,7 @@ from nice_tf import (
     workdir,
 )
 from nice_tf import data as data_lib
+from nice_tf.scoring import Model
 from nice_tf.workdir import Workdir
 
 SMALL = {
@@ -630,6 +631,9 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
     run = Workdir(tmp_path)
     content = run.config.read_bytes()
     run.config.unlink()
+    for read in (nice_tf.load_flow, bundle.load_server, Model.load):
+        with pytest.raises(nice_tf.UserError, match=r"has lost its config\.json: restore it, or run the training"):
+            read(tmp_path)
     with pytest.raises(nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"):
         nice_tf.train_and_evaluate(small(epochs=1, seed=1), tmp_path)
     assert not run.config.exists()
