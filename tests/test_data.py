@@ -366,3 +366,31 @@ def test_unreadable_names(tmp_path):
     for name in ("", "a\nb", "[a-", "/dev/null", "/dev/null.npy", str(tmp_path / ("a" * 300 + ".npy"))):
         with pytest.raises(nice_tf.UserError):
             load(dataset=name, data_dir=str(tmp_path))
+
+
+def test_a_value_beyond_the_models_type_is_named(tmp_path):
+    values = np.zeros([9, 3])
+    values[7, 1] = 1e39
+    np.save(tmp_path / "rows.npy", values)
+    source = ArrayInput(str(tmp_path / "rows.npy"), [3], None, dtype=np.float32)
+    with pytest.raises(nice_tf.UserError, match=r"rows\.npy has 1e\+39 in row 7 \(counted from 0\): the model is of"):
+        list(source.blocks(4))
+    assert len(list(ArrayInput(str(tmp_path / "rows.npy"), [3], None, dtype=np.float64).blocks(4))) == 3
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_pictures_are_found_whatever_the_order_of_folders(tmp_path, monkeypatch, names):
+    monkeypatch.setattr(paths, "MAX_OTHERS", 100)
+    notes, found = (tmp_path / name for name in names)
+    for folder in (notes, found):
+        folder.mkdir()
+    for number in range(120):
+        (notes / f"{number}.txt").touch()
+    for number in range(150):
+        (found / f"{number}.png").touch()
+    below = paths.files_below(str(tmp_path), pictures.is_picture)
+    assert sum(map(pictures.is_picture, below)) == 150
+    for number in range(120, 400):
+        (notes / f"{number}.txt").touch()
+    with pytest.raises(nice_tf.UserError, match=r"more than 100 files and folders beside \d+ of those"):
+        paths.files_below(str(tmp_path), pictures.is_picture)

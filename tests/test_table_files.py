@@ -791,3 +791,51 @@ def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimit
     for name in table.numeric:
         with contextlib.suppress(UserError):
             np.testing.assert_array_equal(np.concatenate(list(table.blocks([name])))[:, 0], truth[name])
+
+
+# What a model remembers of its training files
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_integers_that_float32_would_merge_stay_apart(tmp_path, write):
+    ids = np.arange(1_700_000_128, 1_700_000_128 + N)
+    found, _ = survey(write(tmp_path / f"a.{'csv' if write is write_csv else 'parquet'}", id=ids, b=B))
+    assert found.constants == {} and found.columns[0].high - found.columns[0].low == N - 1
+    few = np.resize([100_000_008, 100_000_009, 100_000_010], N)
+    found, _ = survey(write(tmp_path / f"b.{'csv' if write is write_csv else 'parquet'}", code=few, b=B))
+    assert found.constants == {} and found.names == ["code", "b"]
+
+
+def test_an_integer_beside_a_large_constant_is_another(tmp_path):
+    path = write_csv(tmp_path / "a.csv", code=np.full(N, 100_000_008), b=B)
+    found, _ = survey(path)
+    assert found.constants == {"code": 100_000_008.0}
+    values = np.array([100_000_007.0, 100_000_008.0, 100_000_009.0])
+    assert found.differs("code", values, np.float64).tolist() == [True, False, True]
+    # Where a file stored it in 32 bits, these three are one number.
+    path = write_parquet(tmp_path / "a.parquet", code=np.full(N, 100_000_008, np.float32), b=B)
+    found, _ = survey(path)
+    assert found.differs("code", values, np.float64).tolist() == [False, False, False]
+    assert found.differs("code", np.array([100_000_100.0]), np.float64).tolist() == [True]
+    again = type(found).from_dict(found.as_dict())
+    assert again == found and again.differs("code", values, np.float64).tolist() == [False, False, False]
+
+
+def scored(path, found):
+    """All values of a file as a model of the schema reads it."""
+    return np.concatenate([block.values for block in TableInput(str(path), found).blocks(100)])
+
+
+def test_the_training_file_itself_can_be_scored_whatever_the_flags_said(load, tmp_path):
+    """Score has no delimiter and no decimal: what training was told counts where a file does not tell."""
+    path = tmp_path / "dates.csv"
+    path.write_text("d;v;w\n" + "".join(f"{k % 28 + 1:02d}.12;{k},5;{k % 7},25\n" for k in range(60)))
+    found = load(path, decimal=",", columns="v,w")
+    np.testing.assert_array_equal(scored(path, found.schema)[:, 0], np.arange(60) + 0.5)
+    path = tmp_path / "both.csv"
+    path.write_text("a;b,c\n" + "".join(f"{k};{k % 5},{k % 11}\n" for k in range(60)))
+    with pytest.raises(nice_tf.UserError, match="may have"):
+        load(path)
+    found = load(path, delimiter=";", decimal=",")
+    assert found.schema.names == ["a", "b,c"]
+    np.testing.assert_allclose(scored(path, found.schema)[:3], [[0, 0.0], [1, 1.1], [2, 2.2]])
