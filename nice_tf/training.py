@@ -94,9 +94,7 @@ def _trained(config, workdir):
     with run.writing() if is_chief else contextlib.nullcontext():
         if is_chief:
             chosen = {"precision": devices.choose_precision(config.precision), "jit_compile": bool(model.jit_compile)}
-            run.claim(
-                config, description, chosen, is_begun=is_begun(run), is_continued=is_continued(run)
-            )
+            run.claim(config, description, chosen, is_begun=is_begun(run), is_continued=is_continued(run))
         rows = restore_last(run, model, state)
         agreed = {"settings": zlib.crc32(config.result_text().encode()), "data": int(description["sha256"][:8], 16)}
         devices.check_agreement(strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)})
