@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_files import write_csv, write_parquet
 
 import nice_tf
 from nice_tf import answers, batch, csv_files, data, sources
@@ -29,18 +30,6 @@ from nice_tf.training import default_workdir
 N = 60
 _DRAWS = np.random.default_rng(0)
 A, B, C = _DRAWS.normal(size=N), _DRAWS.normal(size=N), _DRAWS.integers(0, 9, N)
-
-
-def write_csv(path, **columns):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(csv_bytes(columns))
-    return path
-
-
-def write_parquet(path, **columns):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 def write_text(path, lines, delimiter=";", mark=","):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from absl import flags
+from table_files import write_csv, write_parquet
 
 import nice_tf
 from nice_tf import data, evaluation, metrics, models
@@ -31,18 +32,6 @@ def changed(values, row, value):
     result = np.asarray(values).astype(object)
     result[row] = value
     return result
-
-
-def write_csv(path, **columns):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(csv_bytes(columns))
-    return path
-
-
-def write_parquet(path, **columns):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pa.parquet.write_table(pa.table(columns), path)
-    return path
 
 
 @pytest.fixture
