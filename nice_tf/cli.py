@@ -47,41 +47,54 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
         return rest
 
     def guarded(argv: list[str]) -> None:
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _terminate)
+        interrupts = _Interrupts()
         try:
             main(*[argv[1:]] * passes_on)
-        except UserError as error:
-            sys.exit(f"error: {error}")
         except (Exception, KeyboardInterrupt) as error:
-            interrupt = _interrupt_behind(error)
-            if interrupt is None:
+            number = interrupts.end(error)
+            if number is None and isinstance(error, UserError):
+                sys.exit(f"error: {error}")
+            if number is None:
                 raise
-            is_terminated = isinstance(interrupt, _Terminated)
-            print(
-                f"\n{'terminated' if is_terminated else 'interrupted'}; the same command continues from what was saved "
-                "last, if anything was",
-                file=sys.stderr,
-            )
-            sys.exit(128 + (signal.SIGTERM if is_terminated else signal.SIGINT))
+            word = "terminated" if number == signal.SIGTERM else "interrupted"
+            print(f"\n{word}; the same command continues from what was saved last, if anything was", file=sys.stderr)
+            sys.exit(128 + number)
+        interrupts.end()
 
     app.run(guarded, flags_parser=parse)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds what is open as Ctrl-C does: temporary files and folders are removed on the way."""
+class _Interrupts:
+    """Ctrl-C and SIGTERM while a command runs: each unwinds what is open, so that temporary files are removed.
 
+    The exception that a handler raises can get lost in TensorFlow's C++ code, or come out as another one. So the signal
+    is noted, and the exception is raised once more each second in which it is not on its way.
+    """
 
-def _terminate(number: int, frame: types.FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the clearing up
-    raise _Terminated
+    def __init__(self):
+        self._number = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, self._arrived)
 
+    def end(self, error: BaseException | None = None) -> int | None:
+        """The number of the signal that came, or None; also a KeyboardInterrupt raised without one is Ctrl-C."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._number is None and isinstance(error, KeyboardInterrupt):
+            return signal.SIGINT
+        return self._number
 
-def _interrupt_behind(error):
-    """The Ctrl-C or SIGTERM that an exception is or comes from: some code raises another one in its place."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
+    def _arrived(self, number: int, frame: types.FrameType | None) -> None:
+        self._number = number
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)  # a second one must not stop the clearing up
+        signal.signal(signal.SIGALRM, self._again)
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+        raise KeyboardInterrupt
+
+    def _again(self, number: int, frame: types.FrameType | None) -> None:
+        if sys.exc_info()[1] is None:  # else something is being unwound
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
