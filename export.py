@@ -1,5 +1,5 @@
 """Exports a finished run: python export.py --workdir=runs/digits --export_dir=runs/digits/export."""
 
-from nice_tf import cli
+from nice_tf.cli import command
 
-cli.run_app("export")
+command.run_app("export")

@@ -1,5 +1,5 @@
 """Trains NICE and evaluates it: python train.py --flagfile=configs/digits.flags."""
 
-from nice_tf import cli
+from nice_tf.cli import command
 
-cli.run_app("train")
+command.run_app("train")

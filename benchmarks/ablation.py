@@ -19,9 +19,10 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from nice_tf import cli, config, config_flags
+from nice_tf import config
+from nice_tf.cli import command, config_flags
 from nice_tf.errors import UserError
-from nice_tf.workdir import Workdir
+from nice_tf.runs.workdir import Workdir
 
 GROUPS = ["ablation", *config_flags.define_flags()]
 flags.DEFINE_string("variants", "", "file of variants", module_name="ablation")
@@ -71,10 +72,10 @@ def train(values: config.Config, workdir: pathlib.Path, cores: list[int], log: p
         with log.open("a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-    with cli.quiet_tensorflow():
-        from nice_tf import training
+    with command.quiet_tensorflow():
+        from nice_tf.training import run
     try:
-        training.train(values, workdir)
+        run.train(values, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -156,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=GROUPS)
+    command.run(main, usage=__doc__, groups=GROUPS)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 from nice_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -72,7 +72,8 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import StandardScaler
 
-    from nice_tf import config_flags, training
+    from nice_tf.cli import config_flags
+    from nice_tf.training import run as run_lib
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = pathlib.Path(folder) / "usual.parquet"
@@ -80,8 +81,8 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
         settings = config_flags.read_flagfile(
             ROOT / "configs" / "table.flags", dataset=str(path), split_seed=seed, seed=seed
         )
-        _, data, run, _ = training.train(settings, pathlib.Path(folder) / "run")
-        flow = training.load_flow(run.path)
+        _, data, run, _ = run_lib.train(settings, pathlib.Path(folder) / "run")
+        flow = run_lib.load_flow(run.path)
     chosen = [int(name[1:]) for name in data.schema.names]
     x = np.concatenate([data.test, unusual[:, chosen].astype(np.float32)])
     is_unusual = np.arange(len(x)) >= len(data.test)
@@ -108,8 +109,8 @@ def row(what: str, runs: list[dict[str, float]]) -> str:
 def main() -> None:
     """Prints a row for each set and class held out."""
     values = flags.FLAGS
-    with cli.quiet_tensorflow():
-        import nice_tf.training  # noqa: F401
+    with command.quiet_tensorflow():
+        import nice_tf.training.run  # noqa: F401
     path = pathlib.Path(values.results)
     path.parent.mkdir(parents=True, exist_ok=True)
     found = list(csv.DictReader(path.open())) if path.exists() else []
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["anomaly"])
+    command.run(main, usage=__doc__, groups=["anomaly"])

@@ -11,7 +11,7 @@ fresh noise for each of `--num_draws` draws.
 import numpy as np
 from absl import flags
 
-from nice_tf import cli, config_flags
+from nice_tf.cli import command, config_flags
 from nice_tf.errors import UserError
 
 GROUPS = ["baselines", *config_flags.define_flags()]
@@ -43,20 +43,22 @@ METHODS = {
 
 def main() -> None:
     """Fits, chooses, and prints the table."""
-    with cli.quiet_tensorflow():
-        from nice_tf import data, metrics, preprocessing, seeds
+    with command.quiet_tensorflow():
+        from nice_tf import seeds
+        from nice_tf.data import dataset, units
+        from nice_tf.evaluation import metrics
     values = flags.FLAGS
     if values.copies < 1 or values.num_train < 0:
         raise UserError(
             f"copies must be at least 1 and num_train at least 0, got {values.copies} and {values.num_train}"
         )
     settings = config_flags.from_flags()
-    sets = data.load(settings)
+    sets = dataset.load(settings)
     sets_train = sets.train[: values.num_train or None]
 
     def dequantized(examples, purpose, draw):
         seed = seeds.stateless_seed(settings.seed, purpose, draw)
-        x = preprocessing.to_density_units(examples, sets.levels, settings.dequantization, seed)
+        x = units.to_density_units(examples, sets.levels, settings.dequantization, seed)
         return x.numpy().reshape(len(examples), -1).astype(np.float64)
 
     train = np.concatenate([dequantized(sets_train, "train_noise", draw) for draw in range(values.copies)])
@@ -78,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=GROUPS)
+    command.run(main, usage=__doc__, groups=GROUPS)

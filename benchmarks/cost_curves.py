@@ -15,8 +15,8 @@ import numpy as np
 import training
 from contest import Architecture, Contestant
 
-from nice_tf import plots
-from nice_tf.devices import choose_precision
+from nice_tf import drawing
+from nice_tf.training.devices import choose_precision
 
 CURVES = {
     "event_size": (64, 256, 784, 3072, 12_288),
@@ -71,7 +71,7 @@ def main() -> None:
             name: ([p["value"] / points[0]["value"] for p in points], [p["gflop_per_second"] for p in points])
             for name, points in curves.items()
         }
-        chart = plots.Chart(lines, "size, in units of the smallest of its curve", "GFLOP/s of a training step")
+        chart = drawing.Chart(lines, "size, in units of the smallest of its curve", "GFLOP/s of a training step")
         pathlib.Path(arguments.output).write_bytes(chart.png())
     contest.write_json(arguments.json, arguments, curves=curves)
 

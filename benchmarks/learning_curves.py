@@ -8,9 +8,9 @@ A run may still be under way. Only `metrics.csv` is read.
 import argparse
 import pathlib
 
-from nice_tf import plots
+from nice_tf import drawing
 from nice_tf.files import write_atomically
-from nice_tf.workdir import Workdir
+from nice_tf.runs.workdir import Workdir
 
 EPOCHS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000, 1500)
 
@@ -45,7 +45,7 @@ def main() -> None:
         print(f"| {epoch} | {' | '.join(cells)} |")
     if arguments.output:
         lines = {name: (list(curve), list(curve.values())) for name, curve in curves.items()}
-        chart = plots.Chart(lines, "epoch", "nats a validation example")
+        chart = drawing.Chart(lines, "epoch", "nats a validation example")
         write_atomically(pathlib.Path(arguments.output), chart.png())
 
 

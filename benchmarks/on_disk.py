@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 import nice_tf
-from nice_tf import data, models
+from nice_tf.data import dataset
+from nice_tf.training import model as model_lib
 
 
 def memory_mb(name: str) -> float:
@@ -34,10 +35,10 @@ def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: i
     batches = {}
     for place, in_memory_mb in (("memory", 512), ("disk", 0)):
         settings = {**config.as_dict(), "dataset": str(path), "in_memory_mb": in_memory_mb}
-        found = data.load(nice_tf.Config(**settings))
-        model = model or models.make_model(config, found)
+        found = dataset.load(nice_tf.Config(**settings))
+        model = model or model_lib.make_model(config, found)
         batches[place] = iter(
-            data.training_batches(
+            dataset.training_batches(
                 found.train, config.batch_size, seed=0, first_step=0, last_step=steps * (rounds + 1) * 60
             )
         )
@@ -83,15 +84,15 @@ def memory(config: nice_tf.Config, folder: pathlib.Path, *, rows: int) -> None:
 
     show("before")
     start = time.perf_counter()
-    found = data.load(nice_tf.Config(**{**config.as_dict(), "dataset": str(path), "data_dir": str(folder)}))
+    found = dataset.load(nice_tf.Config(**{**config.as_dict(), "dataset": str(path), "data_dir": str(folder)}))
     show("copied and checked", start)
     start = time.perf_counter()
     found.description()
     show("fingerprint", start)
-    model = models.make_model(config, found)
+    model = model_lib.make_model(config, found)
     show("model made and initialised")
     start = time.perf_counter()
-    model.fit(data.training_batches(found.train, config.batch_size, seed=0, first_step=0, last_step=100), verbose=0)
+    model.fit(dataset.training_batches(found.train, config.batch_size, seed=0, first_step=0, last_step=100), verbose=0)
     show("100 steps", start)
 
 

@@ -12,8 +12,8 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import nice_tf
-from nice_tf.data import Data, training_batches
-from nice_tf.models import make_model
+from nice_tf.data.dataset import Data, training_batches
+from nice_tf.training.model import make_model
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

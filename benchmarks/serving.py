@@ -107,7 +107,7 @@ def export_paper_model(directory, compile_single):
     import tensorflow as tf
 
     import nice_tf
-    from nice_tf.serving import FlowServer
+    from nice_tf.serving.signatures import FlowServer
 
     flow = nice_tf.build_flow([28, 28, 1], zero_last_layer=False)
     server = FlowServer(
@@ -128,10 +128,10 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         if arguments.workdir:
-            from nice_tf import bundle
+            from nice_tf.serving import export
 
             compile_single = arguments.compile_single
-            export_dir = str(bundle.export_saved_model(arguments.workdir, directory, compile_single=compile_single))
+            export_dir = str(export.export_saved_model(arguments.workdir, directory, compile_single=compile_single))
         else:
             export_dir = os.path.join(directory, "1")
             exporter = context.Process(target=export_paper_model, args=(export_dir, arguments.compile_single))

@@ -19,9 +19,9 @@ import peers_tensorflow
 import tensorflow as tf
 
 import nice_tf
-from nice_tf.data import Data
-from nice_tf.devices import choose_precision
-from nice_tf.models import make_model
+from nice_tf.data.dataset import Data
+from nice_tf.training.devices import choose_precision
+from nice_tf.training.model import make_model
 
 
 def parts(precision, batch):

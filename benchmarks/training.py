@@ -12,7 +12,7 @@ import contest
 import numpy as np
 from contest import FLOWS, PEERS, ROOFS, Contestant
 
-from nice_tf.devices import choose_precision
+from nice_tf.training.devices import choose_precision
 
 NUM_BATCHES = 10
 

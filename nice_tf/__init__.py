@@ -8,79 +8,79 @@ __version__ = "0.1.0"
 # Public name -> the module it lives in. Loaded at first use, so that `train.py --help` answers at once and the
 # commands can quieten TensorFlow before it starts.
 _PUBLIC = {
-    "AdditiveCoupling": "bijectors",
-    "Center": "preprocessing",
+    "AdditiveCoupling": "bijectors.coupling",
+    "Center": "data.units",
     "Config": "config",
-    "DiagonalScaling": "bijectors",
-    "FlowServer": "serving",
-    "FrozenMLP": "conditioners",
-    "MLP": "conditioners",
-    "Standardize": "preprocessing",
-    "TriangularWhitening": "whitening",
+    "DiagonalScaling": "bijectors.coupling",
+    "FlowServer": "serving.signatures",
+    "FrozenMLP": "bijectors.conditioners",
+    "MLP": "bijectors.conditioners",
+    "Standardize": "data.units",
+    "TriangularWhitening": "bijectors.whitening",
     "UserError": "errors",
-    "Whitening": "whitening",
-    "bits_per_dim": "metrics",
-    "build_flow": "flow",
-    "conditional_scales": "analysis",
-    "context_kwargs": "flow",
-    "denoise": "analysis",
-    "dequantize": "preprocessing",
-    "effective_dimension": "analysis",
-    "encoder": "flow",
-    "export_saved_model": "bundle",
-    "freeze": "flow",
-    "gaussian_prior": "priors",
-    "initialize_from_data": "flow",
-    "inpaint": "inpainting",
-    "interpolate": "analysis",
-    "inverse_scales": "analysis",
-    "layers": "flow",
-    "load_flow": "training",
-    "logistic_prior": "priors",
-    "make_mask": "inpainting",
-    "read_flagfile": "config_flags",
-    "reconstruct": "analysis",
-    "sample": "flow",
-    "sphere_codes": "analysis",
-    "train_and_evaluate": "training",
+    "Whitening": "bijectors.whitening",
+    "bits_per_dim": "evaluation.metrics",
+    "build_flow": "flows.flow",
+    "conditional_scales": "flows.analysis",
+    "context_kwargs": "flows.flow",
+    "denoise": "flows.analysis",
+    "dequantize": "data.units",
+    "effective_dimension": "flows.analysis",
+    "encoder": "flows.flow",
+    "export_saved_model": "serving.export",
+    "freeze": "flows.flow",
+    "gaussian_prior": "flows.priors",
+    "initialize_from_data": "flows.flow",
+    "inpaint": "flows.inpainting",
+    "interpolate": "flows.analysis",
+    "inverse_scales": "flows.analysis",
+    "layers": "flows.flow",
+    "load_flow": "training.run",
+    "logistic_prior": "flows.priors",
+    "make_mask": "flows.inpainting",
+    "read_flagfile": "cli.config_flags",
+    "reconstruct": "flows.analysis",
+    "sample": "flows.flow",
+    "sphere_codes": "flows.analysis",
+    "train_and_evaluate": "training.run",
 }
 
 if TYPE_CHECKING:  # the same names for type checkers and the API reference, which run nothing
-    from nice_tf.analysis import conditional_scales as conditional_scales
-    from nice_tf.analysis import denoise as denoise
-    from nice_tf.analysis import effective_dimension as effective_dimension
-    from nice_tf.analysis import interpolate as interpolate
-    from nice_tf.analysis import inverse_scales as inverse_scales
-    from nice_tf.analysis import reconstruct as reconstruct
-    from nice_tf.analysis import sphere_codes as sphere_codes
-    from nice_tf.bijectors import AdditiveCoupling as AdditiveCoupling
-    from nice_tf.bijectors import DiagonalScaling as DiagonalScaling
-    from nice_tf.bundle import export_saved_model as export_saved_model
-    from nice_tf.conditioners import MLP as MLP
-    from nice_tf.conditioners import FrozenMLP as FrozenMLP
+    from nice_tf.bijectors.conditioners import MLP as MLP
+    from nice_tf.bijectors.conditioners import FrozenMLP as FrozenMLP
+    from nice_tf.bijectors.coupling import AdditiveCoupling as AdditiveCoupling
+    from nice_tf.bijectors.coupling import DiagonalScaling as DiagonalScaling
+    from nice_tf.bijectors.whitening import TriangularWhitening as TriangularWhitening
+    from nice_tf.bijectors.whitening import Whitening as Whitening
+    from nice_tf.cli.config_flags import read_flagfile as read_flagfile
     from nice_tf.config import Config as Config
-    from nice_tf.config_flags import read_flagfile as read_flagfile
+    from nice_tf.data.units import Center as Center
+    from nice_tf.data.units import Standardize as Standardize
+    from nice_tf.data.units import dequantize as dequantize
     from nice_tf.errors import UserError as UserError
-    from nice_tf.flow import build_flow as build_flow
-    from nice_tf.flow import context_kwargs as context_kwargs
-    from nice_tf.flow import encoder as encoder
-    from nice_tf.flow import freeze as freeze
-    from nice_tf.flow import initialize_from_data as initialize_from_data
-    from nice_tf.flow import layers as layers
-    from nice_tf.flow import sample as sample
-    from nice_tf.inpainting import inpaint as inpaint
-    from nice_tf.inpainting import make_mask as make_mask
-    from nice_tf.metrics import bits_per_dim as bits_per_dim
-    from nice_tf.preprocessing import Center as Center
-    from nice_tf.preprocessing import Standardize as Standardize
-    from nice_tf.preprocessing import dequantize as dequantize
-    from nice_tf.priors import gaussian_prior as gaussian_prior
-    from nice_tf.priors import logistic_prior as logistic_prior
-    from nice_tf.serving import FlowServer as FlowServer
-    from nice_tf.training import load_flow as load_flow
-    from nice_tf.training import train_and_evaluate as train_and_evaluate
-    from nice_tf.whitening import TriangularWhitening as TriangularWhitening
-    from nice_tf.whitening import Whitening as Whitening
+    from nice_tf.evaluation.metrics import bits_per_dim as bits_per_dim
+    from nice_tf.flows.analysis import conditional_scales as conditional_scales
+    from nice_tf.flows.analysis import denoise as denoise
+    from nice_tf.flows.analysis import effective_dimension as effective_dimension
+    from nice_tf.flows.analysis import interpolate as interpolate
+    from nice_tf.flows.analysis import inverse_scales as inverse_scales
+    from nice_tf.flows.analysis import reconstruct as reconstruct
+    from nice_tf.flows.analysis import sphere_codes as sphere_codes
+    from nice_tf.flows.flow import build_flow as build_flow
+    from nice_tf.flows.flow import context_kwargs as context_kwargs
+    from nice_tf.flows.flow import encoder as encoder
+    from nice_tf.flows.flow import freeze as freeze
+    from nice_tf.flows.flow import initialize_from_data as initialize_from_data
+    from nice_tf.flows.flow import layers as layers
+    from nice_tf.flows.flow import sample as sample
+    from nice_tf.flows.inpainting import inpaint as inpaint
+    from nice_tf.flows.inpainting import make_mask as make_mask
+    from nice_tf.flows.priors import gaussian_prior as gaussian_prior
+    from nice_tf.flows.priors import logistic_prior as logistic_prior
+    from nice_tf.serving.export import export_saved_model as export_saved_model
+    from nice_tf.serving.signatures import FlowServer as FlowServer
+    from nice_tf.training.run import load_flow as load_flow
+    from nice_tf.training.run import train_and_evaluate as train_and_evaluate
 else:
 
     def __getattr__(name):

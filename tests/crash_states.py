@@ -66,48 +66,51 @@ def train_pictures(inputs, folder):
 
 def score(inputs, folder, **options):
     """Scores the table in small parts."""
-    from nice_tf import answers, batch
+    from nice_tf.scoring import files as files_lib
+    from nice_tf.scoring import scorer as answers
 
     answers.rows_at_once = lambda *_: 60
-    batch.score_file(str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options)
+    files_lib.score_file(str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options)
 
 
 def impute(inputs, folder, **options):
     """Fills the missing cell, in small parts."""
-    from nice_tf import batch
+    from nice_tf.scoring import files as files_lib
 
-    batch.rows_at_once = lambda *_: 60
-    batch.fill_file(str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options)
+    files_lib.rows_at_once = lambda *_: 60
+    files_lib.fill_file(str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options)
 
 
 def sample(inputs, folder, **options):
     """Draws rows of a table in small parts."""
-    from nice_tf import answers, batch
+    from nice_tf.scoring import files as files_lib
+    from nice_tf.scoring import scorer as answers
 
     answers.VALUES_A_CALL = 180
-    batch.sample_file(str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options)
+    files_lib.sample_file(str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options)
 
 
 def sample_array(inputs, folder, **options):
     """Draws an array."""
-    from nice_tf import answers, batch
+    from nice_tf.scoring import files as files_lib
+    from nice_tf.scoring import scorer as answers
 
     answers.VALUES_A_CALL = 180
-    batch.sample_file(str(inputs / "run"), str(folder / "rows.npz"), num_samples=200, **options)
+    files_lib.sample_file(str(inputs / "run"), str(folder / "rows.npz"), num_samples=200, **options)
 
 
 def export(inputs, folder):
     """Exports the run."""
-    from nice_tf import bundle
+    from nice_tf.serving import export as export_lib
 
-    bundle.export_saved_model(inputs / "run", folder / "export", inpaint_steps=2)
+    export_lib.export_saved_model(inputs / "run", folder / "export", inpaint_steps=2)
 
 
 def export_run(inputs, folder):
     """Exports the run that is in the folder itself."""
-    from nice_tf import bundle
+    from nice_tf.serving import export as export_lib
 
-    bundle.export_saved_model(folder / "run", folder / "export", inpaint_steps=2)
+    export_lib.export_saved_model(folder / "run", folder / "export", inpaint_steps=2)
 
 
 # What must be the same in the end, by name; what may differ from run to run, as times, is left out.
@@ -117,8 +120,8 @@ def trained(folder):
     """Settings, results, samples and the values of the checkpoints of a run."""
     import tensorflow as tf
 
-    from nice_tf import checkpoints
-    from nice_tf.workdir import Workdir
+    from nice_tf.runs import checkpoints
+    from nice_tf.runs.workdir import Workdir
 
     run = Workdir(folder / "run")
     found = {"config": run.read_config()[0], "evaluation": run.finished_evaluation(), "left": unfinished(folder)}
@@ -149,11 +152,11 @@ def written(folder):
 
 def exported(folder):
     """The answers of all versions, which must be alike, and the server's files."""
-    from nice_tf import bundle
+    from nice_tf.serving import export as export_lib
 
     directory = folder / "export"
     versions = [path for path in directory.iterdir() if path.name.isdigit()]
-    answers = {repr(_sorted(bundle.replay_warmup(version))) for version in versions}
+    answers = {repr(_sorted(export_lib.replay_warmup(version))) for version in versions}
     files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     names = {str(path.relative_to(version)) for version in versions for path in version.rglob("*")}
     return {"answers": answers, "files": files, "names": names, "left": unfinished(directory)}

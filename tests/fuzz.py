@@ -37,10 +37,16 @@ from PIL import Image
 from pyarrow import parquet
 
 import nice_tf
-from nice_tf import blocks, bundle, data, figures, models, optimizers, report, training
-from nice_tf.config_flags import define_flags, from_flags
-from nice_tf.schema import Column, Schema
-from nice_tf.scoring import Model
+from nice_tf.cli.config_flags import define_flags, from_flags
+from nice_tf.data import dataset
+from nice_tf.data.schema import Column, Schema
+from nice_tf.reports import figures, page
+from nice_tf.scoring import inputs as inputs_lib
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export
+from nice_tf.training import model as model_lib
+from nice_tf.training import optimizers
+from nice_tf.training import run as run_lib
 
 NUMBERS = (
     "0", "-0", "1", "-1", "2", "3", "7", "1.5", "-0.5", "0.5", "1e-60", "1e39", "-1e39", "1e400", "nan", "inf", "-inf",
@@ -96,11 +102,11 @@ def settings_case(generator: np.random.Generator, folder: pathlib.Path) -> tuple
 def _use_settings(config):
     written = json.dumps(config.as_dict(), allow_nan=False)
     assert nice_tf.Config.from_dict(json.loads(written)) == config
-    training.default_workdir(config)
+    run_lib.default_workdir(config)
     if config.dataset == "digits":
-        data.load(config)
+        dataset.load(config)
     with tf.Graph().as_default():  # variables have their shapes there, and no values
-        flow = models.make_flow(dataclasses.replace(config, num_couplings=min(config.num_couplings, 4)), [4, 4, 1])
+        flow = model_lib.make_flow(dataclasses.replace(config, num_couplings=min(config.num_couplings, 4)), [4, 4, 1])
         optimizers.make_optimizer(config, flow, 10)
 
 
@@ -344,7 +350,7 @@ class Files:
             stdout, sys.stdout = sys.stdout, nowhere
             try:
                 nice_tf.train_and_evaluate(self.config, self.run)
-                self.export = bundle.export_saved_model(self.run, folder / "export", inpaint_steps=2)
+                self.export = export.export_saved_model(self.run, folder / "export", inpaint_steps=2)
             finally:
                 sys.stdout = stdout
         # As in a run of an earlier version: without checksums, which would find all damage before anything is read.
@@ -425,7 +431,7 @@ def _read_dataset(path, name, cache, *, label, on_disk):
     )  # fmt: skip
     stdout, sys.stdout = sys.stdout, io.StringIO()
     try:
-        found = data.load(config)
+        found = dataset.load(config)
     finally:
         sys.stdout = stdout
     json.dumps(found.description())
@@ -435,9 +441,9 @@ def _read_dataset(path, name, cache, *, label, on_disk):
 def _read_to_score(path, name, cache, *, label, on_disk):
     if "table" in name:
         columns = tuple(Column(column, 0.0, -9.0, 9.0) for column in ("a", "b"))
-        source = blocks.TableInput(path, Schema(columns, {}, ()), ["c", "bird"])
+        source = inputs_lib.TableInput(path, Schema(columns, {}, ()), ["c", "bird"])
     elif name in SHAPES:
-        source = blocks.ArrayInput(path, *SHAPES[name])
+        source = inputs_lib.ArrayInput(path, *SHAPES[name])
     else:
         return
     assert isinstance(source.num_rows, int | None)
@@ -484,7 +490,7 @@ def _read_run(files):
 
 
 def _write_report(run):
-    report.write_report(figures.load_finished_run(run), run, run.parent / "report.html")
+    page.write_report(figures.load_finished_run(run), run, run.parent / "report.html")
 
 
 def _answer(model, x):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet
 
-from nice_tf.schema import csv_bytes
+from nice_tf.data.schema import csv_bytes
 
 
 def write_csv(path, **columns):

@@ -16,10 +16,12 @@ import tensorflow as tf
 from conftest import ROOT
 
 import nice_tf
-from nice_tf import answers, batch, bundle, parts
-from nice_tf.blocks import Block, open_input
 from nice_tf.errors import UserError
-from nice_tf.scoring import Model
+from nice_tf.scoring import files, scorer
+from nice_tf.scoring import output as output_lib
+from nice_tf.scoring.inputs import Block, open_input
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export as export_lib
 
 ROWS = 600
 
@@ -83,11 +85,11 @@ def test_scores_of_a_table_are_the_models_in_order(run, model, tmp_path, run_com
 
 
 def test_an_export_scores_parquet_as_the_run_scores_csv(run, tmp_path):
-    version = bundle.export_saved_model(run, tmp_path / "export")
+    version = export_lib.export_saved_model(run, tmp_path / "export")
     columns = table(50, seed=2)
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    batch.score_file(str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0)
-    batch.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0)
+    files.score_file(str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0)
+    files.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0)
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
 
 
@@ -121,7 +123,7 @@ def with_cell(name, value):
 def test_bad_input_is_named_and_leaves_nothing(run, tmp_path, columns, options, message):
     output = tmp_path / "s.csv"
     with pytest.raises(UserError, match=message):
-        batch.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(output), **options)
+        files.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(output), **options)
     assert not output.exists() and [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -129,7 +131,7 @@ def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said
     columns = with_cell("c", "")
     columns["k"][1] = 8
     source = write_csv(tmp_path / "rows.csv", columns)
-    said = batch.score_file(run, source, str(tmp_path / "s.csv"), impute=True)
+    said = files.score_file(run, source, str(tmp_path / "s.csv"), impute=True)
     rows = read_csv(tmp_path / "s.csv")
     assert [row["num_imputed"] for row in rows] == ["0", "0", "0", "1", "0"]
     assert [row["off_constant"] for row in rows] == ["", "k", "", "", ""] and rows[1]["is_anomaly"] == "true"
@@ -141,7 +143,7 @@ def test_a_threshold_finer_than_the_validation_rows_tell_is_said(run, model, tmp
     tails = model.score(values(table(200, seed=8)))["tail_probability"]
     assert len(set(tails)) > 20 and np.allclose(tails / step, np.rint(tails / step), atol=1e-3)
     for threshold, is_said in ((0.9 * step, True), (1.1 * step, False)):
-        said = batch.score_file(run, source, str(tmp_path / "s.csv"), threshold=threshold, top=0, overwrite=True)
+        said = files.score_file(run, source, str(tmp_path / "s.csv"), threshold=threshold, top=0, overwrite=True)
         assert f"{threshold:g}" in said and (f"which moves in steps of {step:.2g}: of 0 alone" in said) == is_said
 
 
@@ -149,16 +151,16 @@ def test_an_output_is_not_overwritten_unasked(run, tmp_path):
     source, output = write_csv(tmp_path / "rows.csv", table(5)), tmp_path / "s.csv"
     output.write_text("mine")
     with pytest.raises(UserError, match="is there already"):
-        batch.score_file(run, source, str(output))
+        files.score_file(run, source, str(output))
     assert output.read_text() == "mine"
-    batch.score_file(run, source, str(output), overwrite=True)
+    files.score_file(run, source, str(output), overwrite=True)
     assert len(read_csv(output)) == 5
 
 
 def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
     source = write_csv(tmp_path / "rows.csv", table(150_000, seed=3))
     whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
-    batch.score_file(run, source, str(whole), top=1)
+    files.score_file(run, source, str(whole), top=1)
     command = [sys.executable, "-m", "nice_tf.apps.score", f"--model={run}", f"--input={source}", f"--output={cut}"]
     process = subprocess.Popen([*command, "--top=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder, deadline = tmp_path / ".cut.csv.parts", time.monotonic() + 120
@@ -169,8 +171,8 @@ def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
     made = len(list(folder.glob("0*.parquet")))
     assert made and not cut.exists()
     with pytest.raises(UserError, match="unfinished run of other top"):
-        batch.score_file(run, source, str(cut), top=2)
-    batch.score_file(run, source, str(cut), top=1)
+        files.score_file(run, source, str(cut), top=2)
+    files.score_file(run, source, str(cut), top=1)
     assert cut.read_bytes() == whole.read_bytes() and not folder.exists()
 
 
@@ -179,10 +181,10 @@ def test_two_processes_do_not_write_one_output(tmp_path):
 
     def tables(first):
         with pytest.raises(UserError, match="in use"):
-            parts.write(output, lambda first: [], settings={})
+            output_lib.write(output, lambda first: [], settings={})
         yield pa.table({"a": [1]})
 
-    parts.write(output, tables, settings={})
+    output_lib.write(output, tables, settings={})
     assert output.read_text() == "a\n1\n"
 
 
@@ -197,10 +199,10 @@ def test_an_input_that_was_corrected_needs_overwrite(tmp_path):
         return [pa.table({"a": [number]}) for number in range(first, 3)]
 
     with pytest.raises(UserError, match="text in row 1"):
-        parts.write(output, tables, settings={"input": "wrong"})
+        output_lib.write(output, tables, settings={"input": "wrong"})
     with pytest.raises(UserError, match=r"run of other input: .* are as they were; else only overwrite helps"):
-        parts.write(output, corrected, settings={"input": "right"})
-    parts.write(output, corrected, settings={"input": "right"}, overwrite=True)
+        output_lib.write(output, corrected, settings={"input": "right"})
+    output_lib.write(output, corrected, settings={"input": "right"}, overwrite=True)
     assert output.read_text() == "a\n0\n1\n2\n"
 
 
@@ -231,13 +233,13 @@ def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
     nice_tf.train_and_evaluate(config, tmp_path / "run")
     rows = {"a": [-9.0, 0.5, 9.0, -0.5], "b": [-9.0, 1.0, 9.0, -1.0], "flag": ["", "True", "", "False"]}
     source = write_csv(tmp_path / "rows.csv", rows)
-    batch.fill_file(str(tmp_path / "run"), source, str(tmp_path / "f.csv"))
+    files.fill_file(str(tmp_path / "run"), source, str(tmp_path / "f.csv"))
     assert [row["flag"] for row in read_csv(tmp_path / "f.csv")] == ["False", "True", "True", "False"]
-    batch.score_file(str(tmp_path / "run"), str(tmp_path / "f.csv"), str(tmp_path / "s.csv"), keep=["flag"])
+    files.score_file(str(tmp_path / "run"), str(tmp_path / "f.csv"), str(tmp_path / "s.csv"), keep=["flag"])
     assert [row["flag"] for row in read_csv(tmp_path / "s.csv")] == ["False", "True", "True", "False"]
     source = write_csv(tmp_path / "rows.csv", {**rows, "flag": ["True", "0", "perhaps", "1"]})
     with pytest.raises(UserError, match=r"column flag .* has 'perhaps' in row 2"):
-        batch.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
+        files.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
 
 
 def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
@@ -248,7 +250,7 @@ def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
     rows = read_csv(tmp_path / "s.csv")
     assert len(rows) == 50 and {row["k"] for row in rows} == {"7"} and all(int(row["b"]) % 5 == 0 for row in rows)
     np.testing.assert_allclose([float(row["a"]) for row in rows], model.sample(50, seed=3)[:, 0], rtol=1e-5)
-    batch.sample_file(run, str(tmp_path / "s.npz"), num_samples=10, seed=3)
+    files.sample_file(run, str(tmp_path / "s.npz"), num_samples=10, seed=3)
     np.testing.assert_allclose(np.load(tmp_path / "s.npz")["x"][:, 0], model.sample(50, seed=3)[:10, 0], rtol=1e-5)
     for output, options, message in (
         ("s.png", {"num_samples": 5}, "is a picture"),
@@ -256,7 +258,7 @@ def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
         ("t.csv", {"num_samples": 5, "temperature": 0.0}, "temperature must be finite and above 0"),
     ):
         with pytest.raises(UserError, match=message):
-            batch.sample_file(run, str(tmp_path / output), **options)
+            files.sample_file(run, str(tmp_path / output), **options)
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +299,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
     model = Model.load(array_run)
     expected = model.score(x)
     for name in ("x.npy", "fortran.npy", "x.npz", "x.tfrecord"):
-        batch.score_file(array_run, str(tmp_path / name), str(tmp_path / f"{name}.parquet"))
+        files.score_file(array_run, str(tmp_path / name), str(tmp_path / f"{name}.parquet"))
         scores = pq.read_table(tmp_path / f"{name}.parquet")
         assert scores["row"].to_pylist() == list(range(70))
         np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name)
@@ -319,17 +321,17 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         ("x.npy", {"keep": ["id"]}, "keep is for tables, got id"),
     ):
         with pytest.raises(UserError, match=message):
-            batch.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
+            files.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
     gap = Block(0, np.full([1, 8, 5], np.nan, np.float32))
     with pytest.raises(UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"):
-        answers.filled_table(model, gap)
+        scorer.filled_table(model, gap)
 
 
 def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):
     """300,000 rows more are 48 MB in float32 and 96 in float64, of which nothing may stay."""
     script = """
 import sys
-from nice_tf.batch import score_file
+from nice_tf.scoring.files import score_file
 score_file(*sys.argv[1:])
 with open("/proc/self/status") as file:
     print(next(line.split()[1] for line in file if line.startswith("VmHWM")))
@@ -360,12 +362,12 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
         cut = {name: column[part] for name, column in columns.items()}
         write_csv(tmp_path / f"{number}.csv", cut)
         pq.write_table(pa.table(cut), tmp_path / f"{number}.parquet", row_group_size=100)
-    export = bundle.export_saved_model(run, tmp_path / "export").parent
+    export = export_lib.export_saved_model(run, tmp_path / "export").parent
     for kind, model in (("csv", run), ("parquet", export)):
         source = f"{tmp_path}/[0-9].{kind}"
         options = ["--keep=id", "--top=2", f"--model={model}", f"--input={source}"]
         local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
-        batch.score_file(run, source, str(local), keep=["id"], top=2)
+        files.score_file(run, source, str(local), keep=["id"], top=2)
         finished = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner")
         assert finished.returncode == 0, finished.stderr
         scores, expected = beam_scores(output.with_stem(f"{output.stem}-*")), read_csv(local)
@@ -381,14 +383,14 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
 
 def test_beam_reads_and_writes_tfrecord(array_run, tmp_path):
     pytest.importorskip("apache_beam")
-    from nice_tf import pipeline
+    from nice_tf.scoring import beam
 
     x = examples(60, seed=6)
     for number, part in enumerate(np.split(x, [25, 26])):
         write_tfrecord(tmp_path / f"{number}.tfrecord", part)
     source, output = str(tmp_path / "?.tfrecord"), str(tmp_path / "scores.tfrecord")
     found = {}
-    for path in pipeline.score(array_run, source, output):
+    for path in beam.score(array_run, source, output):
         for record in tf.data.TFRecordDataset(path):
             features = tf.train.Example.FromString(record.numpy()).features.feature
             found[features["row"].int64_list.value[0]] = features["log_prob"].float_list.value[0]
@@ -401,14 +403,14 @@ def test_beam_reads_and_writes_tfrecord(array_run, tmp_path):
         ((str(tmp_path / "none*"), str(tmp_path / "t.parquet")), "there is no such file"),
     ):
         with pytest.raises(UserError, match=message):
-            pipeline.score(array_run, *arguments)
+            beam.score(array_run, *arguments)
     with pytest.raises(UserError, match="there is no flag thresold, neither of ours nor of Beam's"):
-        pipeline.score(array_run, source, str(tmp_path / "t.parquet"), beam_flags=["--thresold=1"])
+        beam.score(array_run, source, str(tmp_path / "t.parquet"), beam_flags=["--thresold=1"])
 
 
 def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
     pytest.importorskip("apache_beam")
-    from nice_tf import pipeline
+    from nice_tf.scoring import beam
 
     output, x = tmp_path / "scores.tfrecord", examples(20, seed=7)
     earlier = tmp_path / "scores-00000-of-00001.tfrecord", tmp_path / "scores-00002-of-00009.tfrecord"
@@ -418,12 +420,12 @@ def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
     write_tfrecord(tmp_path / "1.tfrecord", x[:, :3])  # its shape is seen once the pipeline runs
     arguments = array_run, str(tmp_path / "[01].tfrecord"), str(output)
     with pytest.raises(Exception, match=r"examples of shape \[3, 5\]"):
-        pipeline.score(*arguments, overwrite=True)
+        beam.score(*arguments, overwrite=True)
     assert sorted(tmp_path.glob("scores*")) == sorted(earlier) and {path.read_bytes() for path in earlier} == {
         b"earlier"
     }
     write_tfrecord(tmp_path / "1.tfrecord", x)
-    found = pipeline.score(*arguments, overwrite=True)
+    found = beam.score(*arguments, overwrite=True)
     assert sorted(map(str, tmp_path.glob("scores*"))) == found and str(earlier[1]) not in found
     assert sum(1 for _ in tf.data.TFRecordDataset(found)) == 40
 
@@ -448,13 +450,13 @@ def test_a_kill_while_parts_are_removed_loses_no_rows(tmp_path, monkeypatch, is_
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(parts, "remove_at_once", killed)
-        parts.write(output, counted, settings={"a": 1})
+        patch.setattr(output_lib, "remove_at_once", killed)
+        output_lib.write(output, counted, settings={"a": 1})
     assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
     assert len(list(tmp_path.glob(".s.csv.parts/0*.parquet"))) == 4
     if is_deleted:
         output.unlink()
-    parts.write(output, counted, settings={"a": 1}, overwrite=not is_deleted)
+    output_lib.write(output, counted, settings={"a": 1}, overwrite=not is_deleted)
     assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
     assert not (tmp_path / ".s.csv.parts").exists()
 
@@ -479,11 +481,11 @@ def test_rows_of_lost_or_damaged_parts_are_computed_again(tmp_path, damage, numb
             yield table
 
     with pytest.raises(UserError, match="cut off"):
-        parts.write(output, cut_off, settings={})
+        output_lib.write(output, cut_off, settings={})
     found = sorted(tmp_path.glob(".s.csv.parts/0*.parquet"))
     assert len(found) == 3
     damage(found[number])
-    computed, _ = parts.write(output, counted, settings={})
+    computed, _ = output_lib.write(output, counted, settings={})
     assert computed == 500 - 100 * number
     assert [row["row"] for row in read_csv(output)] == [str(number) for number in range(500)]
 
@@ -492,13 +494,13 @@ def test_an_output_that_is_a_link_is_written_through(tmp_path):
     (tmp_path / "far").mkdir()
     output = tmp_path / "s.csv"
     output.symlink_to(tmp_path / "far" / "target.csv")
-    parts.write(output, counted, settings={})
+    output_lib.write(output, counted, settings={})
     assert output.is_symlink() and len(read_csv(tmp_path / "far" / "target.csv")) == 500
 
 
 def test_an_output_that_another_process_wrote_first_stays(tmp_path, monkeypatch):
     output = tmp_path / "s.csv"
-    held = parts._held
+    held = output_lib._held
 
     @contextlib.contextmanager
     def later(folder):
@@ -506,9 +508,9 @@ def test_an_output_that_another_process_wrote_first_stays(tmp_path, monkeypatch)
             output.write_text("theirs")
             yield
 
-    monkeypatch.setattr(parts, "_held", later)
+    monkeypatch.setattr(output_lib, "_held", later)
     with pytest.raises(UserError, match="is there already"):
-        parts.write(output, counted, settings={})
+        output_lib.write(output, counted, settings={})
     assert output.read_text() == "theirs"
 
 
@@ -520,27 +522,27 @@ def test_a_file_is_written_by_one_process_whatever_link_it_goes_by(tmp_path):
     def tables(first):
         for output in (target, link):
             with pytest.raises(UserError, match="in use"):
-                parts.write(output, counted, settings={}, overwrite=True)
+                output_lib.write(output, counted, settings={}, overwrite=True)
         yield pa.table({"row": [1]})
 
     for output in (link, target):
-        parts.write(output, tables, settings={}, overwrite=True)
+        output_lib.write(output, tables, settings={}, overwrite=True)
         assert target.read_text() == "row\n1\n" and link.is_symlink()
 
 
 def test_the_end_of_one_run_does_not_disturb_the_start_of_the_next(tmp_path, monkeypatch):
     """While the first removes its parts, the second begins in a folder of its own, and keeps it."""
     output = tmp_path / "s.csv"
-    remove = parts.remove_at_once
+    remove = output_lib.remove_at_once
     calls, computed = [], []
 
     def removed(folder):
         calls.append(folder)
         remove(folder)
         if len(calls) == 1:
-            computed.append(parts.write(output, counted, settings={}, overwrite=True)[0])
+            computed.append(output_lib.write(output, counted, settings={}, overwrite=True)[0])
 
-    monkeypatch.setattr(parts, "remove_at_once", removed)
-    parts.write(output, counted, settings={})
+    monkeypatch.setattr(output_lib, "remove_at_once", removed)
+    output_lib.write(output, counted, settings={})
     assert computed == [500]
     assert len(read_csv(output)) == 500 and not list(tmp_path.glob(".s.csv.parts*"))

@@ -6,7 +6,7 @@ from bijector_laws import check_laws, fresh, jacobian
 from flows import random_points, randomize
 
 import nice_tf
-from nice_tf.bijectors import coupling_splits, reorder
+from nice_tf.bijectors.coupling import coupling_splits, reorder
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

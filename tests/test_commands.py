@@ -16,9 +16,10 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf import checkpoints, devices
-from nice_tf import data as data_lib
-from nice_tf.workdir import Workdir
+from nice_tf.data import dataset
+from nice_tf.runs import checkpoints
+from nice_tf.runs.workdir import Workdir
+from nice_tf.training import devices
 
 ROOT = pathlib.Path(__file__).parents[1]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -298,7 +299,7 @@ def test_baselines_give_the_density_of_what_they_chose(run_command):
     assert finished.returncode == 0, finished.stderr
     pattern = r"\| {} \| \w+ (\S+) \| (-?\d+\.\d+) \| (-?\d+\.\d+) \+- "
     ridge, _, found = map(float, re.search(pattern.format("full-covariance Gaussian"), finished.stdout).groups())
-    data = data_lib.load(nice_tf.Config())
+    data = dataset.load(nice_tf.Config())
     generator = np.random.default_rng(0)
     train, test = (
         ((values + generator.random(values.shape)) / 17).reshape(len(values), -1)

@@ -14,8 +14,10 @@ import process_pairs
 import pytest
 
 import nice_tf
-from nice_tf import batch, bundle, files
-from nice_tf.workdir import Workdir
+from nice_tf import files
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring import files as files_lib
+from nice_tf.serving import export
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_every_state_that_a_kill_leaves_can_be_gone_on_from(inputs, library, tmp
 
 def test_a_state_that_is_broken_is_found(inputs, tmp_path):
     """An output that is not the whole one; parts with a hole, which without a check would be taken for all."""
-    from nice_tf import parts
+    from nice_tf.scoring import output as output_lib
 
     folder = tmp_path / "state"
     folder.mkdir()
@@ -54,12 +56,12 @@ def test_a_state_that_is_broken_is_found(inputs, tmp_path):
     assert "is not the whole one" in crash_states.resume("score", inputs, folder, expected)
     (folder / "scores.csv").unlink()
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_write_csv", interrupt)
+        patch.setattr(output_lib, "_write_csv", interrupt)
         crash_states.score(inputs, folder)
-    (folder / ".scores.csv.parts" / parts._name(1)).unlink()
+    (folder / ".scores.csv.parts" / output_lib._name(1)).unlink()
     assert crash_states.resume("score", inputs, folder, expected) == ""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_drop_behind_a_hole", lambda folder: None)
+        patch.setattr(output_lib, "_drop_behind_a_hole", lambda folder: None)
         assert "scores.csv" in crash_states.resume("score", inputs, folder, expected)
 
 
@@ -109,7 +111,7 @@ def test_an_interrupt_that_other_code_hides_is_still_one(tmp_path, number, where
     script = f"""
 import os, sys, time
 from absl import flags
-from nice_tf import cli
+from nice_tf.cli import command
 def hidden():
     try:
         os.kill(os.getpid(), {int(number)})
@@ -118,11 +120,11 @@ def hidden():
     {"time.sleep(100)" if where == "lost" else ""}
     raise RuntimeError("in __set_name__") from None
 def main():
-    with cli.quiet_tensorflow():
-        {"hidden(); import nice_tf.metrics" if where == "import" else "pass"}
+    with command.quiet_tensorflow():
+        {"hidden(); import nice_tf.evaluation.metrics" if where == "import" else "pass"}
     {"pass" if where == "import" else "hidden()"}
     print("not reached")
-cli.run(main, usage="", groups=[])
+command.run(main, usage="", groups=[])
 """
     finished = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 128 + number, finished.stderr
@@ -144,7 +146,7 @@ def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
     terminated(command, lambda: list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
     assert not output.exists() and not list(tmp_path.rglob("*.tmp"))
     made = len(list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
-    batch.score_file(str(inputs / "run"), str(source), str(output))
+    files_lib.score_file(str(inputs / "run"), str(source), str(output))
     assert made and len(output.read_text().splitlines()) == 1 + 2000 * (len(rows) - 1)
 
 
@@ -153,14 +155,14 @@ def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
     with files.temporary_folder(tmp_path, ".unfinished-") as other:
         assert not (tmp_path / f".unfinished-{16 * '0'}").exists()
         (tmp_path / f".unfinished-{16 * '0'}" / "assets").mkdir(parents=True)
-        bundle.export_saved_model(inputs / "run", tmp_path, inpaint_steps=1)
+        export.export_saved_model(inputs / "run", tmp_path, inpaint_steps=1)
         assert other.exists() and not (tmp_path / f".unfinished-{16 * '0'}").exists()
     assert (tmp_path / "1" / "saved_model.pb").exists() and not list(tmp_path.glob(".unfinished-*"))
 
 
 def test_an_export_of_a_run_in_training_is_refused(inputs, tmp_path):
     with Workdir(inputs / "run").writing(), pytest.raises(nice_tf.UserError, match="is in use by process"):
-        bundle.export_saved_model(inputs / "run", tmp_path)
+        export.export_saved_model(inputs / "run", tmp_path)
 
 
 def test_all_that_gets_its_final_name_is_on_the_disk_before(inputs, tmp_path, monkeypatch):

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import nice_tf
-from nice_tf import arrays, data, memory, paths, pictures
-from nice_tf.blocks import ArrayInput
-from nice_tf.rows import Rows
+from nice_tf import memory
+from nice_tf.data import arrays, dataset, paths, pictures
+from nice_tf.data.rows import Rows
+from nice_tf.scoring.inputs import ArrayInput
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, [60, 3, 2], np.uint8)
 FLOATS = np.random.default_rng(0).normal(size=[60, 5]).astype(np.float32)
 
 
 def load(**settings):
-    return data.load(nice_tf.Config(**{"batch_size": 4, **settings}))
+    return dataset.load(nice_tf.Config(**{"batch_size": 4, **settings}))
 
 
 def saved(path, **arrays):
@@ -122,7 +123,7 @@ def test_training_batches_are_a_function_of_the_step():
     def batches(first, last, seed=0):
         return [
             batch.numpy()[:, 0]
-            for batch in data.training_batches(train, 5, seed=seed, first_step=first, last_step=last)
+            for batch in dataset.training_batches(train, 5, seed=seed, first_step=first, last_step=last)
         ]
 
     whole = batches(0, 12)
@@ -135,7 +136,7 @@ def test_training_batches_are_a_function_of_the_step():
 
 
 def test_evaluation_batches_cover_everything_in_order():
-    pairs = list(data.evaluation_batches(np.arange(23), 5))
+    pairs = list(dataset.evaluation_batches(np.arange(23), 5))
     assert [set(numbers.numpy()) for numbers, _ in pairs] == [{0}, {1}, {2}, {3}, {4}]
     np.testing.assert_array_equal(np.concatenate([batch for _, batch in pairs]), np.arange(23))
 

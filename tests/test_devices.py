@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf import data as data_lib
-from nice_tf import devices, memory, models
+from nice_tf import memory
+from nice_tf.data import dataset
+from nice_tf.training import devices, model
 
 GPU = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
 
@@ -26,7 +27,7 @@ def test_auto_on_cpus(monkeypatch, features, expected):
     assert devices.choose_precision("float64") == "float64"
     assert not devices.choose_jit_compile("auto") and devices.choose_jit_compile("true")
     config = nice_tf.Config(hidden_units=(8,), num_couplings=3)
-    flow = models.make_model(config, data_lib.load(config)).flow
+    flow = model.make_model(config, dataset.load(config)).flow
     conditioner = next(layer.conditioner for layer in nice_tf.layers(flow) if hasattr(layer, "conditioner"))
     assert conditioner.compute_dtype.name == expected
 

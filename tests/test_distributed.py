@@ -122,11 +122,12 @@ import numpy as np, tensorflow as tf, nice_tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from nice_tf import data, models
+from nice_tf.data import dataset
+from nice_tf.training.model import make_model
 config = nice_tf.Config(hidden_units=(8,), precision="float32", learning_rate=1e-30)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
-    model = models.make_model(config, data.load(config))
+    model = make_model(config, dataset.load(config))
 picture = np.zeros([1, 8, 8, 1], np.uint8)
 total = model._means["log_prob"].total
 for step in (model.train_step, lambda values: model.test_step((tf.zeros([1], tf.int64), values))):

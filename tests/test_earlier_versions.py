@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import nice_tf
-from nice_tf import batch, bundle
-from nice_tf.scoring import Model
-from nice_tf.workdir import Workdir
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring import files
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export
 
 ROOT = pathlib.Path(__file__).parents[1]
 ARCHIVES = sorted((ROOT / "tests" / "earlier_version").glob("*.tar.xz"))
@@ -39,7 +40,7 @@ def settings():
 
 @pytest.mark.parametrize("model", ["run", "export"])
 def test_scores_stay(folder, model):
-    batch.score_file(model, "table.csv", "now.csv")
+    files.score_file(model, "table.csv", "now.csv")
     before, now = columns("scores.csv"), columns("now.csv")
     assert list(before) == list(now)
     for name, values in before.items():
@@ -70,7 +71,7 @@ def test_a_run_is_continued_to_the_same_result(folder):
 
 
 def test_a_run_is_exported_and_answers_as_its_old_export(folder):
-    version = bundle.export_saved_model("run", "export")
+    version = export.export_saved_model("run", "export")
     assert version.name == "2"
     x = np.array([[float(cell) for cell in row] for row in zip(*columns("table.csv").values(), strict=True)])
     old, new = (Model.load(folder / "export" / name).score(x)["log_prob"] for name in ("1", "2"))

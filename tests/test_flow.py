@@ -8,8 +8,8 @@ from bijector_laws import check_laws, fresh, jacobian
 from flows import random_flow, random_points, randomize
 
 import nice_tf
-from nice_tf.bijectors import coupling_splits
-from nice_tf.flow import _check_mixing
+from nice_tf.bijectors.coupling import coupling_splits
+from nice_tf.flows.flow import _check_mixing
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

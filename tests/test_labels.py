@@ -12,12 +12,18 @@ from flows import random_flow, random_points, randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import batch, checkpoints, data, evaluation, experiments, figures, labels, metrics, models, training
-from nice_tf.preprocessing import to_density_units
-from nice_tf.rows import Rows
-from nice_tf.schema import csv_bytes
+from nice_tf.data import dataset, labels
+from nice_tf.data.rows import Rows
+from nice_tf.data.schema import csv_bytes
+from nice_tf.data.units import to_density_units
+from nice_tf.evaluation import likelihood, metrics
+from nice_tf.reports import figures, noise_experiment
+from nice_tf.runs import checkpoints
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring import files
 from nice_tf.seeds import stateless_seed
-from nice_tf.workdir import Workdir
+from nice_tf.training import model as model_lib
+from nice_tf.training import run as run_lib
 
 SMALL = {
     "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 30, "num_draws": 3, "epsilon": 1e-8,
@@ -64,17 +70,17 @@ def assert_together(found):
 
 
 def test_labels_of_arrays_stay_with_their_examples(tmp_path):
-    found = data.load(settings(dataset=saved(tmp_path / "a.npz", x=POINTS, label=WORDS[NUMBERS])))
+    found = dataset.load(settings(dataset=saved(tmp_path / "a.npz", x=POINTS, label=WORDS[NUMBERS])))
     assert found.labels.classes == ("auk", "bee", "crow") and found.num_classes == 3
     assert_together(found)
     parts = {"train": POINTS[:150], "test": POINTS[150:], "train_kind": NUMBERS[:150], "test_kind": NUMBERS[150:]}
     path = saved(tmp_path / "b.npz", **parts)
-    found = data.load(settings(dataset=path, condition_on="kind", num_validation=20))
+    found = dataset.load(settings(dataset=path, condition_on="kind", num_validation=20))
     assert found.labels.classes == ("0", "1", "2") and len(found.validation) == 20
     for split, numbers in (("train", NUMBERS[:130]), ("validation", NUMBERS[130:150]), ("test", NUMBERS[150:])):
         np.testing.assert_array_equal(found.classes(split), numbers)
     with_validation = {**parts, "validation": POINTS[:9], "validation_kind": NUMBERS[:9]}
-    found = data.load(settings(dataset=saved(tmp_path / "c.npz", **with_validation), condition_on="kind"))
+    found = dataset.load(settings(dataset=saved(tmp_path / "c.npz", **with_validation), condition_on="kind"))
     np.testing.assert_array_equal(found.classes("validation"), NUMBERS[:9])
 
 
@@ -82,11 +88,11 @@ def test_labels_of_arrays_stay_with_their_examples(tmp_path):
 def test_labels_of_a_table_stay_with_their_rows(tmp_path, on_disk):
     cut = {"in_memory_mb": 0, "data_dir": str(tmp_path / "cache")} if on_disk else {}
     path = written(tmp_path / "a.csv", bird=WORDS[NUMBERS], **columns_of(POINTS))
-    found = data.load(settings(dataset=path, condition_on="bird", **cut))
+    found = dataset.load(settings(dataset=path, condition_on="bird", **cut))
     assert isinstance(found.train, Rows) == on_disk
     assert found.schema.names == ["a", "b", "c", "d"] and found.schema.ignored == ()
     assert_together(found)
-    values, classes = next(iter(data.training_batches(
+    values, classes = next(iter(dataset.training_batches(
         found.train, 30, seed=0, first_step=3, last_step=4, classes=found.classes("train")
     )))  # fmt: skip
     np.testing.assert_array_equal(found.labels.names(classes), class_seen(values))
@@ -105,7 +111,7 @@ def test_columns_of_classes_of_several_types(tmp_path, kind):
     else:
         path = str(tmp_path / "a.parquet")
         pa.parquet.write_table(pa.table({"y": columns[kind], **columns_of(POINTS)}), path)
-    found = data.load(settings(dataset=path, condition_on="y"))
+    found = dataset.load(settings(dataset=path, condition_on="y"))
     expected = {"booleans": ("false", "true"), "categories": ("auk", "bee", "crow")}.get(kind, ("9", "10", "11"))
     assert found.labels.classes == expected and found.schema.names == ["a", "b", "c", "d"]
     names = {"booleans": np.where(NUMBERS == 0, "true", "false"), "categories": WORDS[NUMBERS]}.get(kind, NUMBERS + 9)
@@ -113,20 +119,20 @@ def test_columns_of_classes_of_several_types(tmp_path, kind):
     rows = np.concatenate([found.train, found.validation, found.test])
     place = {tuple(row): str(name) for row, name in zip(POINTS, names, strict=True)}
     assert [place[tuple(row)] for row in rows] == whole.tolist()
-    assert "y" in data.load(settings(dataset=path, condition_on="")).schema.names or kind == "categories"
+    assert "y" in dataset.load(settings(dataset=path, condition_on="")).schema.names or kind == "categories"
 
 
 def test_labels_of_files_by_split(tmp_path):
     for split, rows in (("train", slice(0, 200)), ("test", slice(200, None))):
         written(tmp_path / "set" / f"{split}.csv", bird=WORDS[NUMBERS[rows]], **columns_of(POINTS[rows]))
-    found = data.load(settings(dataset=str(tmp_path / "set"), condition_on="bird"))
+    found = dataset.load(settings(dataset=str(tmp_path / "set"), condition_on="bird"))
     np.testing.assert_array_equal(found.labels.names(found.classes("test")), WORDS[NUMBERS[200:]])
     assert_together(found)
 
 
 def test_digits_and_what_config_json_keeps():
     config = settings(dataset="digits", batch_size=100)
-    found, plain = data.load(config), data.load(dataclasses.replace(config, condition_on=""))
+    found, plain = dataset.load(config), dataset.load(dataclasses.replace(config, condition_on=""))
     for split in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(found, split), getattr(plain, split))
     described = found.description()
@@ -146,7 +152,7 @@ def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
     values, classes = np.arange(23, dtype=np.int32)[:, np.newaxis], np.arange(23, dtype=np.int32) % 4
 
     def batches(first, classes=None):
-        return list(data.training_batches(values, 5, seed=0, first_step=first, last_step=12, classes=classes))
+        return list(dataset.training_batches(values, 5, seed=0, first_step=first, last_step=12, classes=classes))
 
     pairs = batches(0, classes)
     np.testing.assert_array_equal([pair[0] for pair in pairs], batches(0))
@@ -154,7 +160,7 @@ def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
         np.testing.assert_array_equal(y, x[:, 0] % 4)
     for resumed, pair in zip(batches(7, classes), pairs[7:], strict=True):
         np.testing.assert_array_equal(resumed[1], pair[1])
-    numbered = data.evaluation_batches(values, 5), data.evaluation_batches(values, 5, classes)
+    numbered = dataset.evaluation_batches(values, 5), dataset.evaluation_batches(values, 5, classes)
     for (number, plain), (same_number, (x, y)) in zip(*numbered, strict=True):
         np.testing.assert_array_equal(number, same_number)
         np.testing.assert_array_equal(plain, x)
@@ -202,7 +208,7 @@ def with_value(values, place, value):
 )
 def test_bad_labels_of_arrays(tmp_path, arrays, message):
     with pytest.raises(nice_tf.UserError, match=message):
-        data.load(settings(dataset=saved(tmp_path / "a.npz", **arrays)))
+        dataset.load(settings(dataset=saved(tmp_path / "a.npz", **arrays)))
 
 
 @pytest.mark.parametrize(
@@ -225,15 +231,15 @@ def test_bad_labels_of_tables(tmp_path, changes, message):
     if changes["condition_on"] == "number":
         columns["number"] = with_value(NUMBERS.astype(object), 4, "NA")
     with pytest.raises(nice_tf.UserError, match=message):
-        data.load(settings(dataset=written(tmp_path / "a.csv", **columns), **changes))
+        dataset.load(settings(dataset=written(tmp_path / "a.csv", **columns), **changes))
 
 
 def test_sources_without_labels(tmp_path):
     np.save(tmp_path / "a.npy", POINTS)
     with pytest.raises(nice_tf.UserError, match=r"condition_on label: .*a\.npy has no labels; digits, sets of"):
-        data.load(settings(dataset=str(tmp_path / "a.npy")))
+        dataset.load(settings(dataset=str(tmp_path / "a.npy")))
     with pytest.raises(nice_tf.UserError, match="condition_on target: digits have label alone"):
-        data.load(settings(dataset="digits", condition_on="target"))
+        dataset.load(settings(dataset="digits", condition_on="target"))
 
 
 # Training
@@ -241,11 +247,11 @@ def test_sources_without_labels(tmp_path):
 
 def test_a_step_is_on_the_density_of_each_example_given_its_class():
     config = settings(dataset="digits", dropout=0.5, learning_rate=1e-30)
-    found = data.load(config)
-    model = models.make_model(config, found)
+    found = dataset.load(config)
+    model = model_lib.make_model(config, found)
     randomize(model.flow, deviation=0.3)
     x, y = tf.constant(found.train[:30]), tf.constant(found.classes("train")[:30])
-    model.evaluate(data.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0)
+    model.evaluate(dataset.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0)
 
     def log_prob(purpose, classes, *counters, dropout_seed=None):
         noisy = model.density_units(x, purpose, *counters)
@@ -265,8 +271,8 @@ def test_a_step_is_on_the_density_of_each_example_given_its_class():
 
 def test_start_takes_the_classes_of_the_data():
     config = settings(dataset="digits", zero_last_layer=False, prior="gaussian", dequantization="none")
-    found = data.load(config)
-    model = models.make_model(config, found)
+    found = dataset.load(config)
+    model = model_lib.make_model(config, found)
     x = model.density_units(found.train, "initialization")
 
     def deviation(classes):
@@ -296,13 +302,13 @@ def table_run(tmp_path_factory):
 def test_an_interrupted_run_continues_to_the_same_result(table_run, tmp_path, monkeypatch):
     config, run, result = table_run
 
-    class Stop(training.SamplePictures):
+    class Stop(run_lib.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 11:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "SamplePictures", Stop)
+        patch.setattr(run_lib, "SamplePictures", Stop)
         with pytest.raises(KeyboardInterrupt):
             nice_tf.train_and_evaluate(config, tmp_path)
     assert checkpoints.newest(Workdir(tmp_path).last).endswith("epoch-11")
@@ -316,7 +322,7 @@ def test_an_interrupted_run_continues_to_the_same_result(table_run, tmp_path, mo
 
 def test_a_table_by_its_column_of_classes(table_run):
     config, run, result = table_run
-    given, found = result["conditional"], data.load(config)
+    given, found = result["conditional"], dataset.load(config)
     assert given["label"] == "bird" and given["num_classes"] == 3 and given["accuracy"] > 0.9
     assert given["accuracy_of_most_frequent"] == np.mean(found.labels.names(found.classes("test")) == "crow")
     # Normal clusters of deviation 0.3: no density does better on the average, and without its class each costs log 1/p.
@@ -338,7 +344,7 @@ def test_a_table_by_its_column_of_classes(table_run):
 def test_loaded_flow_is_of_the_classes_in_config_json(table_run):
     config, run, result = table_run
     classes = json.loads(run.config.read_text())["data"]["labels"]["classes"]
-    test = data.load(config)
+    test = dataset.load(config)
     contexts = np.eye(len(classes))[[classes.index(name) for name in class_seen(test.test)]]
     found = nice_tf.load_flow(run.path).log_prob(test.test, **nice_tf.context_kwargs(contexts))
     np.testing.assert_allclose(np.mean(found), result["log_prob"], rtol=1e-5)
@@ -398,7 +404,7 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
     numbers = {"train": np.array([0, 0, 0, 1, 1, 1, 1, 1, 2, 2], np.int32), "test": classes}
     given = labels.Labels("kind", ("a", "b", "c"), numbers)
     config = nice_tf.Config(batch_size=3, num_draws=2)
-    result = evaluation.evaluate(
+    result = likelihood.evaluate(
         flow, values, levels=levels, config=config, split="test", dataset="d", epoch=1, labels=given
     )
     draws = 1 if levels is None else 2
@@ -428,10 +434,10 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         if name != "label":
             np.testing.assert_allclose(result["conditional"][name], value, rtol=1e-9, err_msg=name)
     assert 0 < is_right.mean() < 1 and np.ptp(own - marginal) > 0.1
-    text = evaluation.as_text(result)
+    text = likelihood.as_text(result)
     assert f"kind given x        {100 * is_right.mean():10.2f} +- " in text and "% right, by Bayes; 3 classes" in text
     assert "nats an example, given kind, density of x" in text and "summed over p(kind)" in text
-    usual = evaluation.calibration(
+    usual = likelihood.calibration(
         flow,
         values,
         levels=levels,
@@ -450,9 +456,9 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
     "ask",
     [
         lambda run, folder: nice_tf.export_saved_model(run, folder / "export"),
-        lambda run, folder: batch.score_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
-        lambda run, folder: batch.fill_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
-        lambda run, folder: batch.sample_file(run, str(folder / "out.csv"), num_samples=3),
+        lambda run, folder: files.score_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
+        lambda run, folder: files.fill_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
+        lambda run, folder: files.sample_file(run, str(folder / "out.csv"), num_samples=3),
         lambda run, folder: figures.load_finished_run(run),
     ],
 )
@@ -467,5 +473,5 @@ def test_commands_of_a_density_without_labels_refuse_at_once(table_run, tmp_path
 
 def test_the_noise_experiment_refuses_before_it_trains(tmp_path):
     with pytest.raises(nice_tf.UserError, match="noise_experiment has condition_on label"):
-        experiments.noise_experiment(settings(dataset="digits"), tmp_path)
+        noise_experiment.noise_experiment(settings(dataset="digits"), tmp_path)
     assert not list(tmp_path.iterdir())

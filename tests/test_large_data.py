@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf import data, models, rows, training
-from nice_tf.blocks import ArrayInput
+from nice_tf.data import dataset as dataset_lib
+from nice_tf.data import rows
+from nice_tf.scoring.inputs import ArrayInput
+from nice_tf.training import model, run
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, [60, 4, 2, 1], np.uint8)
 FLOATS = np.random.default_rng(0).normal(size=[60, 5]).astype(np.float32)
@@ -46,14 +48,14 @@ def load(tmp_path):
 
     def load(dataset, *, on_disk=False, **settings):
         settings = {"batch_size": 7, "data_dir": str(tmp_path / "cache"), **settings}
-        return data.load(nice_tf.Config(dataset=str(dataset), in_memory_mb=0 if on_disk else 512, **settings))
+        return dataset_lib.load(nice_tf.Config(dataset=str(dataset), in_memory_mb=0 if on_disk else 512, **settings))
 
     return load
 
 
 def batches(found, seed=3):
-    train = data.training_batches(found.train, 7, seed=seed, first_step=2, last_step=17)
-    return [*train, *(part for pair in data.evaluation_batches(found.validation, 3) for part in pair)]
+    train = dataset_lib.training_batches(found.train, 7, seed=seed, first_step=2, last_step=17)
+    return [*train, *(part for pair in dataset_lib.evaluation_batches(found.validation, 3) for part in pair)]
 
 
 def assert_same(found, expected):
@@ -99,7 +101,7 @@ def test_records_are_the_array(load, tmp_path, monkeypatch, values):
     assert isinstance(in_memory.train, np.ndarray) and in_memory.description() | {"name": expected.name} == (
         expected.description()
     )
-    monkeypatch.setattr("nice_tf.tfrecord._CHUNK_BYTES", 100)
+    monkeypatch.setattr("nice_tf.data.tfrecord._CHUNK_BYTES", 100)
     assert_same(load(tmp_path / "records", on_disk=True, data_dir=str(tmp_path / "other")), expected)
 
 
@@ -171,9 +173,9 @@ def test_a_full_disk_leaves_nothing(tmp_path, run_command):
     path = write_records(tmp_path / "a.tfrecord", as_records(FLOATS))
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "from nice_tf import Config, UserError, data;"
+        "from nice_tf import Config, UserError; from nice_tf.data import dataset;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));\n"
-        "try: data.load(Config(dataset=sys.argv[1], data_dir=sys.argv[2], batch_size=7))\n"
+        "try: dataset.load(Config(dataset=sys.argv[1], data_dir=sys.argv[2], batch_size=7))\n"
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, path, tmp_path / "cache")
@@ -222,11 +224,11 @@ for number, (name, in_memory_mb) in enumerate([("npy", 512), ("npy", 0), ("tfrec
 def test_large_sets_start_from_every_nth_example(load, tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=[40_000, 2]).astype(np.float32))
     found = [load(tmp_path / "data.npy", on_disk=on_disk) for on_disk in (False, True)]
-    everything = [one.train[models._to_start_from(one.train, "none")] for one in found]
+    everything = [one.train[model._to_start_from(one.train, "none")] for one in found]
     np.testing.assert_array_equal(everything[1], everything[0], strict=True)
     assert len(everything[0]) == len(found[0].train)
-    monkeypatch.setattr(models, "_VALUES_TO_START_FROM", 50_000)
-    few = [one.train[models._to_start_from(one.train, "none")] for one in found]
+    monkeypatch.setattr(model, "_VALUES_TO_START_FROM", 50_000)
+    few = [one.train[model._to_start_from(one.train, "none")] for one in found]
     np.testing.assert_array_equal(few[1], few[0], strict=True)
     np.testing.assert_array_equal(few[0], found[0].train[::3], strict=True)
 
@@ -234,13 +236,13 @@ def test_large_sets_start_from_every_nth_example(load, tmp_path, monkeypatch):
 def test_a_file_that_is_written_to_stops_the_run(tmp_path, monkeypatch):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=[300, 4]).astype(np.float32))
 
-    class Meddle(training.SamplePictures):
+    class Meddle(run.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 with (tmp_path / "data.npy").open("r+b") as file:
                     file.truncate(1000)
 
-    monkeypatch.setattr(training, "SamplePictures", Meddle)
+    monkeypatch.setattr(run, "SamplePictures", Meddle)
     settings = {**SMALL, "epochs": 50}
     config = nice_tf.Config(dataset=str(tmp_path / "data.npy"), in_memory_mb=0, batch_size=20, **settings)
     with pytest.raises(nice_tf.UserError, match=r"data\.npy was changed while it was read: write new data to another"):
@@ -249,18 +251,19 @@ def test_a_file_that_is_written_to_stops_the_run(tmp_path, monkeypatch):
 
 MEMORY_SCRIPT = """
 import sys, nice_tf
-from nice_tf import data, models
+from nice_tf.data import dataset
+from nice_tf.training.model import make_model
 
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 def use(path, in_memory_mb):
     config = nice_tf.Config(dataset=path, in_memory_mb=in_memory_mb, hidden_units=(8,), precision="float32")
-    found = data.load(config)
+    found = dataset.load(config)
     found.description()
-    model = models.make_model(config, found)
-    model.fit(data.training_batches(found.train, 200, seed=0, first_step=0, last_step=20), verbose=0)
-    model.evaluate(data.evaluation_batches(found.validation, 200).take(20), verbose=0)
+    model = make_model(config, found)
+    model.fit(dataset.training_batches(found.train, 200, seed=0, first_step=0, last_step=20), verbose=0)
+    model.evaluate(dataset.evaluation_batches(found.validation, 200).take(20), verbose=0)
 
 use(sys.argv[1], 512)
 before = peak()

@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.metrics import bits_per_dim, importance_weighted, on_range, standard_error
+from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 
 tfd = tfp.distributions
 

@@ -5,7 +5,7 @@ import tf_keras
 from flows import random_points
 
 import nice_tf
-from nice_tf import optimizers
+from nice_tf.training import optimizers
 
 
 def test_floored_rmsprop_against_its_equations():
@@ -52,14 +52,14 @@ def test_training_with_rmsprop_resumes(tmp_path):
     config = nice_tf.Config(**settings)
     whole = nice_tf.train_and_evaluate(config, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
-        write = nice_tf.workdir.Workdir.write_metrics
+        write = nice_tf.runs.workdir.Workdir.write_metrics
 
         def stop_after_two(self, rows):
             write(self, rows)
             if len(rows) == 3:
                 raise KeyboardInterrupt
 
-        patch.setattr("nice_tf.workdir.Workdir.write_metrics", stop_after_two)
+        patch.setattr("nice_tf.runs.workdir.Workdir.write_metrics", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             nice_tf.train_and_evaluate(config, tmp_path / "parts")
     parts = nice_tf.train_and_evaluate(config, tmp_path / "parts")

@@ -92,7 +92,7 @@ def test_every_command_is_named_after_an_app():
     wanted = ("train", "export", "report", "score", "impute", "sample", "configs")
     assert {f"nice-{name}" for name in wanted} <= set(commands)
     for command, target in commands.items():
-        assert target == "nice_tf.cli:run_named"
+        assert target == "nice_tf.cli.command:run_named"
         assert (ROOT / "nice_tf" / "apps" / f"{command.removeprefix('nice-')}.py").exists()
 
 

@@ -11,11 +11,13 @@ from PIL import Image
 from pyarrow import parquet
 
 import nice_tf
-from nice_tf import batch, data, pictures, training
-from nice_tf import rows as rows_lib
-from nice_tf.blocks import ArrayInput
-from nice_tf.rows import Rows
-from nice_tf.scoring import Model
+from nice_tf.data import dataset, pictures
+from nice_tf.data import rows as rows_lib
+from nice_tf.data.rows import Rows
+from nice_tf.scoring import files as files_lib
+from nice_tf.scoring.inputs import ArrayInput
+from nice_tf.scoring.model import Model
+from nice_tf.training import run
 
 GREY = np.random.default_rng(0).integers(0, 256, [20, 6, 5, 1], np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, [20, 6, 5, 3], np.uint8)
@@ -33,7 +35,7 @@ def load(tmp_path):
 
     def load(folder=None, **settings):
         folder = folder or tmp_path / "set"
-        return data.load(
+        return dataset.load(
             nice_tf.Config(dataset=str(folder), **{"batch_size": 4, "data_dir": str(tmp_path / "cache"), **settings})
         )
 
@@ -282,8 +284,8 @@ def test_a_run_on_a_folder(tmp_path):
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
     assert result["levels"] == 256 and result["event_size"] == 48 and 4 < result["bits_per_dim"] < 12
     assert (tmp_path / "run" / "samples.png").exists()
-    assert training.Workdir(tmp_path / "run").read_config()[0] == config
-    batch.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet"))
+    assert run.Workdir(tmp_path / "run").read_config()[0] == config
+    files_lib.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet"))
     scores = parquet.read_table(tmp_path / "scores.parquet")
     files = pictures.picture_files(str(tmp_path / "set"))
     resized = np.stack([pictures.decode(file, (4, 4)) for file in files])
@@ -293,7 +295,7 @@ def test_a_run_on_a_folder(tmp_path):
     assert scores["file"].to_pylist() == [os.path.relpath(file, tmp_path / "set") for file in files]
     (tmp_path / "set" / "60.png").write_bytes(b"")
     with pytest.raises(nice_tf.UserError, match=r"60\.png cannot be decoded as a PNG or JPEG picture \([^<]*\)$"):
-        batch.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet"))
+        files_lib.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet"))
 
 
 def png_of_size(width, height):

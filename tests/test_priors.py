@@ -6,7 +6,7 @@ from bijector_laws import fresh
 from flows import random_points
 
 import nice_tf
-from nice_tf.priors import make_prior
+from nice_tf.flows.priors import make_prior
 
 
 @pytest.mark.parametrize(("kind", "reference"), [("logistic", scipy.stats.logistic), ("gaussian", scipy.stats.norm)])

@@ -14,10 +14,11 @@ import tensorflow as tf
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import data as data_lib
-from nice_tf import experiments, figures, plots
+from nice_tf import drawing
 from nice_tf.apps import figures as figures_app
-from nice_tf.inpainting import MASKS, make_mask
+from nice_tf.data import dataset
+from nice_tf.flows.inpainting import MASKS, make_mask
+from nice_tf.reports import figures, noise_experiment
 from nice_tf.seeds import stateless_seed
 
 SMALL = {
@@ -138,9 +139,9 @@ class _Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(workdir, tmp_path_factory):
-    from nice_tf import report
+    from nice_tf.reports import page as page_lib
 
-    return report.write_report(
+    return page_lib.write_report(
         figures.load_finished_run(workdir), workdir, tmp_path_factory.mktemp("report") / "r.html"
     )
 
@@ -258,13 +259,13 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_command):
 
 def test_noise_experiment(tmp_path):
     config = nice_tf.Config(**{**SMALL, "epochs": 3, "num_draws": 1})
-    with_noise, without = experiments.noise_experiment(config, tmp_path)
+    with_noise, without = noise_experiment.noise_experiment(config, tmp_path)
     assert json.loads((tmp_path / "noise.json").read_text()) == [with_noise, without]
     assert plt_image.imread(tmp_path / "noise.png").shape[1] > 1000
     assert without["num_at_floor"] > 0 == with_noise["num_at_floor"]
     assert without["log_prob_with_noise"] < with_noise["log_prob_with_noise"]
     for noise, row in (("uniform", with_noise), ("none", without)):
-        trained, data = nice_tf.load_flow(tmp_path / noise), data_lib.load(config)
+        trained, data = nice_tf.load_flow(tmp_path / noise), dataset.load(config)
         x = (data.validation + 0.5) / 17  # integers without noise, at the centre of their bins
         np.testing.assert_allclose(row["log_prob_without_noise"], np.mean(trained.log_prob(x)), rtol=1e-4)
         noisy = trained.log_prob(nice_tf.dequantize(data.validation, 17, tf.constant([1, 2])))
@@ -276,7 +277,7 @@ def test_noise_experiment_refuses_continuous_data_before_it_trains(tmp_path):
     np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[300, 4]))
     config = nice_tf.Config(**{**SMALL, "dataset": str(tmp_path / "table.npy")})
     with pytest.raises(nice_tf.UserError, match="is continuous: there is no noise to leave out"):
-        experiments.noise_experiment(config, tmp_path / "run")
+        noise_experiment.noise_experiment(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -296,6 +297,6 @@ def test_few_validation_images_are_all_shown(tmp_path):
 
 def test_side_by_side():
     grids = [np.zeros([5, 3, 3], np.uint8), np.full([5, 4, 3], 255, np.uint8)]
-    joined = plots.side_by_side(grids)
+    joined = drawing.side_by_side(grids)
     assert joined.shape == (5, 3 + 6 + 4, 3)
-    np.testing.assert_array_equal(joined[0, :, 0], [0] * 3 + [plots.GAP] * 6 + [255] * 4)
+    np.testing.assert_array_equal(joined[0, :, 0], [0] * 3 + [drawing.GAP] * 6 + [255] * 4)

@@ -16,10 +16,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 import nice_tf
-from nice_tf import bundle, serving
-from nice_tf import data as data_lib
-from nice_tf.inpainting import inpaint
-from nice_tf.workdir import Workdir
+from nice_tf.data import dataset
+from nice_tf.flows.inpainting import inpaint
+from nice_tf.runs.workdir import Workdir
+from nice_tf.serving import export
+from nice_tf.serving import signatures as signatures_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 BATCHABLE = ("serving_default", "log_prob", "encode", "decode", "sample", "inpaint")
@@ -44,7 +45,7 @@ def flow(run):
 
 @pytest.fixture(scope="module")
 def version(run, tmp_path_factory):
-    return bundle.export_saved_model(run.path, tmp_path_factory.mktemp("export"), inpaint_steps=20)
+    return export.export_saved_model(run.path, tmp_path_factory.mktemp("export"), inpaint_steps=20)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def model(version):
 
 @pytest.fixture(scope="module")
 def digits():
-    return data_lib.load(CONFIG)
+    return dataset.load(CONFIG)
 
 
 def seeds(*numbers):
@@ -206,7 +207,7 @@ def test_every_batchable_input_and_output_has_a_leading_batch_dimension(model):
 
 def test_python_and_cpp_give_the_same_bits(version, model):
     signatures = tf.saved_model.load(str(version)).signatures
-    for record in tf.data.TFRecordDataset(str(version / bundle.WARMUP)):
+    for record in tf.data.TFRecordDataset(str(version / export.WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         name = request.model_spec.signature_name
@@ -312,7 +313,7 @@ def test_finite_in_finite_out(model, value):
 def test_large_networks_answer_in_branches(tmp_path):
     """What each row of a sample and each score is does not depend on how the layers are dealt out."""
     flow = nice_tf.build_flow([8], hidden_units=(512,) * 3, zero_last_layer=False)
-    server = serving.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
+    server = signatures_lib.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
     tf.saved_model.save(server, str(tmp_path), signatures=server.signatures())
     assert {v.shape.as_list()[1] for v in server.variables if v.shape.rank == 2 and v.shape[0] == 4} == {256}
     model = LoadedModel(tmp_path)
@@ -328,7 +329,7 @@ def test_large_networks_answer_in_branches(tmp_path):
 
 def test_continuous_data_have_no_bits_per_dim(tmp_path):
     flow = randomize(nice_tf.build_flow([5], hidden_units=(8,)), deviation=0.3)
-    server = serving.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
+    server = signatures_lib.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
     tf.saved_model.save(server, str(tmp_path), signatures=server.signatures())
     model = LoadedModel(tmp_path)
     x = np.random.default_rng(0).normal(size=[4, 5]).astype(np.float32)
@@ -379,7 +380,7 @@ def test_compose_file_mounts_what_the_configurations_name(version):
 
 def test_a_single_example_through_xla(run, model, digits, tmp_path):
     """The same answers and the same refusals: XLA leaves assertions out, so none may lie in what it compiles."""
-    version = bundle.export_saved_model(run.path, tmp_path, inpaint_steps=20, compile_single=True)
+    version = export.export_saved_model(run.path, tmp_path, inpaint_steps=20, compile_single=True)
     compiled = LoadedModel(version)
     assert b"_XlaMustCompile" in (version / "saved_model.pb").read_bytes()
     for rows in (1, 3):
@@ -397,7 +398,7 @@ def test_a_single_example_through_xla(run, model, digits, tmp_path):
     sizes = [
         len(tf.make_ndarray(next(iter(prediction_log_pb2.PredictionLog.FromString(
             record.numpy()).predict_log.request.inputs.values()))))
-        for record in tf.data.TFRecordDataset(str(version / bundle.WARMUP))
+        for record in tf.data.TFRecordDataset(str(version / export.WARMUP))
     ]  # fmt: skip
     assert set(sizes) == {1, 2}
     assert "\n      - --xla_cpu_compilation_enabled\n" in (tmp_path / "docker-compose.yml").read_text()
@@ -405,8 +406,8 @@ def test_a_single_example_through_xla(run, model, digits, tmp_path):
 
 def test_warmup_covers_every_signature_that_batching_serves(version):
     """A scalar input is refused under --enable_batching, and one refused request keeps the server from starting."""
-    assert set(bundle.replay_warmup(version)) == set(BATCHABLE)
-    for record in tf.data.TFRecordDataset(str(version / bundle.WARMUP)):
+    assert set(export.replay_warmup(version)) == set(BATCHABLE)
+    for record in tf.data.TFRecordDataset(str(version / export.WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         rows = {value.tensor_shape.dim[0].size for value in request.inputs.values()}
         assert rows == {2}, request.model_spec.signature_name
@@ -419,9 +420,9 @@ def test_a_model_that_overflows_on_its_own_samples_is_not_exported(run, tmp_path
             variable.assign(tf.ones_like(variable) * 1e30)
         return flow, 1
 
-    monkeypatch.setattr(bundle, "restore_best", huge)
+    monkeypatch.setattr(export, "restore_best", huge)
     with pytest.raises(nice_tf.UserError, match="overflows float32 on the model's own samples"):
-        bundle.export_saved_model(run.path, tmp_path / "export", inpaint_steps=1)
+        export.export_saved_model(run.path, tmp_path / "export", inpaint_steps=1)
     assert list((tmp_path / "export").iterdir()) == []
 
 
@@ -435,10 +436,10 @@ def test_model_card_says_what_a_reader_must_know(version, run):
 def test_versions_count_up_and_nothing_else_stays(run, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    assert bundle.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "8"
+    assert export.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "8"
     before = (tmp_path / "8" / "saved_model.pb").stat().st_mtime_ns
     (tmp_path / "docker-compose.yml").write_text("an operator's own")
-    assert bundle.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "9"
+    assert export.export_saved_model(run.path, tmp_path, inpaint_steps=1).name == "9"
     assert (tmp_path / "8" / "saved_model.pb").stat().st_mtime_ns == before
     assert (tmp_path / "docker-compose.yml").read_text() == "an operator's own"
     files = {"models.config", "batching_parameters.txt", "monitoring.config", "docker-compose.yml"}
@@ -452,7 +453,7 @@ def test_two_exports_at_once_take_two_numbers(tmp_path):
     original = pathlib.Path.iterdir
     try:  # the second does not see the first's version when it looks for a free number
         pathlib.Path.iterdir = lambda self: iter(())
-        assert [bundle._publish(tmp_path / name, tmp_path).name for name in ("a", "b")] == ["1", "2"]
+        assert [export._publish(tmp_path / name, tmp_path).name for name in ("a", "b")] == ["1", "2"]
     finally:
         pathlib.Path.iterdir = original
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "a"
@@ -460,21 +461,21 @@ def test_two_exports_at_once_take_two_numbers(tmp_path):
 
 def test_failed_exports_leave_nothing(run, tmp_path, monkeypatch):
     with pytest.raises(nice_tf.UserError, match="holds no run"):
-        bundle.export_saved_model(tmp_path / "nowhere", tmp_path / "export")
+        export.export_saved_model(tmp_path / "nowhere", tmp_path / "export")
     with pytest.raises(nice_tf.UserError, match="inpaint_steps must be at least 1, got 0"):
-        bundle.export_saved_model(run.path, tmp_path / "export", inpaint_steps=0)
+        export.export_saved_model(run.path, tmp_path / "export", inpaint_steps=0)
     with pytest.raises(nice_tf.UserError, match="export to /proc/export failed"):
-        bundle.export_saved_model(run.path, "/proc/export")
+        export.export_saved_model(run.path, "/proc/export")
     (tmp_path / "file").write_text("")
     with pytest.raises(nice_tf.UserError, match=r"file failed \(.*nothing was exported"):
-        bundle.export_saved_model(run.path, tmp_path / "file")
+        export.export_saved_model(run.path, tmp_path / "file")
 
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "replay_warmup", disk_full)
+    monkeypatch.setattr(export, "replay_warmup", disk_full)
     with pytest.raises(nice_tf.UserError, match=r"No space left on device\): nothing was exported"):
-        bundle.export_saved_model(run.path, tmp_path / "export")
+        export.export_saved_model(run.path, tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []
 
 
@@ -482,9 +483,9 @@ def test_full_disk(run, run_command, tmp_path):
     """A real one: a limit of 50 kB on what the process may write to a file."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "from nice_tf import bundle, UserError;"
+        "from nice_tf import export_saved_model, UserError;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));\n"
-        "try: bundle.export_saved_model(sys.argv[1], sys.argv[2])\n"
+        "try: export_saved_model(sys.argv[1], sys.argv[2])\n"
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, run.path, tmp_path / "export")
@@ -498,15 +499,15 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     evaluation = run.evaluation.read_bytes()
     run.evaluation.unlink()
     with pytest.raises(nice_tf.UserError, match="is not finished, it has no evaluation"):
-        bundle.export_saved_model(tmp_path, tmp_path / "export")
+        export.export_saved_model(tmp_path, tmp_path / "export")
     run.evaluation.write_bytes(evaluation)
     usual = run.calibration.read_bytes()
     run.calibration.write_bytes(usual[:50])
     with pytest.raises(nice_tf.UserError, match=r"calibration\.npy was changed after it was written"):
-        bundle.export_saved_model(tmp_path, tmp_path / "export")
+        export.export_saved_model(tmp_path, tmp_path / "export")
     run.checksums.unlink()  # as of an earlier version
     with pytest.raises(nice_tf.UserError, match=r"calibration\.npy is damaged"):
-        bundle.export_saved_model(tmp_path, tmp_path / "export")
+        export.export_saved_model(tmp_path, tmp_path / "export")
     run.calibration.write_bytes(usual)
     flow = nice_tf.load_flow(tmp_path)
     flow.trainable_variables[0].assign(flow.trainable_variables[0] * np.nan)
@@ -514,7 +515,7 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(best, dtype=tf.int64, trainable=False))
     spoilt.write(str(run.best / f"epoch-{best}"))
     with pytest.raises(nice_tf.UserError, match=f"weights of epoch {best} are not finite, the run diverged"):
-        bundle.export_saved_model(tmp_path, tmp_path / "export")
+        export.export_saved_model(tmp_path, tmp_path / "export")
     assert not (tmp_path / "export").exists()
 
 

@@ -8,9 +8,9 @@ import tensorflow as tf
 from cpp_loader import LoadedModel, ServingError
 
 import nice_tf
-from nice_tf import bundle
-from nice_tf import data as data_lib
-from nice_tf.scoring import Model
+from nice_tf.data import dataset
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export
 
 ROWS = 600
 
@@ -39,12 +39,12 @@ def run(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def version(run, tmp_path_factory):
-    return bundle.export_saved_model(run, tmp_path_factory.mktemp("export"))
+    return export.export_saved_model(run, tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
 def rows(config):
-    return data_lib.load(config).test
+    return dataset.load(config).test
 
 
 def test_the_served_density_is_that_of_the_flow_in_the_tables_units(run, version, rows):
@@ -76,7 +76,7 @@ def test_a_run_and_its_exports_answer_alike(run, version, rows):
 
 
 def test_a_newer_version_is_the_one_that_counts(run, version):
-    newer = bundle.export_saved_model(run, version.parent)
+    newer = export.export_saved_model(run, version.parent)
     assert Model.load(version.parent).path == str(newer) != str(version)
 
 
@@ -127,10 +127,10 @@ def test_a_table_that_needs_float64_is_answered_in_it(tmp_path, config):
     settings = {"dataset": str(path), "precision": "float64", "num_couplings": 3}
     settings = nice_tf.Config(**{**config.as_dict(), **settings})
     nice_tf.train_and_evaluate(settings, tmp_path / "run")
-    x = data_lib.load(settings).test
+    x = dataset.load(settings).test
     expected = nice_tf.load_flow(tmp_path / "run").log_prob(x).numpy()
     assert expected.std() > 0.3
-    version = bundle.export_saved_model(tmp_path / "run", tmp_path / "export")
+    version = export.export_saved_model(tmp_path / "run", tmp_path / "export")
     for model in (Model.load(tmp_path / "run"), Model.load(version)):
         np.testing.assert_allclose(model.score(x)["log_prob"], expected, rtol=1e-5)
         drawn = model.sample(200, seed=1)
@@ -158,6 +158,6 @@ def test_bad_input_and_models(run, version, rows, tmp_path):
 
 
 def test_warm_up_has_every_signature_of_a_table(version):
-    assert "explain" in bundle.replay_warmup(version)
-    assert all(np.all(np.isfinite(value)) for value in bundle.replay_warmup(version)["explain"].values())
+    assert "explain" in export.replay_warmup(version)
+    assert all(np.all(np.isfinite(value)) for value in export.replay_warmup(version)["explain"].values())
     assert tf.io.gfile.exists(str(version / "assets" / "data.json"))

@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 from table_files import write_csv, write_parquet
 
 import nice_tf
-from nice_tf import answers, batch, csv_files, data, sources
-from nice_tf.blocks import TableInput, open_input
-from nice_tf.csv_files import CsvFormat
+from nice_tf.data import csv_files, dataset, sources
+from nice_tf.data.csv_files import CsvFormat
+from nice_tf.data.schema import Column, Schema, csv_bytes, same_number
+from nice_tf.data.tables import Table, left_out, table_files
 from nice_tf.errors import UserError
-from nice_tf.schema import Column, Schema, csv_bytes, same_number
-from nice_tf.scoring import Model
-from nice_tf.tables import Table, left_out, table_files
-from nice_tf.training import default_workdir
+from nice_tf.scoring import files as batch
+from nice_tf.scoring import scorer as scorer_lib
+from nice_tf.scoring.inputs import TableInput, open_input
+from nice_tf.scoring.model import Model
+from nice_tf.training.run import default_workdir
 
 N = 60
 _DRAWS = np.random.default_rng(0)
@@ -50,7 +52,7 @@ def values(path, names):
 def load(tmp_path):
     def load(path, **changes):
         changes = {"batch_size": 4, "data_dir": str(tmp_path / "cache"), **changes}
-        return data.load(nice_tf.Config(dataset=str(path), **changes))
+        return dataset.load(nice_tf.Config(dataset=str(path), **changes))
 
     return load
 
@@ -127,7 +129,7 @@ def test_a_path_that_exists_is_no_pattern(load, run, tmp_path, monkeypatch, name
 
 
 def test_beam_finds_a_file_with_brackets(tmp_path):
-    pipeline = pytest.importorskip("nice_tf.pipeline", exc_type=ImportError)
+    pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     path = str(write_csv(tmp_path / "data[1].csv", a=A))
     write_csv(tmp_path / "data1.csv", a=A)
     assert pipeline._files(path) == [path] and pipeline._files(f"{tmp_path}/data?.csv") == [f"{tmp_path}/data1.csv"]
@@ -135,7 +137,7 @@ def test_beam_finds_a_file_with_brackets(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.CSV.GZ", "a.csv"])
 def test_beam_copies_a_file_as_it_is(tmp_path, monkeypatch, name):
-    pipeline = pytest.importorskip("nice_tf.pipeline", exc_type=ImportError)
+    pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     content = csv_bytes({"a": A, "b": B})
     (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
     monkeypatch.setattr("os.path.exists", lambda path: False)
@@ -174,7 +176,7 @@ def test_a_constant_stored_in_another_precision_is_the_same(tmp_path, value, tra
 def off_constant(schema, path):
     (block,) = TableInput(str(path), schema).blocks(100)
     model = type("Model", (), {"schema": schema})
-    scorer = answers.Scorer(model, top=0)
+    scorer = scorer_lib.Scorer(model, top=0)
     return scorer._off_constant(block).tolist()
 
 
@@ -671,7 +673,7 @@ def test_columns_of_any_type_are_kept_or_refused_first(run, tmp_path, kind):
 
 
 def test_beam_refuses_what_records_cannot_hold(run, tmp_path):
-    pipeline = pytest.importorskip("nice_tf.pipeline", exc_type=ImportError)
+    pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     source = str(write_parquet(tmp_path / "rows.parquet", **rows(), v=[[1, 2]] * 6))
     with pytest.raises(UserError, match=r"column v of input .* is of type list<.*>, which .*s\.tfrecord cannot hold"):
         pipeline.score(run, source, str(tmp_path / "s.tfrecord"), keep=["v"])
@@ -692,7 +694,7 @@ def test_a_type_too_narrow_for_what_fills_a_gap_is_named():
     with pytest.raises(
         UserError, match="column a is of type uint8, which cannot hold the values that its missing ones"
     ):
-        answers._with_gaps_filled(
+        scorer_lib._with_gaps_filled(
             far.names[0], pa.array([1, None], pa.uint8()), np.array([False, True]), np.array([0, -5])
         )
 

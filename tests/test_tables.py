@@ -15,12 +15,14 @@ from absl import flags
 from table_files import write_csv, write_parquet
 
 import nice_tf
-from nice_tf import data, evaluation, metrics, models
-from nice_tf.config_flags import define_flags, from_flags
-from nice_tf.rows import Rows, rebatched
-from nice_tf.schema import Column, Schema, csv_bytes
-from nice_tf.tables import Table, fill_from_column
-from nice_tf.workdir import Workdir
+from nice_tf.cli.config_flags import define_flags, from_flags
+from nice_tf.data import dataset
+from nice_tf.data.rows import Rows, rebatched
+from nice_tf.data.schema import Column, Schema, csv_bytes
+from nice_tf.data.tables import Table, fill_from_column
+from nice_tf.evaluation import likelihood, metrics
+from nice_tf.runs.workdir import Workdir
+from nice_tf.training import model as model_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 N = 60
@@ -38,7 +40,7 @@ def changed(values, row, value):
 def load(tmp_path):
     def load(path, **settings):
         settings = {"batch_size": 4, "data_dir": str(tmp_path / "cache"), **settings}
-        return data.load(nice_tf.Config(dataset=str(path), **settings))
+        return dataset.load(nice_tf.Config(dataset=str(path), **settings))
 
     return load
 
@@ -150,7 +152,7 @@ def test_steps(tmp_path, values, step):
 
 
 def test_steps_are_those_of_all_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("nice_tf.tables._BLOCK_ROWS", 7)
+    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)
     values = np.concatenate([3.0 * np.tile([0, 1, 2], 20), 0.7 * np.tile([1, 2, 3], 20)])
     for part in (values, values[::-1]):
         assert survey(write_parquet(tmp_path / "a.parquet", a=part))[0].columns == (Column("a", 0.1, 0.0, 6.0),)
@@ -352,7 +354,7 @@ def test_missing_values_are_drawn_from_their_column(load, tmp_path):
 
 
 def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch):
-    monkeypatch.setattr("nice_tf.tables._BLOCK_ROWS", 7)
+    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)
     a = np.where(np.arange(N) < 20, np.nan, A)
     values = all_of(load(write_parquet(tmp_path / "a.parquet", a=a, b=B), impute=True))
     assert set(values[:, 0]) == set(A[20:].astype(np.float32))
@@ -364,7 +366,7 @@ def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch
 @pytest.mark.parametrize("settings", [{}, {"precision": "float64", "columns": "c,a"}])
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys, write, settings):
-    monkeypatch.setattr("nice_tf.tables._BLOCK_ROWS", 7)  # several blocks, the last one smaller
+    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)  # several blocks, the last one smaller
     a = np.where(np.arange(N) % 7, A, np.nan) if write is write_parquet else changed(A, slice(0, N, 7), "")
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=a, b=B, c=C)
     expected, found = load(path, impute=True, **settings), load(path, impute=True, in_memory_mb=0, **settings)
@@ -396,14 +398,14 @@ def test_rebatched():
 
 MEMORY_SCRIPT = """
 import sys, nice_tf
-from nice_tf import data
+from nice_tf.data import dataset
 
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 for path in sys.argv[2:]:
     before = peak()
-    found = data.load(nice_tf.Config(dataset=path, in_memory_mb=0, data_dir=sys.argv[1], batch_size=7))
+    found = dataset.load(nice_tf.Config(dataset=path, in_memory_mb=0, data_dir=sys.argv[1], batch_size=7))
     found.description()
 print(peak() - before, len(found.train))
 """
@@ -450,7 +452,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     config = nice_tf.Config(dataset=str(write_csv(folder / "mixed.csv", **mixed_columns())), **SMALL)
     result = nice_tf.train_and_evaluate(config, folder / "run")
-    return config, Workdir(folder / "run"), data.load(config), result
+    return config, Workdir(folder / "run"), dataset.load(config), result
 
 
 def test_the_schema_is_kept(finished):
@@ -495,7 +497,7 @@ def test_samples_are_rows_of_the_table(finished):
 
 def test_noise_is_one_step_wide_and_new_at_each_visit(finished):
     config, _, found, _ = finished
-    model = models.make_model(config, found)
+    model = model_lib.make_model(config, found)
     values = np.tile(found.train[:1], [5000, 1])
     draws = [model.density_units(values, "train_noise", step).numpy() - values for step in range(2)]
     np.testing.assert_array_equal(draws[0][:, 2], 0.0)  # continuous
@@ -506,7 +508,7 @@ def test_noise_is_one_step_wide_and_new_at_each_visit(finished):
         np.testing.assert_allclose(noise.mean(), 0, atol=5 * np.sqrt(1 / 12 / noise.size))
         np.testing.assert_allclose(noise.var(), 1 / 12, atol=5 * np.sqrt(1 / 180 / noise.size))
         assert not np.any(draws[0][:, column] == draws[1][:, column])
-    without = models.make_model(dataclasses.replace(config, dequantization="none"), found)
+    without = model_lib.make_model(dataclasses.replace(config, dequantization="none"), found)
     np.testing.assert_array_equal(without.density_units(values, "train_noise", 0), values)
 
 
@@ -539,7 +541,7 @@ def test_a_known_density_is_found(tmp_path):
     settings = {**SMALL, "prior": "gaussian", "batch_size": 100, "epochs": 3, "learning_rate": 1e-4}
     config = nice_tf.Config(dataset=str(path), **settings)
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
-    test = data.load(config).test
+    test = dataset.load(config).test
     z = np.linalg.solve(root, (test / scales - 5).T)
     log_volume = np.linalg.slogdet(root)[1] + np.log(scales).sum()
     true = np.mean(-0.5 * np.sum(z**2, axis=0)) - 1.5 * np.log(2 * np.pi) - log_volume
@@ -554,7 +556,7 @@ def integers(tmp_path_factory):
     columns = {"a": 5 * base + 2, "b": np.round(0.1 * (base + generator.poisson(2, 600)) - 0.3, 1)}
     config = nice_tf.Config(dataset=str(write_csv(folder / "a.csv", **columns)), **{**SMALL, "num_draws": 2})
     result = nice_tf.train_and_evaluate(config, folder / "run")
-    return nice_tf.load_flow(folder / "run"), config, data.load(config), result
+    return nice_tf.load_flow(folder / "run"), config, dataset.load(config), result
 
 
 def bins(found, per_bin):
@@ -586,7 +588,7 @@ def test_bits_of_integers_bound_those_of_their_probabilities(integers):
     density = np.exp(flow.log_prob(points[rows].reshape(-1, 2)).numpy()).reshape(len(rows), -1)
     exact = np.mean(-np.log2(density.mean(axis=1) * 5 * 0.1)) / 2  # of the probability of each test row
     many = dataclasses.replace(config, num_draws=200, batch_size=100)
-    draws = evaluation.log_probs(flow, found.test, levels=None, config=many, split="test", steps=found.steps)
+    draws = likelihood.log_probs(flow, found.test, levels=None, config=many, split="test", steps=found.steps)
     bound = metrics.bits_per_dim(metrics.importance_weighted(draws).mean(), 2, found.schema.bins_per_unit)
     np.testing.assert_allclose(bound, exact, atol=0.01)
     assert exact < result["importance_weighted_bits_per_dim"] < result["bits_per_dim"] < exact + 0.3
@@ -611,7 +613,7 @@ def test_the_settings_for_tables_take_any(tmp_path, make):
     flag_values(["train.py", f"--flagfile={ROOT}/configs/table.flags", f"--dataset={path}", "--epochs=3"])
     config = from_flags(flag_values)
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
-    found = data.load(dataclasses.replace(config, batch_size=1))
+    found = dataset.load(dataclasses.replace(config, batch_size=1))
     mean, deviation = found.train.mean(axis=0, dtype=np.float64), found.train.std(axis=0, dtype=np.float64)
     z = (found.test - mean) / deviation
     independent = -0.5 * np.sum(z**2 + np.log(2 * np.pi) + 2 * np.log(deviation), axis=-1)

@@ -12,21 +12,17 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf import (
-    bundle,
-    callbacks,
-    checkpoints,
-    evaluation,
-    figures,
-    metrics,
-    models,
-    optimizers,
-    training,
-    workdir,
-)
-from nice_tf import data as data_lib
-from nice_tf.scoring import Model
-from nice_tf.workdir import Workdir
+from nice_tf.data import dataset
+from nice_tf.evaluation import likelihood as evaluation
+from nice_tf.evaluation import metrics
+from nice_tf.reports import figures
+from nice_tf.runs import checkpoints, workdir
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export
+from nice_tf.training import callbacks, optimizers
+from nice_tf.training import model as model_lib
+from nice_tf.training import run as run_lib
 
 SMALL = {
     "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 100, "num_draws": 2,
@@ -86,7 +82,7 @@ def test_tensorboard_holds_scalars_and_pictures(finished):
 def test_load_flow_gives_the_density_that_was_reported(finished):
     config, run, result = finished
     flow = nice_tf.load_flow(run.path)
-    data = data_lib.load(config)
+    data = dataset.load(config)
     per_draw = evaluation.log_probs(flow, data.test, levels=17, config=config, split="test")
     assert per_draw.shape == (2, 300)
     np.testing.assert_allclose(per_draw.mean(), result["log_prob"], rtol=1e-6)
@@ -118,7 +114,7 @@ def test_finished_run_is_not_evaluated_again(finished, capsys):
 def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
     config, run, _ = finished
     flow = nice_tf.load_flow(run.path)
-    same = np.repeat(data_lib.load(config).test[:1], 250, axis=0)  # one image 250 times, over three batches
+    same = np.repeat(dataset.load(config).test[:1], 250, axis=0)  # one image 250 times, over three batches
     draws = evaluation.log_probs(flow, same, levels=17, config=config, split="test")
     assert len(np.unique(draws)) == draws.size
     other = evaluation.log_probs(flow, same, levels=17, config=config, split="validation")
@@ -126,7 +122,7 @@ def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
 
 
 def test_noise_differs_at_each_step_and_in_validation():
-    model = models.make_model(small(), data_lib.load(small()))
+    model = model_lib.make_model(small(), dataset.load(small()))
     values = np.zeros([4, 8, 8, 1], np.uint8)
     draws = [model.density_units(values, "train_noise", step).numpy() for step in (0, 1)]
     draws.append(model.density_units(values, "validation_noise", 0, 0).numpy())
@@ -141,8 +137,8 @@ def test_noise_differs_at_each_step_and_in_validation():
 def test_each_step_and_each_validation_draws_its_own_noise():
     """The same batch again, with weights that hardly move: only the noise can change its likelihood."""
     config = small(learning_rate=1e-30)
-    data = data_lib.load(config)
-    model = models.make_model(config, data)
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
     values = tf.constant(data.train[:100])
 
     def of_step(step):
@@ -159,8 +155,8 @@ def test_each_step_and_each_validation_draws_its_own_noise():
 
 def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
     config = small(data_init=False, zero_last_layer=False, learning_rate=0.01, epsilon=1e-4)
-    data = data_lib.load(config)
-    model = models.make_model(config, data)
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
     before = [variable.numpy() for variable in model.flow.trainable_variables]
     values = data.train[:100]
     with tf.GradientTape() as tape:
@@ -178,8 +174,8 @@ def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
 
 def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     config = small(ema_decay=0.9, epochs=2)
-    data = data_lib.load(config)
-    model = models.make_model(config, data)
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
     averages = [variable.numpy() for variable in model.flow.trainable_variables]
     for _ in range(3):
         model.train_step(tf.constant(data.train[:100]))
@@ -193,12 +189,12 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     averaged = weights(model.evaluation_flow)
     x = model.density_units(data.validation, "validation_noise", model.optimizer.iterations, 0, 0)
     expected = tf.reduce_mean(model.evaluation_flow.log_prob(x))
-    found = model.evaluate(data_lib.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
+    found = model.evaluate(dataset.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
     np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
     np.testing.assert_array_equal(weights(model.evaluation_flow), averaged)
 
     nice_tf.train_and_evaluate(config, tmp_path)
-    state, trained = checkpoints.RunState(), models.make_model(config, data)
+    state, trained = checkpoints.RunState(), model_lib.make_model(config, data)
     checkpoints.restore_last(Workdir(tmp_path), trained, state)
     assert int(state.best_epoch) == int(state.epoch) == 2
     np.testing.assert_array_equal(weights(nice_tf.load_flow(tmp_path)), weights(trained.evaluation_flow))
@@ -208,7 +204,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
 @pytest.mark.parametrize("setting", [{"residual": True}, {"partition": "checkerboard"}, {"mixing": "shuffle"}])
 def test_settings_of_the_model_reach_the_flow(setting):
     def log_prob(config):
-        flow = randomize(models.make_flow(config, [8, 8, 1]))
+        flow = randomize(model_lib.make_flow(config, [8, 8, 1]))
         return flow.log_prob(np.random.default_rng(0).random([5, 8, 8, 1]).astype(np.float32)).numpy()
 
     base = {"num_couplings": 4, "hidden_units": (16, 16)}
@@ -219,13 +215,13 @@ def test_shifts_are_for_pictures(tmp_path):
     np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[60, 3]))
     config = small(dataset=str(tmp_path / "table.npy"), batch_size=10, max_shift=1, shift_share=0.5)
     with pytest.raises(nice_tf.UserError, match=r"max_shift 1 is for pictures .* got examples of shape \[3\]"):
-        models.make_model(config, data_lib.load(config))
+        model_lib.make_model(config, dataset.load(config))
 
 
 def test_dropout_is_for_training_steps_only():
     config = small(dropout=0.5, learning_rate=1e-30, zero_last_layer=False, dequantization="none")
-    data = data_lib.load(config)
-    model = models.make_model(config, data)
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
     values = tf.constant(data.train[:100])
 
     def trained():
@@ -241,8 +237,8 @@ def test_dropout_is_for_training_steps_only():
 
 def test_pictures_are_shifted_in_the_first_epochs_only():
     config = small(max_shift=1, shift_share=0.5, learning_rate=1e-30, dequantization="none", batch_size=600)
-    data = data_lib.load(config)
-    model = models.make_model(config, data)  # 2 steps an epoch
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)  # 2 steps an epoch
     values = tf.constant(data.train[:600])
     results = []
     for _ in range(4):
@@ -254,19 +250,19 @@ def test_pictures_are_shifted_in_the_first_epochs_only():
 
 
 def test_without_averaging_validation_sees_the_newest_weights():
-    data = data_lib.load(small())
-    model = models.make_model(small(), data)
+    data = dataset.load(small())
+    model = model_lib.make_model(small(), data)
     model.train_step(tf.constant(data.train[:100]))
     assert not np.allclose(weights(model.evaluation_flow), weights(model.flow))
-    model.evaluate(data_lib.evaluation_batches(data.validation, 250), verbose=0)
+    model.evaluate(dataset.evaluation_batches(data.validation, 250), verbose=0)
     np.testing.assert_array_equal(weights(model.evaluation_flow), weights(model.flow))
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
 def test_precisions(precision, tmp_path):
     config = small(precision=precision, epochs=1, zero_last_layer=False)
-    data = data_lib.load(config)
-    model = models.make_model(config, data)
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
     assert {v.dtype for v in model.flow.variables} == {tf.float64 if precision == "float64" else tf.float32}
     x = model.density_units(data.test[:9], "train_noise", 0)
     difference = np.max(np.abs(model.flow.log_prob(x) - model.evaluation_flow.log_prob(fresh(x))))
@@ -287,7 +283,7 @@ def test_schedules():
 
 def test_weight_decay_shrinks_kernels_only():
     config = small(weight_decay=10.0, learning_rate=0.01)
-    model = models.make_model(config, data_lib.load(config))
+    model = model_lib.make_model(config, dataset.load(config))
     randomize(model.flow)
     before = [variable.numpy() for variable in model.flow.trainable_variables]
     variables = model.flow.trainable_variables
@@ -319,7 +315,7 @@ def test_validation_is_on_validation_and_initialization_on_train(tmp_path):
     }
     np.savez(tmp_path / "data.npz", **arrays)
     config = small(dataset=str(tmp_path / "data.npz"), batch_size=50, epochs=1, learning_rate=1e-9)
-    center = nice_tf.layers(models.make_model(config, data_lib.load(config)).flow)[1]
+    center = nice_tf.layers(model_lib.make_model(config, dataset.load(config)).flow)[1]
     np.testing.assert_allclose(center.loc, arrays["train"].mean(axis=0), atol=1e-5)
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
     (row,) = Workdir(tmp_path / "run").read_metrics(up_to_epoch=9)
@@ -337,14 +333,14 @@ def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
     values[:15_000, 1] = 0
     np.savez(tmp_path / "data.npz", train=values, test=values[-100:], validation=values[-100:])
     config = small(dataset=str(tmp_path / "data.npz"))
-    *_, scaling = nice_tf.layers(models.make_model(config, data_lib.load(config)).flow)
+    *_, scaling = nice_tf.layers(model_lib.make_model(config, dataset.load(config)).flow)
     np.testing.assert_allclose(scaling.log_scale[0] - scaling.log_scale[1], np.log(values.std(0)[1]), atol=0.05)
 
 
 def test_xla_gives_the_same_run(tmp_path):
     config = small(jit_compile="true", epochs=1)
-    model = models.make_model(config, data_lib.load(config))
-    assert model.jit_compile is True and not models.make_model(small(), data_lib.load(small())).jit_compile
+    model = model_lib.make_model(config, dataset.load(config))
+    assert model.jit_compile is True and not model_lib.make_model(small(), dataset.load(small())).jit_compile
     result = nice_tf.train_and_evaluate(config, tmp_path / "xla")
     reference = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "plain")
     np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.3)
@@ -374,11 +370,11 @@ def test_temperature_reaches_samples_and_pictures(tmp_path):
 def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
     """The last update of an epoch may spoil weights that only validation uses."""
 
-    class Spoil(training.SamplePictures):
+    class Spoil(run_lib.SamplePictures):
         def on_test_begin(self, logs=None):
             self.model.evaluation_flow.trainable_variables[0].assign_add([np.inf] * 64)
 
-    monkeypatch.setattr(training, "SamplePictures", Spoil)
+    monkeypatch.setattr(run_lib, "SamplePictures", Spoil)
     with pytest.raises(nice_tf.UserError, match="the validation log-likelihood became nan at step 12"):
         nice_tf.train_and_evaluate(small(), tmp_path)
     run = Workdir(tmp_path)
@@ -560,7 +556,7 @@ def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
         (run.best / f"epoch-{best}.index").unlink()
     evaluation = run.evaluation.read_bytes()
     for read in (
-        nice_tf.load_flow, bundle.load_server, figures.load_finished_run,
+        nice_tf.load_flow, export.load_server, figures.load_finished_run,
         lambda workdir: nice_tf.train_and_evaluate(small(epochs=3), workdir),
     ):  # fmt: skip
         with pytest.raises(nice_tf.UserError, match=rf"epoch-{best} is damaged or missing\. Train again"):
@@ -570,7 +566,7 @@ def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
 
 def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
     """Weights that are the best of a run which was cut off later must not be taken for those of the one before."""
-    model = models.make_model(small(), data_lib.load(small()))
+    model = model_lib.make_model(small(), dataset.load(small()))
     run, state = Workdir(tmp_path), checkpoints.RunState()
     for epoch, is_better in ((1, True), (2, True), (3, False), (4, True)):
         state.epoch.assign(epoch)
@@ -631,7 +627,7 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
     run = Workdir(tmp_path)
     content = run.config.read_bytes()
     run.config.unlink()
-    for read in (nice_tf.load_flow, bundle.load_server, Model.load):
+    for read in (nice_tf.load_flow, export.load_server, Model.load):
         with pytest.raises(nice_tf.UserError, match=r"has lost its config\.json: restore it, or run the training"):
             read(tmp_path)
     with pytest.raises(nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"):
@@ -652,7 +648,7 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
     content = path.read_bytes()
     place = len(content) - 3
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    for read in (bundle.load_server, lambda workdir: figures.load_finished_run(workdir)):
+    for read in (export.load_server, lambda workdir: figures.load_finished_run(workdir)):
         with pytest.raises(nice_tf.UserError, match=rf"{name} was changed after it was written, its checksum differs"):
             read(tmp_path)
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
@@ -692,19 +688,19 @@ def test_a_changed_config_is_found(tmp_path):
     nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
-    for read in (nice_tf.load_flow, bundle.load_server):
+    for read in (nice_tf.load_flow, export.load_server):
         with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
             read(tmp_path)
 
 
 @pytest.mark.parametrize("when", [0, 1])
 def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch, when):
-    class Delete(training.SamplePictures):
+    class Delete(run_lib.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == when:
                 shutil.rmtree(tmp_path / "run")
 
-    monkeypatch.setattr(training, "SamplePictures", Delete)
+    monkeypatch.setattr(run_lib, "SamplePictures", Delete)
     with pytest.raises(nice_tf.UserError, match=r"run was deleted or moved while the run was going on"):
         nice_tf.train_and_evaluate(small(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -718,13 +714,13 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
     with Workdir(tmp_path / "run").writing():
         for start in (
             lambda: nice_tf.train_and_evaluate(config, tmp_path / "run"),
-            lambda: training.finish(config, data_lib.load(config), Workdir(tmp_path / "run")),
-            lambda: bundle.export_saved_model(tmp_path / "run", tmp_path / "export"),
+            lambda: run_lib.finish(config, dataset.load(config), Workdir(tmp_path / "run")),
+            lambda: export.export_saved_model(tmp_path / "run", tmp_path / "export"),
         ):
             with pytest.raises(nice_tf.UserError, match=message):
                 start()
     with Workdir(tmp_path / "run").reading():
-        bundle.load_server(tmp_path / "run")  # any number may read
+        export.load_server(tmp_path / "run")  # any number may read
         with pytest.raises(nice_tf.UserError, match=by_readers):
             nice_tf.train_and_evaluate(config, tmp_path / "run")
     nice_tf.train_and_evaluate(config, tmp_path / "run")
@@ -733,13 +729,13 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
 def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkeypatch):
     """Weights spoilt at the start of epoch 2 stop it at its first step; the checkpoint of epoch 1 stays good."""
 
-    class Spoil(training.SamplePictures):
+    class Spoil(run_lib.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 self.model.flow.trainable_variables[0].assign_add([np.inf] * 64)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "SamplePictures", Spoil)
+        patch.setattr(run_lib, "SamplePictures", Spoil)
         with pytest.raises(
             nice_tf.UserError, match=r"nan at step 13, learning rate 0\.001\. The last good .*epoch-1\."
         ):

@@ -12,7 +12,7 @@ import shutil
 from absl import flags
 
 import nice_tf
-from nice_tf import cli
+from nice_tf.cli import command
 from nice_tf.errors import UserError
 from nice_tf.files import temporary_folder
 
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["configs"])
+    command.run(main, usage=__doc__, groups=["configs"])

@@ -7,7 +7,7 @@ nice-export --workdir=runs/digits --export_dir=runs/digits/export          where
 import numpy as np
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 
 flags.DEFINE_string("workdir", "", "folder of the finished run", module_name="export")
 flags.DEFINE_string("export_dir", "", "folder of the model; the version becomes its next integer", module_name="export")
@@ -25,17 +25,17 @@ flags.DEFINE_bool(
 def main() -> None:
     """Exports, then samples and scores one batch through the exported model."""
     values = flags.FLAGS
-    workdir, export_dir = cli.required("workdir"), cli.required("export_dir")
-    with cli.quiet_tensorflow():
-        from nice_tf import bundle
-    version = bundle.export_saved_model(
+    workdir, export_dir = command.required("workdir"), command.required("export_dir")
+    with command.quiet_tensorflow():
+        from nice_tf.serving import export
+    version = export.export_saved_model(
         workdir,
         export_dir,
         inpaint_steps=values.inpaint_steps,
         inpaint_noise=values.inpaint_noise,
         compile_single=values.compile_single,
     )
-    answers = bundle.replay_warmup(version)
+    answers = export.replay_warmup(version)
     print(f"exported {version}, with the server's settings beside it\n\nthrough the exported model:")
     print("  sampled  log_prob", np.array2string(answers["sample"]["log_prob"], precision=3))
     for name, value in sorted(answers["log_prob"].items()):
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["export"])
+    command.run(main, usage=__doc__, groups=["export"])

@@ -8,12 +8,12 @@ import pathlib
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 from nice_tf.errors import UserError
 
 NAMES = ("spectrum", "reconstruction", "interpolation", "sphere", "sphere_3", "temperatures", "inpainting")
 
-cli.define_run_flags("figures")
+command.define_run_flags("figures")
 flags.DEFINE_list("figures", "", f"which, by commas, of {', '.join(NAMES)}; empty: all", module_name="figures")
 flags.DEFINE_string("output_dir", "", "folder of the pictures; empty: figures in the workdir", module_name="figures")
 
@@ -24,9 +24,9 @@ def main() -> None:
     unknown = sorted(set(values.figures) - set(NAMES))
     if unknown:
         raise UserError(f"figures must be of {', '.join(NAMES)}, got {', '.join(unknown)}")
-    with cli.quiet_tensorflow():
-        from nice_tf import figures
-    run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
+    with command.quiet_tensorflow():
+        from nice_tf.reports import figures
+    run = figures.load_finished_run(command.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
     directory = pathlib.Path(values.output_dir or pathlib.Path(values.workdir) / "figures")
     possible = figures.available(run)
     impossible = sorted(set(values.figures) - set(possible))
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["figures"])
+    command.run(main, usage=__doc__, groups=["figures"])

@@ -5,19 +5,19 @@ python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=fille
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 
-cli.define_model_flags("impute")
-cli.define_input_flag("impute")
+command.define_model_flags("impute")
+command.define_input_flag("impute")
 
 
 def main() -> None:
     """Writes the filled table."""
-    model, source, output = map(cli.required, ("model", "input", "output"))
-    with cli.quiet_tensorflow():
-        from nice_tf import batch
-    print(batch.fill_file(model, source, output, overwrite=flags.FLAGS.overwrite))
+    model, source, output = map(command.required, ("model", "input", "output"))
+    with command.quiet_tensorflow():
+        from nice_tf.scoring import files
+    print(files.fill_file(model, source, output, overwrite=flags.FLAGS.overwrite))
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["impute"])
+    command.run(main, usage=__doc__, groups=["impute"])

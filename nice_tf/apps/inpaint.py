@@ -9,10 +9,10 @@ import pathlib
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 from nice_tf.errors import UserError
 
-cli.define_run_flags("inpaint")
+command.define_run_flags("inpaint")
 flags.DEFINE_list(
     "masks",
     "",
@@ -32,12 +32,14 @@ flags.DEFINE_string("output", "", "the picture; empty: inpainting.png in the wor
 def main() -> None:
     """Writes the picture."""
     values = flags.FLAGS
-    with cli.quiet_tensorflow():
-        from nice_tf import arrays, figures, plots
-        from nice_tf.inpainting import MASKS, check_mask, make_mask
-    run = figures.load_finished_run(cli.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
+    with command.quiet_tensorflow():
+        from nice_tf import drawing
+        from nice_tf.data import arrays
+        from nice_tf.flows.inpainting import MASKS, check_mask, make_mask
+        from nice_tf.reports import figures
+    run = figures.load_finished_run(command.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
     shape = run.data.event_shape
-    if not plots.is_image(shape):
+    if not drawing.is_image(shape):
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
     masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
     if values.mask_file:
@@ -45,9 +47,9 @@ def main() -> None:
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
     path = pathlib.Path(values.output or pathlib.Path(values.workdir) / "inpainting.png")
-    plots.write_png(path, grid, min_width=1200)
+    drawing.write_png(path, grid, min_width=1200)
     print(f"{path}: original | masked | filled; rows: {', '.join(masks or MASKS)}")
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["inpaint"])
+    command.run(main, usage=__doc__, groups=["inpaint"])

@@ -5,7 +5,7 @@ python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdi
 
 from absl import flags
 
-from nice_tf import cli, config_flags
+from nice_tf.cli import command, config_flags
 
 GROUPS = ["noise experiment", *config_flags.define_flags()]
 flags.DEFINE_string("workdir", "runs/noise", "folder of both runs and of the result", module_name="noise experiment")
@@ -19,9 +19,9 @@ without noise states the floor; the one with noise states the model."""
 def main() -> None:
     """Runs both and prints the comparison."""
     settings = config_flags.from_flags()
-    with cli.quiet_tensorflow():
-        from nice_tf import experiments
-    rows = experiments.noise_experiment(settings, flags.FLAGS.workdir)
+    with command.quiet_tensorflow():
+        from nice_tf.reports import noise_experiment
+    rows = noise_experiment.noise_experiment(settings, flags.FLAGS.workdir)
     print("\nvalidation log-likelihood, nats an example")
     print(f"{'trained with noise':20s} {'scored with':>14s} {'scored without':>14s} {'1/s at floor':>13s} "
           f"{'floor / 10 adds':>15s}")  # fmt: skip
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=GROUPS)
+    command.run(main, usage=__doc__, groups=GROUPS)

@@ -6,9 +6,9 @@ python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 
-cli.define_model_flags("sample")
+command.define_model_flags("sample")
 flags.DEFINE_integer("num_samples", 100, "how many", module_name="sample")
 flags.DEFINE_integer("seed", 0, "sample n of a seed is the same however many are drawn", module_name="sample")
 flags.DEFINE_float("temperature", 1.0, "factor on the prior's draw; less than 1: more usual", module_name="sample")
@@ -17,11 +17,11 @@ flags.DEFINE_float("temperature", 1.0, "factor on the prior's draw; less than 1:
 def main() -> None:
     """Writes the samples."""
     values = flags.FLAGS
-    model, output = map(cli.required, ("model", "output"))
-    with cli.quiet_tensorflow():
-        from nice_tf import batch
+    model, output = map(command.required, ("model", "output"))
+    with command.quiet_tensorflow():
+        from nice_tf.scoring import files
     print(
-        batch.sample_file(
+        files.sample_file(
             model, output, num_samples=values.num_samples, seed=values.seed, temperature=values.temperature,
             overwrite=values.overwrite,
         )
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["sample"])
+    command.run(main, usage=__doc__, groups=["sample"])

@@ -12,21 +12,21 @@ the value were its column's mean.
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 
-cli.define_model_flags("score")
-cli.define_input_flag("score")
-cli.define_score_flags("score")
+command.define_model_flags("score")
+command.define_input_flag("score")
+command.define_score_flags("score")
 
 
 def main() -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model, source, output = map(cli.required, ("model", "input", "output"))
-    with cli.quiet_tensorflow():
-        from nice_tf import batch
+    model, source, output = map(command.required, ("model", "input", "output"))
+    with command.quiet_tensorflow():
+        from nice_tf.scoring import files
     print(
-        batch.score_file(
+        files.score_file(
             model, source, output, top=values.top, threshold=values.threshold, keep=values.keep, impute=values.impute,
             overwrite=values.overwrite,
         )
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["score"])
+    command.run(main, usage=__doc__, groups=["score"])

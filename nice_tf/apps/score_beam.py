@@ -10,25 +10,25 @@ their rows in any order: row tells it. Needs the extra beam.
 
 from absl import flags
 
-from nice_tf import cli
+from nice_tf.cli import command
 from nice_tf.errors import UserError
 
-cli.define_model_flags("score_beam")
-cli.define_input_flag("score_beam")
-cli.define_score_flags("score_beam")
+command.define_model_flags("score_beam")
+command.define_input_flag("score_beam")
+command.define_score_flags("score_beam")
 
 
 def main(beam_flags: list[str]) -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model, source, output = map(cli.required, ("model", "input", "output"))
-    with cli.quiet_tensorflow():
+    model, source, output = map(command.required, ("model", "input", "output"))
+    with command.quiet_tensorflow():
         try:
-            from nice_tf import pipeline
-            from nice_tf.scoring import Model  # noqa: F401  # the first rows are scored here: TensorFlow starts quietly
+            from nice_tf.scoring import beam
+            from nice_tf.scoring.model import Model  # noqa: F401  # the first rows are scored here: TensorFlow starts quietly
         except ModuleNotFoundError as error:
             raise UserError(f"{error}: the extra beam brings it, pip install -e '.[beam]'") from error
-    for path in pipeline.score(
+    for path in beam.score(
         model, source, output, beam_flags=beam_flags, top=values.top, threshold=values.threshold, keep=values.keep,
         impute=values.impute, overwrite=values.overwrite,
     ):  # fmt: skip
@@ -36,4 +36,4 @@ def main(beam_flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=["score_beam"], passes_on=True)
+    command.run(main, usage=__doc__, groups=["score_beam"], passes_on=True)

@@ -6,7 +6,7 @@ nice-train --flagfile=configs/digits.flags          where the package is install
 
 from absl import flags
 
-from nice_tf import cli, config_flags
+from nice_tf.cli import command, config_flags
 
 GROUPS = ["run", *config_flags.define_flags()]
 flags.DEFINE_string(
@@ -21,10 +21,10 @@ flags.DEFINE_string(
 def main() -> None:
     """Reads the flags and runs."""
     settings = config_flags.from_flags()
-    with cli.quiet_tensorflow():
-        from nice_tf import training
-    training.train_and_evaluate(settings, flags.FLAGS.workdir or training.default_workdir(settings))
+    with command.quiet_tensorflow():
+        from nice_tf.training import run
+    run.train_and_evaluate(settings, flags.FLAGS.workdir or run.default_workdir(settings))
 
 
 if __name__ == "__main__":
-    cli.run(main, usage=__doc__, groups=GROUPS)
+    command.run(main, usage=__doc__, groups=GROUPS)

@@ -1,0 +1,62 @@
+"""What a run and its export keep of their data, looked at when it is read back."""
+
+from typing import Any
+
+import numpy as np
+
+from nice_tf.data.schema import Schema
+
+_MAX_SIZE = 2**31
+
+
+def check_description(values: dict[str, Any]) -> None:
+    """Looks at the description of data that `Data.description` gave, as far as a flow is built from it.
+
+    Args:
+      values: what was read from `config.json` or from the assets of an export.
+
+    Raises:
+      KeyError: something is missing.
+      TypeError: something is of another kind.
+      ValueError: something has a value that it cannot have.
+    """
+    shape, levels = values["event_shape"], values["levels"]
+    if not isinstance(shape, list) or not shape or not all(map(_is_count, shape)):
+        raise ValueError(f"event_shape is {shape}")
+    if levels is not None and (not _is_count(levels) or levels < 2):
+        raise ValueError(f"levels is {levels}")
+    for name in ("num_train", "num_validation", "num_test"):
+        if not _is_count(values[name]):
+            raise ValueError(f"{name} is {values[name]}")
+    if not isinstance(values["name"], str):
+        raise ValueError(f"name is {values['name']}")
+    if "labels" in values:
+        _check_labels(values["labels"])
+    if "schema" in values:
+        _check_schema(values["schema"], shape)
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MAX_SIZE
+
+
+def _check_labels(values):
+    classes = values["classes"]
+    is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not is_list or not isinstance(values["name"], str) or len(set(classes)) < max(2, len(classes)):
+        raise ValueError(f"labels are {values}")
+
+
+def _check_schema(values, shape):
+    if not isinstance(values, dict) or not all(isinstance(column, dict) for column in values["columns"]):
+        raise TypeError(f"schema is {values}")
+    schema = Schema.from_dict(values)
+    names = [*schema.names, *schema.constants, *schema.ignored]
+    if [len(schema.columns)] != shape or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"schema has the columns {names}, event_shape is {shape}")
+    low, high = schema.ends
+    numbers = np.array([low, high, schema.steps], np.float64)
+    if not np.all(np.isfinite(numbers)) or np.any(high < low) or np.any(schema.steps < 0):
+        raise ValueError("schema has columns without finite bounds and steps")
+    if not all(np.isfinite(float(value)) for value in schema.constants.values()):
+        raise ValueError("schema has constants that are not finite")

@@ -1,0 +1,1 @@
+"""The likelihood that is reported."""

@@ -1,0 +1,241 @@
+"""The log-likelihood that is reported."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.config import Config
+from nice_tf.data.dataset import evaluation_batches
+from nice_tf.data.labels import Labels
+from nice_tf.data.rows import Array
+from nice_tf.data.schema import Schema
+from nice_tf.data.units import is_discrete, to_density_units
+from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
+from nice_tf.flows.flow import context_kwargs
+from nice_tf.runs.workdir import Workdir
+from nice_tf.seeds import stateless_seed
+
+tfd = tfp.distributions
+MAX_QUANTILES = 10_000
+
+
+def log_probs(
+    flow: tfd.TransformedDistribution,
+    values: Array,
+    *,
+    levels: int | None,
+    config: Config,
+    split: str,
+    steps: np.ndarray | None = None,
+    labels: Labels | None = None,
+) -> np.ndarray:
+    """Log-likelihood of each example, for independent draws of the noise.
+
+    Args:
+      flow: the density.
+      values: `[N, *event_shape]` in data units.
+      levels: number of integer levels; `None` for continuous data, of which one draw is all there is.
+      config: for `num_draws`, `batch_size`, `dequantization` and `seed`.
+      split: sets the noise of one split apart from that of another.
+      steps: as for `to_density_units`.
+      labels: of a conditional density.
+
+    Returns:
+      Nats, `[num_draws, N]` in float64. Of a conditional density `[num_draws, N, 3]`, what `by_bayes` gives.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def batch_log_prob(draw, numbers, batch):
+        batch, *classes = batch if labels else (batch,)
+        seed = stateless_seed(config.seed, f"{split}_noise", draw, numbers[0])
+        x = to_density_units(batch, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype)
+        return by_bayes(flow, x, *classes, labels.frequencies) if labels else flow.log_prob(x)
+
+    batches = evaluation_batches(values, config.batch_size, labels.numbers[split] if labels else None)
+    draws = [
+        np.concatenate([batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches])
+        for draw in range(number_of_draws(levels, steps, config))
+    ]
+    return np.asarray(draws, np.float64)
+
+
+def by_bayes(flow: tfd.TransformedDistribution, x: tf.Tensor, classes: tf.Tensor, frequencies: np.ndarray) -> tf.Tensor:
+    """What a conditional density says of examples, of all classes at the same x.
+
+        log p(x | y),   log p(x) = log sum_c p(c) p(x | c),   whether y is the c of the largest p(c | x) ~ p(c) p(x | c)
+
+    Args:
+      flow: the density, its context one-hot.
+      x: `[B, *event_shape]` in density units.
+      classes: y, the number of each example's class, `[B]`.
+      frequencies: p(c), `[C]`.
+
+    Returns:
+      `[B, 3]`: nats, nats, and 1 or 0.
+    """
+    contexts = tf.eye(len(frequencies), dtype=flow.dtype)
+    given_each = tf.transpose(tf.map_fn(lambda context: flow.log_prob(x, **context_kwargs(context)), contexts))
+    joint = given_each + tf.cast(tf.math.log(frequencies), flow.dtype)
+    is_right = tf.argmax(joint, axis=1, output_type=classes.dtype) == classes
+    own = tf.gather(given_each, classes, batch_dims=1)
+    return tf.stack([own, tf.reduce_logsumexp(joint, axis=1), tf.cast(is_right, flow.dtype)], axis=1)
+
+
+def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
+    """How many noise draws an evaluation takes: one where there is no noise."""
+    return config.num_draws if is_discrete(levels, steps) and config.dequantization == "uniform" else 1
+
+
+def evaluate(
+    flow: tfd.TransformedDistribution,
+    values: Array,
+    *,
+    levels: int | None,
+    config: Config,
+    split: str,
+    dataset: str,
+    epoch: int,
+    schema: Schema | None = None,
+    labels: Labels | None = None,
+) -> dict[str, Any]:
+    """Mean log-likelihood of a split; arguments as for `log_probs`, and the schema of a table.
+
+    Returns:
+      The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
+      the standard error over examples of their means over draws. Of integer data, `log_prob_on_ranges` gives the
+      same density with values on other ranges. `bits_per_dim` and the bound of `metrics.importance_weighted` are None
+      where no noise is added. Of a conditional density all these are of p(x | y), and `conditional` holds what follows
+      by Bayes, with the frequencies of the classes in train as p(y): `log_prob` of p(x) with its error, and `accuracy`,
+      the share of examples and draws whose class is the one of largest p(y | x), with its error, beside the share in
+      this split of the class that is the most frequent in train.
+    """
+    steps = schema.steps if schema else None
+    draws = log_probs(flow, values, levels=levels, config=config, split=split, steps=steps, labels=labels)
+    if labels:
+        draws, marginal, is_right = np.moveaxis(draws, -1, 0)
+    per_example = draws.mean(axis=0)
+    event_size = int(np.prod(values.shape[1:]))
+    result = {
+        "dataset": dataset,
+        "split": split,
+        "num_examples": len(values),
+        "num_draws": len(draws),
+        "event_size": event_size,
+        "levels": levels,
+        "log_prob": float(per_example.mean()),
+        "log_prob_std_error": standard_error(per_example),
+        "log_prob_on_ranges": None,
+        "bits_per_dim": None,
+        "importance_weighted_log_prob": None,
+        "importance_weighted_bits_per_dim": None,
+        "epoch": epoch,
+    }
+    if levels is not None:
+        result["log_prob_on_ranges"] = {
+            f"[{low}, {high}]": on_range(result["log_prob"], event_size, low, high)
+            for low, high in ((-1, 1), (0, levels))
+        }
+    bins = levels or (schema and schema.bins_per_unit)
+    if bins and config.dequantization == "uniform":  # bits/dim are a bound only for dequantized integers
+        bound = float(importance_weighted(draws).mean())
+        result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, bins)
+        result["importance_weighted_log_prob"] = bound
+        result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, bins)
+    if labels:
+        result["conditional"] = {
+            "label": labels.name,
+            "num_classes": len(labels.classes),
+            "log_prob": float(marginal.mean()),
+            "log_prob_std_error": standard_error(marginal.mean(axis=0)),
+            "accuracy": float(is_right.mean()),
+            "accuracy_std_error": standard_error(is_right.mean(axis=0)),
+            "accuracy_of_most_frequent": float(np.mean(labels.numbers[split] == np.argmax(labels.frequencies))),
+        }
+    return result
+
+
+def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]:
+    """Every way to state an evaluation, as rows (what, value, standard error, unit)."""
+    error = result["log_prob_std_error"]
+    size, noisy = result["event_size"], result["bits_per_dim"] is not None
+    where = f"x on [0, 1]^{size}" if result["levels"] else "x in the data's own units"
+    given = result.get("conditional")
+    density = f"given {given['label']}, density of {where}" if given else f"density of {where}"
+    rows = [("log-likelihood", result["log_prob"], error, f"nats an example, {density}")]
+    for name, value in (result.get("log_prob_on_ranges") or {}).items():
+        rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
+    if noisy:
+        bits_error = error / size / np.log(2)
+        bins = f"{result['levels']} levels" if result["levels"] else "a column's own steps"
+        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {bins}"))
+    if result.get("importance_weighted_log_prob") is not None:  # absent in what an earlier version evaluated
+        draws = f"bound from {result['num_draws']} draws together"
+        rows += [
+            ("importance weighted", result["importance_weighted_log_prob"], None, f"nats, {density}, {draws}"),
+            ("", result["importance_weighted_bits_per_dim"], None, f"bits a value, {draws}"),
+        ]
+    if given:
+        error = given["log_prob_std_error"]
+        rows.append(
+            ("log p(x)", given["log_prob"], error, f"nats, density of {where}, summed over p({given['label']})")
+        )
+        share, error = 100 * given["accuracy"], 100 * given["accuracy_std_error"]
+        usual = f"{given['num_classes']} classes, the most frequent {100 * given['accuracy_of_most_frequent']:.2f} %"
+        rows.append((f"{given['label']} given x", share, error, f"% right, by Bayes; {usual}"))
+    return rows
+
+
+def calibration(
+    flow: tfd.TransformedDistribution,
+    values: Array,
+    *,
+    levels: int | None,
+    config: Config,
+    labels: Labels | None = None,
+) -> np.ndarray:
+    """What log-likelihoods are usual: those of validation examples, as the exported model will give them.
+
+    Args:
+      flow: the density.
+      values: `[N, *event_shape]` in data units; integers are taken at the centre of their bins, without noise.
+      levels: number of integer levels; `None` for continuous data.
+      config: for `batch_size` and `seed`.
+      labels: of a conditional density, whose log p(x | y) they then are.
+
+    Returns:
+      Nats, ascending, `[N]`, or `MAX_QUANTILES` quantiles of them if N is more.
+    """
+    without_noise = dataclasses.replace(config, dequantization="none")
+    (found,) = log_probs(flow, values, levels=levels, config=without_noise, split="validation", labels=labels)
+    found = found[:, 0] if labels else found
+    return np.sort(found) if len(found) <= MAX_QUANTILES else np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
+
+
+def read(run: Workdir, *, epoch: int, num_draws: int) -> dict[str, Any] | None:
+    """The evaluation that the run already has for these weights and so many draws, if any."""
+    result = run.read_evaluation()
+    if result is None:
+        return None
+    return result if (result["epoch"], result["num_draws"]) == (epoch, num_draws) else None
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The table printed at the end, with its unit explained."""
+    noisy = result["num_draws"] > 1 or result["bits_per_dim"] is not None
+    noise = f"{result['num_draws']} noise draws each" if noisy else "without noise"
+    lines = [
+        f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} examples, {noise}, "
+        f"weights of epoch {result['epoch']} (best on validation)",
+    ]
+    for name, value, error, unit in ledger(result):
+        digits = 3 if unit.startswith("bits") else 2
+        spread = "" if error is None else f"+- {error:.{digits}f}"
+        lines.append(f"  {name:19s} {value:10.{digits}f} {spread:9s} {unit}")
+    lines.append(
+        "A log-likelihood is the logarithm of a density, not of a probability: where the data crowd into a small part\n"
+        "of the space the density is above 1 and its logarithm positive. More nats, or fewer bits/dim, are better."
+    )
+    return "\n".join(lines)

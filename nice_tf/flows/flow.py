@@ -1,0 +1,377 @@
+"""NICE as one distribution: layers, prior, initialisation from data, sampling."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.bijectors.conditioners import MLP, FrozenMLP
+from nice_tf.bijectors.coupling import AdditiveCoupling, DiagonalScaling, coupling_splits, reorder
+from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
+from nice_tf.data.units import Center, Standardize, check_examples
+from nice_tf.errors import UserError
+from nice_tf.flows.priors import make_prior
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+SCALINGS = ("layer", "prior", "none")
+INPUT_RANGES = ("unit", "symmetric")
+OUTPUT_SCALES = ("deviation", "one")
+WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
+_NUM_EXAMPLES_FOR_SCALES = 10_000
+
+
+def build_flow(
+    event_shape: Sequence[int],
+    *,
+    num_couplings: int = 4,
+    hidden_units: Sequence[int] | Sequence[Sequence[int]] = (1000,) * 5,
+    activation: str = "relu",
+    residual: bool = False,
+    dropout: float = 0.0,
+    context_size: int = 0,
+    partition: str = "interleaved",
+    mixing: str = "swap",
+    prior: str = "logistic",
+    scaling: str = "layer",
+    output_scale: str = "deviation",
+    input_range: str = "unit",
+    whitening: str = "none",
+    whitening_epsilon: float = 0.0,
+    min_inverse_scale: float = 0.0,
+    init_range: float | None = None,
+    zero_last_layer: bool = True,
+    allow_incomplete_mixing: bool = False,
+    dtype: tf.DType = tf.float32,
+    compute_dtype: tf.DType | None = None,
+    seed: int = 0,
+    name: str = "nice",
+) -> tfd.TransformedDistribution:
+    """Builds the density p(x) of NICE (Dinh et al. 2014, section 3).
+
+        log p(x) = sum_d log p_Z(z_d) + sum_d log s_d,   z = s * h(x)
+
+    The encoder x -> z flattens the event, subtracts a fixed mean (zero until `initialize_from_data`), whitens if asked,
+    applies the couplings, restores the order of the coordinates and scales: z_d is the latent partner of the d-th value
+    of x (of whitened x).
+
+    Args:
+      event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2.
+      num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
+      hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
+      activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
+      residual: as for `MLP`.
+      dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of `context_kwargs`.
+      context_size: C, above 0 for the conditional density p(x | context): every m also sees a context of that length,
+        which every call then gives with `context_kwargs`. Mean, whitening and scales are those of all contexts.
+      partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
+        half has one more when D is odd.
+      mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
+        as `bijectors.coupling_splits` says.
+      prior: `"logistic"` or `"gaussian"`.
+      scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
+        `"none"` for a volume-preserving flow.
+      output_scale: a factor on each output of m, not trained: with `"deviation"`, once `initialize_from_data` set it,
+        the standard deviation of the coordinate that is shifted by it; `"one"` for none. Both can become the same
+        densities; which is learned faster, and why, says `MLP`.
+      input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
+      whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
+        `TriangularWhitening`, `"standardize_triangular"` for one after the other, with shrinkage, for tables, `"none"`
+        for none; the identity until `initialize_from_data`.
+      whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
+      min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
+      init_range: as for `MLP`.
+      zero_last_layer: start every m at 0.
+      allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
+      dtype: of x, z and variables.
+      compute_dtype: of the matrix products of m; `dtype` when not given.
+      seed: of the initial weights and of `"shuffle"`.
+      name: of the distribution.
+
+    Returns:
+      A `tfd.TransformedDistribution` of event shape `event_shape`, in float32 unless `dtype` says otherwise.
+
+    Raises:
+      UserError: a value that breaks one of these rules; the message names both.
+    """
+    event_shape = [int(size) for size in event_shape]
+    event_size = int(np.prod(event_shape))
+    if event_size < 2:
+        raise UserError(f"NICE needs at least 2 coordinates to split, event shape {event_shape} has {event_size}")
+    if num_couplings < 1:
+        raise UserError(f"num_couplings must be at least 1, got {num_couplings}")
+    if scaling not in SCALINGS:
+        raise UserError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    if output_scale not in OUTPUT_SCALES:
+        raise UserError(f"output_scale must be one of {', '.join(OUTPUT_SCALES)}, got {output_scale!r}")
+    if input_range not in INPUT_RANGES:
+        raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
+    if whitening not in WHITENINGS:
+        raise UserError(f"whitening must be one of {', '.join(WHITENINGS)}, got {whitening!r}")
+    if not whitening_epsilon >= 0:
+        raise UserError(f"whitening_epsilon must be at least 0, got {whitening_epsilon}")
+    if not min_inverse_scale >= 0:
+        raise UserError(f"min_inverse_scale must be at least 0, got {min_inverse_scale}")
+    widths = _widths_by_coupling(hidden_units, num_couplings)
+    splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
+    size_first = (event_size + 1) // 2
+    if not allow_incomplete_mixing:
+        _check_mixing(splits, size_first, partition, mixing)
+
+    layers = [tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size])]
+    is_symmetric = input_range == "symmetric"
+    layers.append(Center(event_size, dtype=dtype))
+    if is_symmetric:  # 2 x - 1, until `initialize_from_data` knows a better centre
+        layers[-1].loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
+        layers.append(tfb.Scale(tf.constant(2.0, dtype)))
+    if whitening.startswith("standardize"):
+        layers.append(Standardize(event_size, dtype=dtype))
+    if whitening == "zca":
+        # The floor is in units of x, which `is_symmetric` has doubled.
+        layers.append(Whitening(event_size, epsilon=whitening_epsilon * (4 if is_symmetric else 1), dtype=dtype))
+    elif whitening.endswith("triangular"):
+        shrinkage = whitening.startswith("standardize")
+        layers.append(TriangularWhitening(event_size, shrinkage=shrinkage, dtype=dtype))
+    order = np.arange(event_size)
+    for k, (split, passthrough) in enumerate(splits):
+        num_passthrough = size_first if passthrough == "first" else event_size - size_first
+        conditioner = MLP(
+            num_passthrough,
+            event_size - num_passthrough,
+            hidden_units=widths[k],
+            activation=activation,
+            residual=residual,
+            dropout=dropout,
+            context_size=context_size,
+            init_range=init_range,
+            zero_last_layer=zero_last_layer,
+            has_output_scale=output_scale == "deviation",
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            seed=(seed + 1_000_003 * k) % 2**31,
+            name=f"conditioner_{k}",
+        )
+        layers += reorder(order, split)
+        layers.append(AdditiveCoupling(conditioner, num_passthrough=num_passthrough, passthrough=passthrough))
+        order = split
+    layers += reorder(order, np.arange(event_size))
+    if scaling == "layer":
+        max_log_scale = -np.log(min_inverse_scale) if min_inverse_scale else None
+        layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
+
+    latent = make_prior(prior, event_size, trainable_scale=scaling == "prior", min_scale=min_inverse_scale, dtype=dtype)
+    return _as_density(latent, layers, name)
+
+
+def _widths_by_coupling(
+    hidden_units: Sequence[int] | Sequence[Sequence[int]], num_couplings: int
+) -> Sequence[Sequence[int]]:
+    shared = [part for part in hidden_units if isinstance(part, int)]
+    own = [part for part in hidden_units if not isinstance(part, int)]
+    if not own:
+        return [shared] * num_couplings
+    if shared:
+        raise UserError(f"hidden_units must be integers, or sequences of them, not both, got {hidden_units}")
+    if len(own) != num_couplings:
+        raise UserError(f"hidden_units has {len(own)} sequences, num_couplings is {num_couplings}: give one for each")
+    return own
+
+
+def _as_density(latent, layers, name):
+    # Layers stand in the paper's direction. tfb.Chain applies its last element first, and TransformedDistribution
+    # wants latent -> data: this is the one place where order and direction are turned round.
+    decoder = tfb.Invert(tfb.Chain(tuple(reversed(layers))))
+    return tfd.TransformedDistribution(latent, decoder, name=name)
+
+
+def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None) -> tfd.TransformedDistribution:
+    """The same density, faster and without training: a `FrozenMLP` in place of every `MLP` that is not residual.
+
+    Args:
+      flow: as `build_flow` made it. Its networks are copied; the other layers and the prior are shared.
+      num_branches: as for `FrozenMLP`.
+
+    Returns:
+      A flow of the same layers, which takes no `dropout_seed`; a conditional one takes its `context_kwargs`.
+    """
+
+    def frozen(layer):
+        if not isinstance(layer, AdditiveCoupling):
+            return layer
+        if type(layer.conditioner) is not MLP or layer.conditioner.residual:  # a subclass may compute something else
+            return layer
+        return AdditiveCoupling(
+            FrozenMLP(layer.conditioner, num_branches=num_branches),
+            num_passthrough=layer.num_passthrough,
+            passthrough=layer.passthrough,
+            validate_args=layer.validate_args,
+            name=layer.name,
+        )
+
+    return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
+
+
+def _check_mixing(splits, size_first, partition, mixing):
+    """Follows which x each coordinate can depend on, and refuses a flow that leaves a pair cut off."""
+    event_size = len(splits[0][0])
+    passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
+    for k, (order, passthrough) in enumerate(splits):
+        passed[k, order[:size_first] if passthrough == "first" else order[size_first:]] = True
+    # Coordinates that are always passed and shifted together depend on the same others: followed as one class.
+    classes, sizes = np.unique(passed, axis=1, return_counts=True)
+    depends = np.zeros([len(sizes)] * 2, bool)  # a coordinate of the row's class on every other of the column's
+    for is_passed in classes:
+        depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
+    cut_off = int(np.sum(pairs[~depends]))
+    if cut_off:
+        raise UserError(
+            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
+            f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
+            "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
+        )
+
+
+def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None) -> dict[str, dict]:
+    """What tells every m of a flow of `build_flow` its context, or to drop units.
+
+        flow.log_prob(x, **context_kwargs(context))         log p(x | context)
+        flow.sample(n, **context_kwargs(context))           draws from p(x | context)
+
+    Args:
+      context: `[..., context_size]`, of any number type: one for each example or sample, or fewer that are broadcast to
+        them. `None` where the flow has no `context_size`.
+      dropout_seed: stateless seed, int32 `[2]`, by which every m drops units in this call; `None` for all units.
+
+    Returns:
+      Keyword arguments for every method of the flow that evaluates a density or samples; empty where nothing is given.
+      The encoder takes what is in them: `encoder(flow).forward(x, **context_kwargs(context)["bijector_kwargs"])`.
+    """
+    given = {"context": context, "dropout_seed": dropout_seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    # TFP passes them on by name, and this is the name of every coupling.
+    return {"bijector_kwargs": {"additive_coupling": given}} if given else {}
+
+
+def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
+    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z `[..., D]`.
+
+    Raises:
+      UserError: what is given is no such flow; a layer, for example.
+    """
+    chain = getattr(getattr(flow, "bijector", None), "bijector", None)
+    if chain is None:
+        raise UserError(f"a flow as build_flow makes it is needed, got {type(flow).__name__}")
+    return chain
+
+
+def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
+    """The layers of a flow of `build_flow`, in the paper's direction, data to latent."""
+    return tuple(reversed(encoder(flow).bijectors))
+
+
+def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
+    """The mean that the first layer takes off, event shape: of the data once `initialize_from_data` set it, else 0."""
+    return tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
+
+
+def initialize_from_data(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None, scales: bool = True
+) -> None:
+    """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data, before training.
+
+    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, each m gets the
+    standard deviations of what it shifts as its output scale (unless the flow was built with `"one"`), and the scaling
+    (or the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts
+    with the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
+
+    Args:
+      flow: as `build_flow` made it.
+      x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
+      context: those of the examples, `[N, context_size]`, for a conditional flow.
+      scales: set the output scales and the scales, too.
+
+    Raises:
+      UserError: a value that is not finite; a coordinate that does not vary, where no `min_inverse_scale` keeps its
+        density finite; a covariance that cannot be whitened.
+    """
+    prior = flow.distribution.distribution
+    one = tf.ones([], flow.dtype)
+    unit_deviation = type(prior)(loc=0 * one, scale=one).stddev()
+    h = tf.cast(x, flow.dtype)
+    for layer in layers(flow):
+        if isinstance(layer, Center):
+            check_examples(h, layer.loc.shape[0])
+            layer.loc.assign(tf.reduce_mean(h, axis=0))
+        elif isinstance(layer, Standardize | Whitening | TriangularWhitening):
+            layer.fit(h.numpy())
+        elif isinstance(layer, AdditiveCoupling):
+            if not scales:
+                return
+            every = -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)
+            h = h[::every]  # every n-th, because a user's own file may be sorted
+            context = None if context is None else context[::every]
+            if isinstance(layer.conditioner, MLP) and layer.conditioner.has_output_scale:
+                deviation = tf.math.reduce_std(layer.split(h)[1], axis=0)
+                is_scale = (deviation > 0) & tf.math.is_finite(deviation)  # not of a constant coordinate
+                layer.conditioner.assign_output_scale(tf.where(is_scale, deviation, 1))
+        elif isinstance(layer, DiagonalScaling):
+            layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
+            _check_scale(-layer.log_scale, len(h))
+        if isinstance(layer, TriangularWhitening) and layer.shrinkage:
+            h = tf.constant(layer.cross_fitted(h.numpy()))  # else few examples would make the scales too narrow
+        elif isinstance(layer, AdditiveCoupling) and context is not None:
+            h = layer.forward(h, context=context)
+        else:
+            h = layer.forward(h)
+    if isinstance(prior.scale, tfp.util.DeferredTensor):
+        prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
+        bounded = tf.math.log(prior.scale)
+        _check_scale(bounded, len(h))
+        prior.scale.pretransformed_input.assign(bounded)
+
+
+def _check_scale(log_inverse_scale, num_examples):
+    constant = np.flatnonzero(np.isneginf(log_inverse_scale))
+    if constant.size:
+        raise UserError(
+            f"{constant.size} of {log_inverse_scale.shape[0]} coordinates have the same value in all {num_examples} "
+            f"training examples looked at (the first, counted from 0, is {constant[0]}): their density would be "
+            "infinite. Leave them out of the data"
+        )
+    wide = np.flatnonzero(~np.isfinite(log_inverse_scale))
+    if wide.size:
+        raise UserError(
+            f"{wide.size} of {log_inverse_scale.shape[0]} coordinates spread too far for "
+            f"{log_inverse_scale.dtype.name} (the first, counted from 0, is {wide[0]}): give the data in larger units"
+        )
+
+
+def sample(
+    flow: tfd.TransformedDistribution,
+    num_samples: int,
+    *,
+    seed: tf.Tensor,
+    temperature: float = 1.0,
+    context: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Draws x = f^-1(temperature * z), z from the prior.
+
+    Args:
+      flow: as `build_flow` made it.
+      num_samples: how many.
+      seed: stateless seed, int32 `[2]`.
+      temperature: above 0; 1 samples the model itself, less stays nearer to the mode.
+      context: of a conditional flow, `[context_size]` for all samples or `[num_samples, context_size]`.
+
+    Returns:
+      x, `[num_samples, *event_shape]`, in density units, unclipped.
+
+    Raises:
+      UserError: a temperature of 0 or below.
+    """
+    if not temperature > 0:
+        raise UserError(f"temperature must be above 0, got {temperature}")
+    z = temperature * flow.distribution.sample(num_samples, seed=seed)
+    return flow.bijector.forward(z, **context_kwargs(context).get("bijector_kwargs", {}))

@@ -1,0 +1,208 @@
+"""The paper's and the slides' figures of a finished run, by name."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf import drawing
+from nice_tf.config import Config
+from nice_tf.data import dataset
+from nice_tf.data.units import bin_centres, to_data_units
+from nice_tf.files import write_atomically
+from nice_tf.flows import analysis
+from nice_tf.flows.flow import sample
+from nice_tf.flows.inpainting import MASKS, inpaint, make_mask
+from nice_tf.runs.checkpoints import restore_best
+from nice_tf.runs.workdir import Workdir
+from nice_tf.seeds import stateless_seed
+from nice_tf.training.model import make_flow
+
+tfd = tfp.distributions
+
+TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
+_COLUMNS = 10
+_HIDDEN = (70, 100, 160)  # tint of what a mask hides
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run with its trained flow and its data; figures show validation examples, never test.
+
+    Attributes:
+      config: the settings.
+      flow: with the weights of the best epoch.
+      epoch: the best epoch.
+      data: the data set, split.
+    """
+
+    config: Config
+    flow: tfd.TransformedDistribution
+    epoch: int
+    data: dataset.Data
+
+    def density_units(self, values: np.ndarray) -> tf.Tensor:
+        """Data values to x, integers at the centre of their bins."""
+        levels, dtype = self.data.levels, self.flow.dtype
+        return tf.cast(values, dtype) if levels is None else bin_centres(values, levels, dtype=dtype)
+
+    def grid(self, x: tf.Tensor, *, columns: int = _COLUMNS) -> np.ndarray:
+        """Examples in density units as one picture."""
+        values = to_data_units(tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels).numpy()
+        return drawing.image_grid(values, levels=self.data.levels, columns=columns)
+
+
+def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_dir: str = "") -> FinishedRun:
+    """Reads a finished run, and its data again from their source.
+
+    Args:
+      workdir: folder of a run of `train_and_evaluate`.
+      data_dir: in place of the run's own, if given.
+      manual_dir: in place of the run's own, if given.
+
+    Raises:
+      UserError: no finished run there, or data other than those it was trained on.
+    """
+    run = Workdir(workdir)
+    with run.reading():
+        config, trained_on = run.read_config()
+        config.check_is_unconditional(f"workdir {run.path}")
+        evaluation = run.finished_evaluation()
+        flow, epoch = restore_best(run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"])
+    config = dataclasses.replace(
+        config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
+    )
+    data = dataset.load(config)
+    run.check_same_data(data.description(), trained_on)
+    return FinishedRun(config, flow, epoch, data)
+
+
+def spectrum(run: FinishedRun) -> drawing.Chart:
+    """sigma_d = 1 / s_d, largest first, with the effective dimension marked (Dinh et al. 2014, appendix A.2)."""
+    sigma = np.sort(analysis.inverse_scales(run.flow).numpy())[::-1]
+    dimension = analysis.effective_dimension(sigma)
+    label = f"rank (dotted: the first {dimension} carry 99 % of the sum of sigma squared)"
+    ranks = np.arange(1, len(sigma) + 1)
+    return drawing.Chart({"sigma": (ranks, sigma)}, label, "sigma = 1 / s", log_y=True, marked_x=dimension)
+
+
+def reconstruction(run: FinishedRun) -> np.ndarray:
+    """Validation examples; from their codes in the effective dimension; from a tenth of all coordinates."""
+    x = run.density_units(run.data.validation[:_COLUMNS])
+    dimension = analysis.effective_dimension(analysis.inverse_scales(run.flow).numpy())
+    kept = (dimension, max(1, run.data.event_size // 10))
+    return run.grid(tf.concat([x, *(analysis.reconstruct(run.flow, x, number) for number in kept)], axis=0))
+
+
+def interpolation(run: FinishedRun) -> np.ndarray:
+    """Between pairs of validation examples: on a line in latent space, and below it on an arc."""
+    number = min(10, len(run.data.validation) // 2 * 2)
+    ends = run.density_units(run.data.validation[:number])
+    rows = [
+        analysis.interpolate(run.flow, first, last, _COLUMNS, kind=kind)
+        for first, last in zip(ends[::2], ends[1::2], strict=True)
+        for kind in analysis.INTERPOLATIONS
+    ]
+    return run.grid(tf.concat(rows, axis=0))
+
+
+def _sphere(run, dimension):
+    prior = run.flow.distribution.distribution
+    unit_deviation = float(tf.reduce_mean(prior.stddev() / prior.scale))
+    codes = analysis.sphere_codes(
+        run.data.event_size,
+        radius=np.sqrt(run.data.event_size) * unit_deviation,
+        num_rows=_COLUMNS,
+        num_columns=_COLUMNS,
+        dimension=dimension,
+        seed=run.config.seed,
+    )
+    z = tf.reshape(tf.cast(codes, run.flow.dtype) * prior.scale, [-1, run.data.event_size])
+    return run.grid(run.flow.bijector.forward(z))
+
+
+def sphere(run: FinishedRun) -> np.ndarray:
+    """A randomly turned 2-sphere in latent space, pole to pole and once round (Dinh et al. 2014, appendix A.1)."""
+    return _sphere(run, 2)
+
+
+def sphere_3(run: FinishedRun) -> np.ndarray:
+    """A torus on a randomly turned 3-sphere in latent space."""
+    return _sphere(run, 3)
+
+
+def temperatures(run: FinishedRun) -> np.ndarray:
+    """Samples of the same draws at rising temperature, a row each from 0.6 to 1.0."""
+    seed = stateless_seed(run.config.seed, "samples")
+    return run.grid(tf.concat([sample(run.flow, _COLUMNS, seed=seed, temperature=t) for t in TEMPERATURES], axis=0))
+
+
+def inpainting(
+    run: FinishedRun,
+    masks: dict[str, np.ndarray] | None = None,
+    *,
+    num_images: int = _COLUMNS,
+    num_steps: int = 200,
+    noise: float = 0.0,
+) -> np.ndarray:
+    """Original | masked | filled: a row for each mask, the same validation examples in each.
+
+    Args:
+      run: the run.
+      masks: name to mask, True where observed; the paper's ten when not given.
+      num_images: how many examples; all of validation where it has fewer.
+      num_steps: as for `inpaint`.
+      noise: as for `inpaint`.
+
+    Returns:
+      The picture, `[H, W, 3]`.
+    """
+    num_images = min(num_images, len(run.data.validation))
+    masks = masks or {name: make_mask(name, run.data.event_shape, seed=run.config.seed) for name in MASKS}
+    x = tf.tile(run.density_units(run.data.validation[:num_images]), [len(masks)] + [1] * len(run.data.event_shape))
+    observed = np.repeat(np.stack(list(masks.values())), num_images, axis=0)
+    seeds = tf.stack([stateless_seed(run.config.seed, "inpainting", i) for i in range(len(x))])
+    filled, _ = tf.function(inpaint, reduce_retracing=True)(
+        run.flow,
+        x,
+        tf.constant(observed),
+        seed=seeds,
+        num_steps=num_steps,
+        noise=noise,
+        bounds=None if run.data.levels is None else (0.0, 1.0),
+    )
+    original, filled = run.grid(x, columns=num_images), run.grid(filled, columns=num_images)
+    is_hidden = drawing.image_grid(observed, levels=2, columns=num_images).max(axis=-1) == 0
+    masked = np.where(is_hidden[..., np.newaxis], np.array(_HIDDEN, np.uint8), original)
+    return drawing.side_by_side([original, masked, filled])
+
+
+# Name to what draws it, and whether it needs examples that are pictures.
+FIGURES: dict[str, tuple[Callable[[FinishedRun], np.ndarray | drawing.Chart], bool]] = {
+    "spectrum": (spectrum, False),
+    "reconstruction": (reconstruction, True),
+    "interpolation": (interpolation, True),
+    "sphere": (sphere, True),
+    "sphere_3": (sphere_3, True),
+    "temperatures": (temperatures, True),
+    "inpainting": (inpainting, True),
+}
+
+
+def available(run: FinishedRun) -> list[str]:
+    """Names of the figures that this run's data allow."""
+    return [
+        name for name, (_, of_pictures) in FIGURES.items() if drawing.is_image(run.data.event_shape) or not of_pictures
+    ]
+
+
+def write(run: FinishedRun, name: str, directory: pathlib.Path) -> pathlib.Path:
+    """Draws one of `FIGURES` into `directory` as PNG, and returns its path."""
+    path = directory / f"{name}.png"
+    drawn = FIGURES[name][0](run)
+    write_atomically(path, drawn.png() if isinstance(drawn, drawing.Chart) else drawing.png(drawn))
+    return path

@@ -1,0 +1,236 @@
+"""One page about a finished run, with everything inside the file: it needs no network and no other file."""
+
+import base64
+import contextlib
+import csv
+import html
+import os
+import pathlib
+import platform
+import shlex
+from collections.abc import Iterator
+from importlib import metadata
+
+from nice_tf import drawing
+from nice_tf.config import Config
+from nice_tf.errors import UserError
+from nice_tf.evaluation.likelihood import ledger
+from nice_tf.files import write_atomically
+from nice_tf.reports import figures
+from nice_tf.runs.workdir import Workdir
+from nice_tf.training import devices
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --paper: #fbfbf9; --line: #d9d9d4; --soft: #62666b; --box: #f0f0ec; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e4e0; --paper: #17191c; --line: #3a3d42; --soft: #a0a4aa; --box: #22252a; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1100px; padding: 1rem; color: var(--ink); background: var(--paper);
+       font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+h2 { border-top: 1px solid var(--line); padding-top: 1rem; } p, figcaption { color: var(--soft); max-width: 75ch; }
+.headline { font-size: 1.3rem; color: var(--ink); }
+.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; flex: 1 1 320px; min-width: 0; }
+figure.wide { flex-basis: 100%; }
+img, svg { display: block; width: 100%; height: auto; } img { image-rendering: pixelated; }
+figure:not(.wide) img { max-width: 640px; } figure.chart { max-width: 820px; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; } th { font-weight: 600; }
+td, th { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+pre { overflow-x: auto; background: var(--box); padding: .75rem; border-radius: 4px; }
+"""
+
+_CAPTIONS = {
+    "spectrum": "How much the data vary along each latent coordinate, largest first; of whitened data where the flow "
+    "whitens.",
+    "reconstruction": "Validation examples; the same from their codes in the effective dimension alone, the other "
+    "coordinates set to 0; and from a tenth of all coordinates.",
+    "interpolation": "Between two validation examples, in latent space: on a line, and below it on an arc.",
+    "sphere": "A randomly turned 2-sphere in latent space, from pole to pole and once round.",
+    "sphere_3": "A torus on a randomly turned 3-sphere in latent space; it closes on itself in both directions.",
+    "temperatures": "The same draws at temperature 0.6, 0.7, 0.8, 0.9 and 1.0, from top to bottom.",
+    "inpainting": "Validation examples; what is shown of them, hidden values tinted; what gradient ascent on the "
+    "log-density fills in. A row for each mask: top, bottom, even, odd, left, right, middle rows, middle columns, "
+    "random 75 % and 90 %.",
+}
+_TITLES = {"sphere": "Latent sphere", "sphere_3": "Latent torus", "inpainting": "In-painting"}
+_SAMPLES = {
+    "samples.png": "Samples, as they are.",
+    "samples_denoised.png": "The same, twenty steps of L-BFGS uphill in density.",
+}
+
+
+def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str | os.PathLike) -> pathlib.Path:
+    """Draws every figure that the data allow and writes the page.
+
+    Args:
+      run: as `figures.load_finished_run` reads it.
+      workdir: its folder.
+      path: of the page.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: the page cannot be written, or the run lacks its metrics.
+    """
+    folder, path = Workdir(workdir), pathlib.Path(path)
+    with _saying_what_is_damaged(folder.evaluation):
+        result = folder.finished_evaluation()
+        sections = [_header(run, result), _section("Likelihood", _ledger(result))]
+    with _saying_what_is_damaged(folder.metrics):
+        sections.append(_section("Learning curves", _learning_curves(folder, run)))
+    pictures = [
+        _picture((folder.path / name).read_bytes(), text)
+        for name, text in _SAMPLES.items()
+        if (folder.path / name).exists()
+    ]
+    if pictures:
+        sections.append(_section("Samples", _figures(pictures)))
+    for name in figures.available(run):
+        drawn = figures.FIGURES[name][0](run)
+        if isinstance(drawn, drawing.Chart):
+            part = _chart(drawn, _CAPTIONS[name])
+        else:
+            part = _picture(drawing.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0])
+        sections.append(_section(_TITLES.get(name, name.capitalize()), _figures([part])))
+    sections += [
+        _section("Settings", _table(("setting", "value"), _settings(run.config, folder.read_chosen()))),
+        _section("This page was made with", _table(("", ""), environment())),
+        _section("Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, folder)))}</pre>"),
+    ]
+    title = f"NICE on {html.escape(run.data.name)}"
+    page = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>{_STYLE}</style>
+</head>
+<body>
+{chr(10).join(sections)}
+</body>
+</html>
+"""
+    write_atomically(path, page.encode())
+    return path
+
+
+@contextlib.contextmanager
+def _saying_what_is_damaged(path: pathlib.Path) -> Iterator[None]:
+    """Names the file of a run that lacks what is to be shown of it, or has something else there."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged or not of nice_tf ({error!r}): restore it, or delete it and run the training command "
+            "again"
+        ) from error
+
+
+def environment() -> list[tuple[str, str]]:
+    """The machine and the versions at hand."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    packages = ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy")
+    return [
+        ("CPU", f"{cpu}, {devices.num_cores()} cores"),
+        ("Python", f"{platform.python_version()} on {platform.system()}"),
+        *((name, metadata.version(name)) for name in packages),
+    ]
+
+
+def _header(run, result):
+    data = run.data
+    text = (
+        f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test examples of shape "
+        f"{data.event_shape}; {run.config.num_couplings} additive couplings, {run.config.prior} prior. Weights of "
+        f"epoch {run.epoch}, the best on validation. The examples shown below are of validation, never of test."
+    )
+    headline = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f} nats on {result['split']}"
+    return f'<h1>NICE on {html.escape(data.name)}</h1>\n<p class="headline">{headline}</p>\n<p>{html.escape(text)}</p>'
+
+
+def _ledger(result):
+    rows = []
+    for name, value, error, unit in ledger(result):
+        digits = 3 if unit.startswith("bits") else 2
+        spread = "" if error is None else f"± {error:.{digits}f}"
+        rows.append([name, f"{value:.{digits}f}", spread, unit])
+    text = (
+        "The logarithm of a density, not of a probability: where the data crowd into a small part of the space it is "
+        "positive. More nats, or fewer bits, are better. The plus-minus is the standard error over examples."
+    )
+    return _table(("", "value", "", "unit"), rows, numbers=(1, 2)) + f"<p>{text}</p>"
+
+
+def _learning_curves(workdir, run):
+    rows = workdir.read_metrics(up_to_epoch=run.config.epochs)
+    if not rows:
+        raise UserError(f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another workdir")
+    epochs = [int(row["epoch"]) for row in rows]
+    lines = {
+        name: (epochs, [float(row[column]) for row in rows])
+        for name, column in (("training (running)", "log_prob"), ("validation", "val_log_prob"))
+    }
+    chart = drawing.Chart(lines, "epoch (dotted: the best on validation)", "nats an example", marked_x=run.epoch)
+    seconds = sum(float(row["seconds"]) for row in rows)
+    return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
+
+
+def _settings(config, chosen):
+    return [
+        [name, f"auto, here {chosen[name]}" if value == "auto" and name in chosen else value]
+        for name, value in config.as_dict().items()
+    ]
+
+
+def _commands(config, workdir):
+    default = Config().as_dict()
+    changed = {name: value for name, value in config.as_dict().items() if value != default[name]}
+    spelled = [f"--{name}={config.flag_text(name)}" for name in changed]
+    folder = shlex.quote(str(workdir.path))
+    return [
+        shlex.join(["python", "train.py", *spelled, f"--workdir={workdir.path}"]),
+        f"python -m nice_tf.apps.report --workdir={folder}",
+        f"python -m nice_tf.apps.figures --workdir={folder}",
+        f"python -m nice_tf.apps.inpaint --workdir={folder}",
+        f"python export.py --workdir={folder} --export_dir={folder}/export",
+    ]
+
+
+def _section(title, content):
+    return f"<section>\n<h2>{html.escape(title)}</h2>\n{content}\n</section>"
+
+
+def _figures(parts):
+    return f'<div class="figures">\n{chr(10).join(parts)}\n</div>'
+
+
+def _picture(png, caption, *, wide=False):
+    kind, text = (" class=wide" if wide else ""), html.escape(caption)
+    image = f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f"<figure{kind}>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def _chart(chart, caption):
+    return f'<figure class="chart">{chart.svg()}<figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def _table(head, rows, *, numbers=()):
+    def cell(i, value):
+        return f"<td{' class=number' if i in numbers else ''}>{html.escape(str(value))}</td>"
+
+    head = f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>" if any(head) else ""
+    body = "\n".join(f"<tr>{''.join(cell(i, value) for i, value in enumerate(row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table>{head}\n{body}</table></div>'

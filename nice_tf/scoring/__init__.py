@@ -1,0 +1,1 @@
+"""A model's answers about a user's rows."""

@@ -1,0 +1,191 @@
+"""A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in data units."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nice_tf.data.descriptions import check_description
+from nice_tf.data.schema import Schema
+from nice_tf.errors import UserError
+from nice_tf.runs.workdir import Workdir
+from nice_tf.serving import export
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What the serving signatures of a model answer, the same from a run and from its export.
+
+    Attributes:
+      path: where it was loaded from.
+      description: of its data, as `bundle.load_server` gives it.
+      signatures: by name; tensors in by keyword, a dict of tensors out.
+      owner: of the variables, which signatures alone do not keep alive.
+    """
+
+    path: str
+    description: dict[str, Any]
+    signatures: dict[str, Callable]
+    owner: Any = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Model":
+        """Loads a model.
+
+        Args:
+          path: the workdir of a finished run; or the folder of an export, of which the newest version is taken, or of
+            one version.
+
+        Raises:
+          UserError: nothing of these is there.
+        """
+        folder = pathlib.Path(path)
+        run = Workdir(folder)
+        if run.config.exists() or run.last.exists():
+            server, description = export.load_server(folder)
+            return cls(str(folder), description, server.signatures())
+        if not (folder / "saved_model.pb").exists():
+            folder = _newest_version(folder)
+        try:
+            description = json.loads((folder / "assets" / export.DESCRIPTION).read_text())
+            _check_export(description)
+            loaded = tf.saved_model.load(str(folder))
+            signatures = dict(loaded.signatures)
+        except Exception as error:  # TensorFlow passes on whatever a damaged file leads it to
+            cause = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"model {folder} cannot be loaded ({type(error).__name__}: {cause}): export it again"
+            ) from error
+        missing = {"log_prob", "sample", "inpaint"} - set(signatures)
+        if missing:
+            raise UserError(f"model {folder} has no signature {', '.join(sorted(missing))}: export it again")
+        return cls(str(folder), description, signatures, owner=loaded)
+
+    @functools.cached_property
+    def schema(self) -> Schema | None:
+        """The columns, if the data are a table."""
+        return Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
+
+    @property
+    def event_shape(self) -> list[int]:
+        """Shape of one example."""
+        return self.description["event_shape"]
+
+    @property
+    def event_size(self) -> int:
+        """D, the number of values of one example."""
+        return int(np.prod(self.event_shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the examples that the signatures take and give."""
+        return np.dtype(self.description.get("dtype", "float32"))  # absent in exports of earlier versions
+
+    def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The answer of a signature, as arrays.
+
+        Raises:
+          UserError: what the signature refuses, in its words.
+        """
+        try:
+            answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
+        return {name: value.numpy() for name, value in answers.items()}
+
+    def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """How usual examples are.
+
+        Args:
+          x: `[B, *event_shape]` in data units.
+
+        Returns:
+          `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the share of validation
+          examples of lower log_prob; `typicality`, |log_prob - its mean over validation examples|, which is large for
+          what is too usual as well (Nalisnick et al. 2019).
+        """
+        scores = self("log_prob", x=np.asarray(x, self.dtype))
+        names = [name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores]
+        return {name: scores[name] for name in names} | {
+            "typicality": np.abs(scores["log_prob"] - np.float32(self.description["usual_log_prob"]))
+        }
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        """What makes a table's rows unusual: nats that log_prob would gain if a value were its column's mean.
+
+        Args:
+          x: `[B, D]` in data units.
+
+        Returns:
+          `[B, D]`; it takes D times the work of `score`.
+        """
+        return self("explain", x=np.asarray(x, self.dtype))["contribution"]
+
+    def sample(self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0) -> np.ndarray:
+        """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however many are drawn.
+
+        Args:
+          num_samples: how many, at least 1.
+          seed: at least 0, below 2^31.
+          first: number of the first.
+          temperature: above 0; less than 1 stays nearer to the mode.
+
+        Returns:
+          `[num_samples, *event_shape]`.
+        """
+        numbers = np.arange(first, first + num_samples)
+        seeds = np.stack([np.full(num_samples, seed), numbers], axis=-1).astype(np.int32)
+        return self("sample", seed=seeds, temperature=np.full(num_samples, temperature, np.float32))["x"]
+
+    def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
+        """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2).
+
+        Args:
+          x: `[B, *event_shape]` in data units, NaN where a value is missing.
+          seed: of the noise of the export, if it has any.
+          first: number of the first example, which sets its noise apart.
+
+        Returns:
+          As `x`; what was there is there to the bit.
+        """
+        x = np.asarray(x, self.dtype)
+        seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(np.int32)
+        observed = ~np.isnan(x)
+        filled = self("inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds)["x"]
+        if self.schema:  # what lies on the edge of the last bin is rounded out of it
+            filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
+        return np.where(observed, x, filled)
+
+
+def _rule(message):
+    """What a signature says, without what TensorFlow writes around it."""
+    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(r"(Shape of tensor .*)", message)
+    return rule[1] if rule else " ".join(message.split())
+
+
+def _newest_version(folder):
+    versions = {part: export.version_number(part.name) for part in sorted(folder.glob("*/"))}
+    versions = {part: number for part, number in versions.items() if number is not None}
+    if not versions:
+        raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
+    return max(versions, key=versions.__getitem__)
+
+
+def _check_export(values):
+    """Looks at what an export says of its model beside its data."""
+    check_description(values)
+    if not math.isfinite(values["usual_log_prob"]):
+        raise ValueError(f"{export.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
+    if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
+        raise ValueError(f"{export.DESCRIPTION} has the dtype {values['dtype']}")
+    resize = values.get("resize", [])
+    if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
+        raise ValueError(f"{export.DESCRIPTION} has the resize {resize}")

@@ -1,0 +1,1 @@
+"""The SavedModel: its signatures, its folder, its warm-up."""

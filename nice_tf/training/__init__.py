@@ -1,0 +1,1 @@
+"""A run, from settings to weights; the only user of tf_keras."""

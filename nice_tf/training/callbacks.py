@@ -1,0 +1,147 @@
+"""What happens around the steps of `fit`: the guard against NaN, progress and its record, sample pictures."""
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from nice_tf import drawing
+from nice_tf.config import Config
+from nice_tf.data.labels import COLUMNS, Labels
+from nice_tf.data.units import to_data_units
+from nice_tf.errors import UserError
+from nice_tf.flows.flow import sample
+from nice_tf.runs.checkpoints import RunState, newest, save_best, save_last
+from nice_tf.runs.workdir import Workdir
+from nice_tf.seeds import stateless_seed
+
+
+def _learning_rate(model):
+    return float(model.optimizer.learning_rate.numpy())  # `float` knows no variable of several replicas
+
+
+class FolderGuard(tf_keras.callbacks.Callback):
+    """Stops a run whose folder was deleted or moved, before anything is written there again."""
+
+    def __init__(self, run: Workdir):
+        super().__init__()
+        self._run = run
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Looks at the folder, before the logs of validation are opened there."""
+        self._run.check_is_held()
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """As `on_test_begin`."""
+        self._run.check_is_held()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Looks at the folder, before the callbacks behind write to it."""
+        self._run.check_is_held()
+
+
+class NaNGuard(tf_keras.callbacks.Callback):
+    """Stops a run whose log-likelihood is no longer finite, before anything of it is saved."""
+
+    def __init__(self, run: Workdir):
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Looks at the running mean, which stays non-finite once one step was."""
+        self._check(logs["log_prob"], "log-likelihood")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Looks at validation: the last update of an epoch can spoil weights that no training step has used yet."""
+        self._check(logs["val_log_prob"], "validation log-likelihood")
+
+    def _check(self, value, what):
+        if np.isfinite(value):
+            return
+        path = newest(self._run.last)
+        good = f"The last good checkpoint is {path}" if path else "There is no checkpoint yet, it is the first epoch"
+        raise UserError(
+            f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, learning rate "
+            f"{_learning_rate(self.model):.3g}. {good}. "
+            "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm, in another workdir"
+        )
+
+
+class Progress(tf_keras.callbacks.Callback):
+    """At the end of each epoch: how far the run is, which epoch is the best, and whether it is to stop."""
+
+    def __init__(self, state: RunState, config: Config):
+        super().__init__()
+        self._state = state
+        self._config = config
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Writes the state (Keras counts from 0, all that we write from 1)."""
+        self._state.epoch.assign(epoch + 1)
+        if logs["val_log_prob"] > float(self._state.best_log_prob):
+            self._state.best_log_prob.assign(logs["val_log_prob"])
+            self._state.best_epoch.assign(epoch + 1)
+        if self._state.is_finished(self._config):
+            self.model.stop_training = True
+
+
+class Recorder(tf_keras.callbacks.Callback):
+    """At the end of each epoch, after `Progress`: best and last checkpoint, a row of metrics.csv."""
+
+    def __init__(self, run: Workdir, state: RunState, rows: list[dict[str, Any]]):
+        super().__init__()
+        self._run = run
+        self._state = state
+        self._rows = list(rows)
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Records the epoch."""
+        if int(self._state.best_epoch) == epoch + 1:
+            save_best(self._run, self.model, self._state)
+        self._rows.append(
+            {
+                "epoch": epoch + 1,
+                "step": int(self.model.optimizer.iterations.numpy()),
+                **{name: float(value) for name, value in logs.items()},
+                "learning_rate": _learning_rate(self.model),
+                "seconds": round(time.perf_counter() - self._started, 3),
+            }
+        )
+        self._run.write_metrics(self._rows)
+        # Last of all: whatever is cut off before this line is done again.
+        save_last(self._run, self.model, self._state, self._rows)
+
+
+class SamplePictures(tf_keras.callbacks.Callback):
+    """Every few epochs a grid of samples, as PNG and for TensorBoard; always of the same codes z.
+
+    Of a conditional density a row shows a class.
+    """
+
+    def __init__(self, run: Workdir, levels: int | None, config: Config, labels: Labels | None = None):
+        super().__init__()
+        self._run = run
+        self._levels = levels
+        self._config = config
+        self._labels = labels
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Draws when the epoch is due and the data are pictures."""
+        flow, every = self.model.evaluation_flow, self._config.sample_every_epochs
+        if not every or (epoch + 1) % every or not drawing.is_image(flow.event_shape):
+            return
+        seed = stateless_seed(self._config.seed, "samples")
+        context = self._labels.one_hot(self._labels.rows_of_pictures()) if self._labels else None
+        number = 100 if context is None else len(context)
+        x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
+        grid = drawing.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=COLUMNS)
+        drawing.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
+        with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
+            tf.summary.image("samples", grid[np.newaxis], step=epoch)

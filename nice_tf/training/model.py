@@ -1,0 +1,282 @@
+"""What the settings describe: the flow, and the Keras model around it."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+from nice_tf import memory
+from nice_tf.config import Config
+from nice_tf.data.dataset import Data
+from nice_tf.data.units import shift_images, to_density_units
+from nice_tf.errors import UserError
+from nice_tf.evaluation.metrics import bits_per_dim
+from nice_tf.flows.flow import build_flow, context_kwargs, initialize_from_data
+from nice_tf.seeds import stateless_seed
+from nice_tf.training.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
+from nice_tf.training.optimizers import make_optimizer
+
+tfd = tfp.distributions
+
+# On integer data without noise the likelihood is unbounded; this bound on 1/s keeps it finite.
+MIN_INVERSE_SCALE_WITHOUT_NOISE = 1e-6
+
+# More training values than these (SVHN has 0.19e9) are not all looked at before training: they would fill the memory.
+_VALUES_TO_START_FROM = 2**28
+
+
+class FlowModel(tf_keras.Model):
+    """A flow with what Keras needs to fit it.
+
+    Training writes `flow`, and its own running figures are of `flow`; validation, pictures and evaluation read
+    `evaluation_flow`, which has a full-precision conditioner and the averaged weights when averaging is on.
+    """
+
+    def __init__(
+        self,
+        flow: tfd.TransformedDistribution,
+        evaluation_flow: tfd.TransformedDistribution,
+        *,
+        levels: int | None,
+        steps: np.ndarray | None = None,
+        dequantization: str = "uniform",
+        ema_decay: float = 0.0,
+        dropout: float = 0.0,
+        max_shift: int = 0,
+        num_shifted_steps: int = 0,
+        num_classes: int = 0,
+        seed: int = 0,
+    ):
+        """Makes the model.
+
+        Args:
+          flow: the density to train.
+          evaluation_flow: the same architecture with variables of its own; they are overwritten.
+          levels: number of integer levels of the data; `None` for others.
+          steps: as for `to_density_units`.
+          dequantization: as `Config.dequantization`.
+          ema_decay: as `Config.ema_decay`.
+          dropout: that of the conditioners of `flow`.
+          max_shift: as `Config.max_shift`.
+          num_shifted_steps: how many steps see shifted pictures.
+          num_classes: C, `context_size` of both flows: all batches then also have the numbers of their classes; 0 for
+            p(x).
+          seed: of the noise.
+        """
+        super().__init__()
+        self.flow = flow
+        self.evaluation_flow = evaluation_flow
+        self._levels = levels
+        self._steps = steps
+        self._dequantization = dequantization
+        self._ema_decay = ema_decay
+        self._dropout = dropout
+        self._max_shift = max_shift
+        self._num_shifted_steps = num_shifted_steps
+        self._num_classes = num_classes
+        self._seed = seed
+        self._means = {"log_prob": tf_keras.metrics.Mean("log_prob")}
+        if levels is not None:
+            self._means["bits_per_dim"] = tf_keras.metrics.Mean("bits_per_dim")
+        self._copy_to_evaluation_flow()
+
+    @property
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
+        """The metrics Keras resets at the start of each epoch and each validation."""
+        return list(self._means.values())
+
+    def density_units(self, values: tf.Tensor, purpose: str, *counters: int | tf.Tensor) -> tf.Tensor:
+        """Data values to x, with noise of its own for this purpose and these counters."""
+        noise_seed = stateless_seed(self._seed, purpose, *counters)
+        return to_density_units(
+            values, self._levels, self._dequantization, noise_seed, steps=self._steps, dtype=self.flow.dtype
+        )
+
+    def initialize_from_data(
+        self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
+    ) -> None:
+        """Sets mean, whitening and, if asked, all scales from training data; see `nice_tf.initialize_from_data`."""
+        x = self.density_units(values, "initialization")
+        initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
+        self._copy_to_evaluation_flow()
+
+    def _context(self, classes=None):
+        return None if classes is None else tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
+
+    def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on a batch of data values, or of pairs with their classes."""
+        values, *classes = batch if self._num_classes else (batch,)
+        replicas = tf.distribute.get_replica_context()
+        counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
+        if self._max_shift:
+            max_shift = tf.where(self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0)
+            values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
+        x = self.density_units(values, "train_noise", *counters)
+        dropout_seed = stateless_seed(self._seed, "dropout", *counters) if self._dropout else None
+        kwargs = context_kwargs(self._context(*classes), dropout_seed=dropout_seed)
+        variables = self.flow.trainable_variables
+        with tf.GradientTape() as tape:
+            log_prob = self.flow.log_prob(x, **kwargs)
+            # The optimizer adds up the gradients of all replicas, which have equal parts of the batch.
+            loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        if self._ema_decay:
+            replicas.merge_call(self._update_averages)
+        return self._updated_means(log_prob)
+
+    def _update_averages(self, strategy):
+        def update(average, variable):
+            average.assign_sub((1 - self._ema_decay) * (average - variable))
+
+        for pair in zip(self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True):
+            strategy.extended.update(pair[0], update, args=pair[1:], group=False)
+
+    def test_step(
+        self, numbered_batch: tuple[tf.Tensor, tf.Tensor | tuple[tf.Tensor, tf.Tensor]]
+    ) -> dict[str, tf.Tensor]:
+        """Adds one batch of validation, with noise of its own at each visit."""
+        numbers, batch = numbered_batch
+        values, *classes = batch if self._num_classes else (batch,)
+        number = tf.reduce_max(numbers)  # of the batch; a replica's part of the last one may be empty
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        x = self.density_units(values, "validation_noise", self.optimizer.iterations, number, replica)
+        return self._updated_means(self.evaluation_flow.log_prob(x, **context_kwargs(self._context(*classes))))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
+        """As `tf_keras.Model.evaluate`, on the newest weights."""
+        if not self._ema_decay:
+            self._copy_to_evaluation_flow()
+        return super().evaluate(*args, **kwargs)
+
+    def _copy_to_evaluation_flow(self):
+        for target, variable in zip(self.evaluation_flow.variables, self.flow.variables, strict=True):
+            target.assign(variable)
+
+    def _updated_means(self, log_prob):
+        self._means["log_prob"].update_state(log_prob)
+        if self._levels is not None:
+            event_size = self.flow.event_shape.num_elements()
+            self._means["bits_per_dim"].update_state(bits_per_dim(log_prob, event_size, self._levels))
+        return {name: mean.result() for name, mean in self._means.items()}
+
+
+def make_flow(
+    config: Config, event_shape: list[int], *, num_classes: int = 0, for_training: bool = False
+) -> tfd.TransformedDistribution:
+    """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked.
+
+    Raises:
+      UserError: it is more than fits into memory; and as `build_flow` says.
+    """
+    if tf.executing_eagerly():  # in a graph variables have their shapes, and no values
+        _check_memory(config, event_shape, num_classes, copies=1)
+    in_bfloat16 = for_training and choose_precision(config.precision) == "bfloat16"
+    without_noise = config.dequantization == "none"
+    return build_flow(
+        event_shape,
+        num_couplings=config.num_couplings,
+        hidden_units=config.hidden_units,
+        activation=config.activation,
+        residual=config.residual,
+        dropout=config.dropout if for_training else 0.0,
+        context_size=num_classes,
+        partition=config.partition,
+        mixing=config.mixing,
+        prior=config.prior,
+        scaling=config.scaling,
+        output_scale=config.output_scale,
+        min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
+        input_range=config.input_range,
+        whitening=config.whitening,
+        whitening_epsilon=config.whitening_epsilon,
+        init_range=config.init_range if config.kernel_init == "uniform" else None,
+        zero_last_layer=config.zero_last_layer,
+        allow_incomplete_mixing=config.allow_incomplete_mixing,
+        dtype=tf.float64 if config.precision == "float64" else tf.float32,
+        compute_dtype=tf.bfloat16 if in_bfloat16 else None,
+        seed=config.seed,
+    )
+
+
+def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
+    """How many numbers the flow of these settings keeps, before any of them is made; none of a whitening."""
+    size, units = math.prod(event_shape), config.hidden_units
+    num_in, num_out = size // 2 + num_classes, size - size // 2
+    per_coupling = units if units and isinstance(units[0], tuple) else (units,) * config.num_couplings
+    number = size
+    for widths in per_coupling:
+        for fan_in, fan_out in itertools.pairwise((num_in, *widths, num_out)):
+            number += (fan_in + 1) * fan_out
+    return number
+
+
+_COPIES_IN_TRAINING = 5  # the weights, those for validation, their gradient, and two of the optimizer
+
+
+def _check_memory(config, event_shape, num_classes, *, copies):
+    """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word."""
+    if tf.config.list_physical_devices("GPU"):  # has a memory of its own, and says itself when it is full
+        return
+    number = count_parameters(config, event_shape, num_classes)
+    item_size = 8 if config.precision == "float64" else 4
+    size = math.prod(event_shape)
+    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
+    needed = copies * number * item_size + matrices * size**2 * item_size
+    available = memory.available_memory()
+    if needed > available:
+        raise UserError(
+            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "
+            f"{config.whitening} on {size:,} values make {number:,} parameters, which need {needed / 1e9:,.1f} GB of "
+            f"memory; {available / 1e9:,.1f} GB are free: give fewer or narrower hidden_units, or smaller examples"
+        )
+
+
+def _to_start_from(train, whitening):
+    """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th of a large set.
+
+    It goes by the number of values alone, not by where they lie, so that data on disk and in memory start alike.
+    """
+    size = math.prod(train.shape[1:])
+    if len(train) * size <= _VALUES_TO_START_FROM:
+        return slice(None)
+    number = max(10_000, 8 * size if whitening not in ("none", "standardize") else 0)  # a covariance wants more than D
+    return slice(None, None, -(-len(train) // number))
+
+
+def make_model(config: Config, data: Data) -> FlowModel:
+    """The model that the settings describe, initialised from the training data and compiled."""
+    steps_per_epoch = len(data.train) // config.batch_size
+    _check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
+    if config.max_shift and (len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift):
+        raise UserError(
+            f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than that, got examples of "
+            f"shape {data.event_shape}"
+        )
+    model = FlowModel(
+        make_flow(config, data.event_shape, num_classes=data.num_classes, for_training=True),
+        make_flow(config, data.event_shape, num_classes=data.num_classes),
+        levels=data.levels,
+        steps=data.steps,
+        dequantization=config.dequantization,
+        ema_decay=config.ema_decay,
+        dropout=config.dropout,
+        max_shift=config.max_shift,
+        num_shifted_steps=config.num_shifted_epochs * steps_per_epoch,
+        num_classes=data.num_classes,
+        seed=config.seed,
+    )
+    if config.data_init or config.whitening != "none":
+        rows, classes = _to_start_from(data.train, config.whitening), data.classes("train")
+        model.initialize_from_data(
+            data.train[rows], None if classes is None else classes[rows], scales=config.data_init
+        )
+    model.compile(
+        make_optimizer(config, model.flow, steps_per_epoch),
+        jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),
+        steps_per_execution=choose_steps_per_execution(config.steps_per_execution, steps_per_epoch),
+    )
+    return model
