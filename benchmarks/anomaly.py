@@ -73,6 +73,7 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
     from sklearn.preprocessing import StandardScaler
 
     from nice_tf.cli import config_flags
+    from nice_tf.runs import finished
     from nice_tf.training import run as run_lib
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -82,7 +83,7 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
             ROOT / "configs" / "table.flags", dataset=str(path), split_seed=seed, seed=seed
         )
         _, data, run, _ = run_lib.train(settings, pathlib.Path(folder) / "run")
-        flow = run_lib.load_flow(run.path)
+        flow = finished.load_flow(run.path)
     chosen = [int(name[1:]) for name in data.schema.names]
     x = np.concatenate([data.test, unusual[:, chosen].astype(np.float32)])
     is_unusual = np.arange(len(x)) >= len(data.test)

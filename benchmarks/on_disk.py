@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import nice_tf
+from nice_tf.data import batches as batches_lib
 from nice_tf.data import dataset
 from nice_tf.training import model as model_lib
 
@@ -38,7 +39,7 @@ def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: i
         found = dataset.load(nice_tf.Config(**settings))
         model = model or model_lib.make_model(config, found)
         batches[place] = iter(
-            dataset.training_batches(
+            batches_lib.training_batches(
                 found.train, config.batch_size, seed=0, first_step=0, last_step=steps * (rounds + 1) * 60
             )
         )
@@ -92,7 +93,8 @@ def memory(config: nice_tf.Config, folder: pathlib.Path, *, rows: int) -> None:
     model = model_lib.make_model(config, found)
     show("model made and initialised")
     start = time.perf_counter()
-    model.fit(dataset.training_batches(found.train, config.batch_size, seed=0, first_step=0, last_step=100), verbose=0)
+    batches = batches_lib.training_batches(found.train, config.batch_size, seed=0, first_step=0, last_step=100)
+    model.fit(batches, verbose=0)
     show("100 steps", start)
 
 

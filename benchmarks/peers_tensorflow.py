@@ -12,7 +12,8 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import nice_tf
-from nice_tf.data.dataset import Data, training_batches
+from nice_tf.data.batches import training_batches
+from nice_tf.data.dataset import Data
 from nice_tf.training.model import make_model
 
 tfb, tfd = tfp.bijectors, tfp.distributions

@@ -3,19 +3,20 @@
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from nice_tf.version import __version__
 
 # Public name -> the module it lives in. Loaded at first use, so that `train.py --help` answers at once and the
 # commands can quieten TensorFlow before it starts.
 _PUBLIC = {
     "AdditiveCoupling": "bijectors.coupling",
-    "Center": "data.units",
+    "Center": "bijectors.diagonal",
     "Config": "config",
-    "DiagonalScaling": "bijectors.coupling",
+    "DiagonalScaling": "bijectors.diagonal",
     "FlowServer": "serving.signatures",
     "FrozenMLP": "bijectors.conditioners",
     "MLP": "bijectors.conditioners",
-    "Standardize": "data.units",
+    "Model": "scoring.model",
+    "Standardize": "bijectors.diagonal",
     "TriangularWhitening": "bijectors.whitening",
     "UserError": "errors",
     "Whitening": "bijectors.whitening",
@@ -28,19 +29,22 @@ _PUBLIC = {
     "effective_dimension": "flows.analysis",
     "encoder": "flows.flow",
     "export_saved_model": "serving.export",
+    "fill_file": "scoring.files",
     "freeze": "flows.flow",
     "gaussian_prior": "flows.priors",
-    "initialize_from_data": "flows.flow",
+    "initialize_from_data": "flows.initialization",
     "inpaint": "flows.inpainting",
     "interpolate": "flows.analysis",
     "inverse_scales": "flows.analysis",
     "layers": "flows.flow",
-    "load_flow": "training.run",
+    "load_flow": "runs.finished",
     "logistic_prior": "flows.priors",
     "make_mask": "flows.inpainting",
     "read_flagfile": "cli.config_flags",
     "reconstruct": "flows.analysis",
     "sample": "flows.flow",
+    "sample_file": "scoring.files",
+    "score_file": "scoring.files",
     "sphere_codes": "flows.analysis",
     "train_and_evaluate": "training.run",
 }
@@ -49,13 +53,13 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.bijectors.conditioners import MLP as MLP
     from nice_tf.bijectors.conditioners import FrozenMLP as FrozenMLP
     from nice_tf.bijectors.coupling import AdditiveCoupling as AdditiveCoupling
-    from nice_tf.bijectors.coupling import DiagonalScaling as DiagonalScaling
+    from nice_tf.bijectors.diagonal import Center as Center
+    from nice_tf.bijectors.diagonal import DiagonalScaling as DiagonalScaling
+    from nice_tf.bijectors.diagonal import Standardize as Standardize
     from nice_tf.bijectors.whitening import TriangularWhitening as TriangularWhitening
     from nice_tf.bijectors.whitening import Whitening as Whitening
     from nice_tf.cli.config_flags import read_flagfile as read_flagfile
     from nice_tf.config import Config as Config
-    from nice_tf.data.units import Center as Center
-    from nice_tf.data.units import Standardize as Standardize
     from nice_tf.data.units import dequantize as dequantize
     from nice_tf.errors import UserError as UserError
     from nice_tf.evaluation.metrics import bits_per_dim as bits_per_dim
@@ -70,17 +74,22 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.flows.flow import context_kwargs as context_kwargs
     from nice_tf.flows.flow import encoder as encoder
     from nice_tf.flows.flow import freeze as freeze
-    from nice_tf.flows.flow import initialize_from_data as initialize_from_data
     from nice_tf.flows.flow import layers as layers
     from nice_tf.flows.flow import sample as sample
+    from nice_tf.flows.initialization import initialize_from_data as initialize_from_data
     from nice_tf.flows.inpainting import inpaint as inpaint
     from nice_tf.flows.inpainting import make_mask as make_mask
     from nice_tf.flows.priors import gaussian_prior as gaussian_prior
     from nice_tf.flows.priors import logistic_prior as logistic_prior
+    from nice_tf.runs.finished import load_flow as load_flow
+    from nice_tf.scoring.files import fill_file as fill_file
+    from nice_tf.scoring.files import sample_file as sample_file
+    from nice_tf.scoring.files import score_file as score_file
+    from nice_tf.scoring.model import Model as Model
     from nice_tf.serving.export import export_saved_model as export_saved_model
     from nice_tf.serving.signatures import FlowServer as FlowServer
-    from nice_tf.training.run import load_flow as load_flow
     from nice_tf.training.run import train_and_evaluate as train_and_evaluate
+
 else:
 
     def __getattr__(name):

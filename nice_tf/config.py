@@ -6,10 +6,11 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from nice_tf.errors import UserError
+from nice_tf import choices
+from nice_tf.errors import UserError, check_choice
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def _setting(
     group: str,
     text: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: Sequence[str] = (),
     changes_result: bool = True,
     at_least: float | None = None,
     above: float | None = None,
@@ -140,7 +141,7 @@ class Config:
         at_least=0,
     )
     dequantization: str = _setting(
-        "uniform", "data", "noise on integer data: fresh U[0,1) a value, or none", choices=("uniform", "none")
+        "uniform", "data", "noise on integer data: fresh U[0,1) a value, or none", choices=choices.DEQUANTIZATIONS
     )
 
     num_couplings: int = _setting(4, "model", "number of additive coupling layers", at_least=1, below=1001)
@@ -153,7 +154,7 @@ class Config:
         "relu",
         "model",
         "activation of the hidden layers",
-        choices=("relu", "elu", "gelu", "silu", "softplus", "tanh"),
+        choices=choices.ACTIVATIONS,
     )
     residual: bool = _setting(
         False, "model", "add the input of each layer between hidden ones of equal width to its output"
@@ -163,14 +164,14 @@ class Config:
         "model",
         "scale on which the first layers put x (its log-det is counted): that of [0, 1] for unit, of [-1, 1] for "
         "symmetric",
-        choices=("unit", "symmetric"),
+        choices=choices.INPUT_RANGES,
     )
     whitening: str = _setting(
         "none",
         "model",
         "linear layer before the couplings, fitted to the training data: mean and deviation of each value, zca, a "
         "triangular matrix that is then trained, too, or for tables standardize and then that",
-        choices=("none", "standardize", "zca", "triangular", "standardize_triangular"),
+        choices=choices.WHITENINGS,
     )
     whitening_epsilon: float = _setting(
         0.0,
@@ -182,28 +183,28 @@ class Config:
         "interleaved",
         "model",
         "which coordinates form the two halves; checkerboard is for pictures",
-        choices=("interleaved", "halves", "checkerboard"),
+        choices=choices.PARTITIONS,
     )
-    mixing: str = _setting("swap", "model", "what happens between couplings", choices=("swap", "reverse", "shuffle"))
-    prior: str = _setting("logistic", "model", "density of each latent coordinate", choices=("logistic", "gaussian"))
+    mixing: str = _setting("swap", "model", "what happens between couplings", choices=choices.MIXINGS)
+    prior: str = _setting("logistic", "model", "density of each latent coordinate", choices=choices.PRIORS)
     scaling: str = _setting(
         "layer",
         "model",
         "diagonal scaling as a layer, as trainable scales of the prior (the same density), or none",
-        choices=("layer", "prior", "none"),
+        choices=choices.SCALINGS,
     )
     output_scale: str = _setting(
         "deviation",
         "model",
         "factor on the outputs of m, not trained: with data_init the deviation of each shifted coordinate in the "
         "training data, so that all are learned at a like pace; or one. Both can become the same densities",
-        choices=("deviation", "one"),
+        choices=choices.OUTPUT_SCALES,
     )
     kernel_init: str = _setting(
         "he_normal",
         "model",
         "start of the kernels of m: N(0, 2 / fan_in), or uniform on [-init_range, init_range]",
-        choices=("he_normal", "uniform"),
+        choices=choices.KERNEL_INITS,
     )
     init_range: float = _setting(0.01, "model", "of kernel_init=uniform", above=0)
     zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
@@ -218,7 +219,7 @@ class Config:
         "model",
         "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 while training; auto: "
         "bfloat16 where the hardware multiplies it, else float32",
-        choices=("auto", "float32", "float64", "bfloat16"),
+        choices=choices.PRECISIONS,
     )
 
     epochs: int = _setting(100, "training", "passes over the training examples", at_least=1)
@@ -229,14 +230,14 @@ class Config:
         "adam",
         "training",
         "adam, or rmsprop as in the code released with the paper, with momentum and epsilon as the root's floor",
-        choices=("adam", "rmsprop"),
+        choices=choices.OPTIMIZERS,
     )
     learning_rate: float = _setting(1e-3, "training", "after warm-up", above=0)
     schedule: str = _setting(
         "constant",
         "training",
         "learning rate after warm-up: cosine falls to 0, exponential is divided by learning_rate_decay each step",
-        choices=("constant", "cosine", "exponential"),
+        choices=choices.SCHEDULES,
     )
     warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts", at_least=0)
     learning_rate_decay: float = _setting(1.0005, "training", "divisor a step of schedule=exponential", at_least=1)
@@ -304,7 +305,7 @@ class Config:
         "training",
         "who shares each batch: one device for none, all GPUs of this machine for mirrored, the machines in the "
         "environment variable TF_CONFIG for multi_worker; auto: what there is",
-        choices=("auto", "none", "mirrored", "multi_worker"),
+        choices=choices.STRATEGIES,
         changes_result=False,
     )
 
@@ -394,6 +395,14 @@ class Config:
         return [name.strip() for name in next(csv.reader([self.columns], skipinitialspace=True), []) if name.strip()]
 
     @property
+    def widths_by_coupling(self) -> tuple[tuple[int, ...], ...]:
+        """The hidden widths of each m, `hidden_units` written out."""
+        widths: Any = self.hidden_units
+        if widths and isinstance(widths[0], tuple):
+            return widths
+        return (widths,) * self.num_couplings
+
+    @property
     def num_shifted_epochs(self) -> int:
         """Epochs with `max_shift`: `shift_share` of all, rounded down."""
         return int(self.shift_share * self.epochs + 1e-9)  # 0.29 * 100 is a little less than 29
@@ -454,7 +463,7 @@ def _is_whole(value):
 def _check_value(name, value, kind, metadata):
     """Refuses a value of another type than the default's, or out of the bounds that stand beside it."""
     if metadata["choices"]:
-        _check_choice(name, value, metadata["choices"])
+        check_choice(name, value, metadata["choices"])
     elif kind is bool:
         if not isinstance(value, bool):
             raise UserError(f"{name} must be true or false, got {value!r}")
@@ -464,11 +473,6 @@ def _check_value(name, value, kind, metadata):
         _check_whole(name, value, metadata)
     elif kind is float:
         _check_float(name, value, metadata)
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _check_text(name, value):

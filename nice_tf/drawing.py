@@ -11,6 +11,8 @@ import numpy as np
 
 from nice_tf.files import write_atomically
 
+COLUMNS = 10  # of a grid of samples
+_ROWS = 20  # at most, where a row shows a class
 GAP = 128  # grey between pictures
 _INK = "#010203"  # stands for the page's own text colour
 _COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and on black
@@ -45,6 +47,11 @@ def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = 
         top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
         grid[top : top + height, left : left + width] = image
     return grid
+
+
+def rows_of_classes(num_classes: int) -> np.ndarray:
+    """Classes of the samples in a grid of `COLUMNS`: a row for each class, of the first twenty."""
+    return np.repeat(np.arange(min(num_classes, _ROWS)), COLUMNS)
 
 
 def side_by_side(grids: list[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""The one exception for what a user can put right, and what it says of the error behind it."""
+"""The one exception for what a user can put right, what it says of an error behind it, and checks that many share."""
 
 import re
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -24,3 +25,23 @@ def cause_of(error: Exception) -> str:
     line = re.sub(r"\{\{.*?\}\} *", "", line)
     line = re.sub(r" \[Op:\w+\].*", "", line)
     return re.sub(r"^/\S+; ", "", line)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Looks whether a value is one of those that a setting can have.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_at_least(name: str, value: float, lowest: float) -> None:
+    """Looks whether a number keeps to its lower bound; NaN does not.
+
+    Raises:
+      UserError: it is below.
+    """
+    if not value >= lowest:
+        raise UserError(f"{name} must be at least {lowest}, got {value}")

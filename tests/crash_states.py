@@ -152,11 +152,11 @@ def written(folder):
 
 def exported(folder):
     """The answers of all versions, which must be alike, and the server's files."""
-    from nice_tf.serving import export as export_lib
+    from nice_tf.serving import warmup
 
     directory = folder / "export"
     versions = [path for path in directory.iterdir() if path.name.isdigit()]
-    answers = {repr(_sorted(export_lib.replay_warmup(version))) for version in versions}
+    answers = {repr(_sorted(warmup.replay_warmup(version))) for version in versions}
     files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     names = {str(path.relative_to(version)) for version in versions for path in version.rglob("*")}
     return {"answers": answers, "files": files, "names": names, "left": unfinished(directory)}

@@ -40,11 +40,11 @@ import nice_tf
 from nice_tf.cli.config_flags import define_flags, from_flags
 from nice_tf.data import dataset
 from nice_tf.data.schema import Column, Schema
-from nice_tf.reports import figures, page
+from nice_tf.reports import page
+from nice_tf.runs import architecture, finished
 from nice_tf.scoring import inputs as inputs_lib
 from nice_tf.scoring.model import Model
 from nice_tf.serving import export
-from nice_tf.training import model as model_lib
 from nice_tf.training import optimizers
 from nice_tf.training import run as run_lib
 
@@ -106,7 +106,8 @@ def _use_settings(config):
     if config.dataset == "digits":
         dataset.load(config)
     with tf.Graph().as_default():  # variables have their shapes there, and no values
-        flow = model_lib.make_flow(dataclasses.replace(config, num_couplings=min(config.num_couplings, 4)), [4, 4, 1])
+        small = dataclasses.replace(config, num_couplings=min(config.num_couplings, 4))
+        flow = architecture.make_flow(small, [4, 4, 1])
         optimizers.make_optimizer(config, flow, 10)
 
 
@@ -490,7 +491,7 @@ def _read_run(files):
 
 
 def _write_report(run):
-    page.write_report(figures.load_finished_run(run), run, run.parent / "report.html")
+    page.write_report(finished.load_finished_run(run), run, run.parent / "report.html")
 
 
 def _answer(model, x):

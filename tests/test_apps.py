@@ -17,7 +17,7 @@ from conftest import ROOT
 
 import nice_tf
 from nice_tf.errors import UserError
-from nice_tf.scoring import files, scorer
+from nice_tf.scoring import files, imputation
 from nice_tf.scoring import output as output_lib
 from nice_tf.scoring.inputs import Block, open_input
 from nice_tf.scoring.model import Model
@@ -324,7 +324,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
             files.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
     gap = Block(0, np.full([1, 8, 5], np.nan, np.float32))
     with pytest.raises(UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"):
-        scorer.filled_table(model, gap)
+        imputation.filled_table(model, gap)
 
 
 def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):

@@ -11,12 +11,13 @@ from absl import flags
 from bijector_laws import fresh
 
 import nice_tf
+from nice_tf import choices as choices_lib
 from nice_tf import memory
-from nice_tf.bijectors import conditioners, coupling
+from nice_tf.bijectors import conditioners
 from nice_tf.cli.config_flags import define_flags, from_flags, read_flagfile
 from nice_tf.data import dataset
-from nice_tf.data import units as units_lib
-from nice_tf.flows import flow, priors
+from nice_tf.flows import flow
+from nice_tf.runs import architecture
 from nice_tf.training import model
 
 tfb = tfp.bijectors
@@ -48,7 +49,7 @@ def test_every_flag_file_builds(name, monkeypatch):
     assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
     event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1], "tfd.npz": [48, 48]}.get(config.dataset, [32, 32, 3])
     with tf.Graph().as_default():  # variables have their shapes there, and no values: 349 million would take 1.4 GB
-        built = model.make_flow(config, event_shape)
+        built = architecture.make_flow(config, event_shape)
     parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
     if config.dataset != "digits":
         assert parameters == PARAMETERS[name.removeprefix("configs/")] and f"{parameters:,} parameters" in header
@@ -113,7 +114,7 @@ def test_settings_of_the_start_reach_the_flow():
     config = nice_tf.Config(
         hidden_units=(40,), input_range="symmetric", kernel_init="uniform", init_range=0.02, zero_last_layer=False
     )
-    built = nice_tf.layers(model.make_flow(config, [6]))
+    built = nice_tf.layers(architecture.make_flow(config, [6]))
     (scale,) = (layer for layer in built if isinstance(layer, tfb.Scale))
     assert float(scale.scale) == 2.0
     kernels = [v for layer in built if hasattr(layer, "conditioner") for v in layer.variables if v.shape.rank == 2]
@@ -165,12 +166,12 @@ def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
 
 def test_choices_are_those_of_the_parts():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)}
-    assert choices["partition"] == coupling.PARTITIONS and choices["mixing"] == coupling.MIXINGS
-    assert choices["prior"] == priors.PRIORS and choices["scaling"] == flow.SCALINGS
+    assert choices["partition"] == choices_lib.PARTITIONS and choices["mixing"] == choices_lib.MIXINGS
+    assert choices["prior"] == choices_lib.PRIORS and choices["scaling"] == flow.SCALINGS
     assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
     assert choices["output_scale"] == flow.OUTPUT_SCALES
     assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
-    assert choices["dequantization"] == units_lib.DEQUANTIZATIONS
+    assert choices["dequantization"] == choices_lib.DEQUANTIZATIONS
 
 
 def test_json_round_trip():
@@ -317,24 +318,24 @@ def test_settings_of_another_type(setting, message):
 @pytest.mark.parametrize("units", [(20, 30), (), ((3,), (4, 6), ()), ((5, 5),) * 3])
 def test_parameters_are_counted_before_they_are_made(units):
     config = nice_tf.Config(hidden_units=units, num_couplings=3)
-    built = model.make_flow(config, [8, 4, 1], num_classes=5)
+    built = architecture.make_flow(config, [8, 4, 1], num_classes=5)
     parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
-    assert model.count_parameters(config, [8, 4, 1], 5) == parameters
+    assert architecture.count_parameters(config, [8, 4, 1], 5) == parameters
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_built(monkeypatch):
     small = nice_tf.Config(hidden_units=(100,), precision="float32")
     digits = dataset.load(small)
-    needed = 5 * 4 * model.count_parameters(small, [8, 8, 1])
+    needed = 5 * 4 * architecture.count_parameters(small, [8, 8, 1])
     monkeypatch.setattr(memory, "available_memory", lambda: needed)
     model.make_model(small, digits)
     monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
     with pytest.raises(nice_tf.UserError, match=r"units 100 in 4 couplings .* make 26,1\d\d parameters, which need"):
         model.make_model(small, digits)
-    model.make_flow(small, [8, 8, 1])  # a fifth of it, to read a run
+    architecture.make_flow(small, [8, 8, 1])  # a fifth of it, to read a run
     monkeypatch.undo()
     huge = {"hidden_units": (20_000, 20_000), "num_couplings": 999}, {"hidden_units": (2**31 - 1,)}
     for changes in (*huge, {"whitening": "zca"}):
         shape = [2000, 2000, 3] if "whitening" in changes else [8, 8, 1]
         with pytest.raises(nice_tf.UserError, match=r"GB of memory; .* GB are free: give fewer or narrower"):
-            model.make_flow(nice_tf.Config(**changes), shape)
+            architecture.make_flow(nice_tf.Config(**changes), shape)

@@ -10,6 +10,7 @@ import pytest
 import nice_tf
 from nice_tf import memory
 from nice_tf.data import arrays, dataset, paths, pictures
+from nice_tf.data import batches as batches_lib
 from nice_tf.data.rows import Rows
 from nice_tf.scoring.inputs import ArrayInput
 
@@ -123,7 +124,7 @@ def test_training_batches_are_a_function_of_the_step():
     def batches(first, last, seed=0):
         return [
             batch.numpy()[:, 0]
-            for batch in dataset.training_batches(train, 5, seed=seed, first_step=first, last_step=last)
+            for batch in batches_lib.training_batches(train, 5, seed=seed, first_step=first, last_step=last)
         ]
 
     whole = batches(0, 12)
@@ -136,7 +137,7 @@ def test_training_batches_are_a_function_of_the_step():
 
 
 def test_evaluation_batches_cover_everything_in_order():
-    pairs = list(dataset.evaluation_batches(np.arange(23), 5))
+    pairs = list(batches_lib.evaluation_batches(np.arange(23), 5))
     assert [set(numbers.numpy()) for numbers, _ in pairs] == [{0}, {1}, {2}, {3}, {4}]
     np.testing.assert_array_equal(np.concatenate([batch for _, batch in pairs]), np.arange(23))
 

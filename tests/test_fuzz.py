@@ -12,9 +12,10 @@ import pytest
 
 import nice_tf
 from nice_tf.data import arrays
-from nice_tf.reports import figures, page
+from nice_tf.reports import page
+from nice_tf.runs import finished
 from nice_tf.scoring.model import Model
-from nice_tf.serving import export
+from nice_tf.serving import export, server
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_traceback_is_counted_and_can_be_repeated(files, monkeypatch):
 def test_versions_are_the_folders_that_tensorflow_serving_takes(files, tmp_path):
     names = {"1": 1, "007": 7, "²": None, "٣": None, "1a": None, "-1": None, "+1": None, " 1": None, "": None}
     names |= {str(2**63 - 1): 2**63 - 1, str(2**63): None, "9" * 200: None}
-    assert {name: export.version_number(name) for name in names} == names
+    assert {name: server.version_number(name) for name in names} == names
     for name in ("²", "٣", "1a", ".unfinished-1"):
         (tmp_path / name).mkdir()
     with pytest.raises(nice_tf.UserError, match="a finished run or an export is needed, there is neither"):
@@ -126,7 +127,7 @@ def test_a_page_of_damaged_files_ends_in_one_line(files, tmp_path, name, change,
     (run / name).write_text(change(text))
     assert (run / name).read_text() != text
     with pytest.raises(nice_tf.UserError, match=message) as refused:
-        page.write_report(figures.load_finished_run(run), run, tmp_path / "report.html")
+        page.write_report(finished.load_finished_run(run), run, tmp_path / "report.html")
     assert len(str(refused.value).splitlines()) == 1
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import nice_tf
-from nice_tf.flows.inpainting import MASKS, check_mask, make_mask
+from nice_tf.choices import MASKS
+from nice_tf.flows.inpainting import check_mask, make_mask
 
 
 def test_the_papers_masks_on_28x28():

@@ -12,13 +12,15 @@ from flows import random_flow, random_points, randomize
 from matplotlib import image as plt_image
 
 import nice_tf
+from nice_tf import drawing
+from nice_tf.data import batches as batches_lib
 from nice_tf.data import dataset, labels
 from nice_tf.data.rows import Rows
 from nice_tf.data.schema import csv_bytes
 from nice_tf.data.units import to_density_units
-from nice_tf.evaluation import likelihood, metrics
-from nice_tf.reports import figures, noise_experiment
-from nice_tf.runs import checkpoints
+from nice_tf.evaluation import ledger, likelihood, metrics
+from nice_tf.reports import noise_experiment
+from nice_tf.runs import checkpoints, finished
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring import files
 from nice_tf.seeds import stateless_seed
@@ -92,7 +94,7 @@ def test_labels_of_a_table_stay_with_their_rows(tmp_path, on_disk):
     assert isinstance(found.train, Rows) == on_disk
     assert found.schema.names == ["a", "b", "c", "d"] and found.schema.ignored == ()
     assert_together(found)
-    values, classes = next(iter(dataset.training_batches(
+    values, classes = next(iter(batches_lib.training_batches(
         found.train, 30, seed=0, first_step=3, last_step=4, classes=found.classes("train")
     )))  # fmt: skip
     np.testing.assert_array_equal(found.labels.names(classes), class_seen(values))
@@ -152,7 +154,7 @@ def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
     values, classes = np.arange(23, dtype=np.int32)[:, np.newaxis], np.arange(23, dtype=np.int32) % 4
 
     def batches(first, classes=None):
-        return list(dataset.training_batches(values, 5, seed=0, first_step=first, last_step=12, classes=classes))
+        return list(batches_lib.training_batches(values, 5, seed=0, first_step=first, last_step=12, classes=classes))
 
     pairs = batches(0, classes)
     np.testing.assert_array_equal([pair[0] for pair in pairs], batches(0))
@@ -160,7 +162,7 @@ def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
         np.testing.assert_array_equal(y, x[:, 0] % 4)
     for resumed, pair in zip(batches(7, classes), pairs[7:], strict=True):
         np.testing.assert_array_equal(resumed[1], pair[1])
-    numbered = dataset.evaluation_batches(values, 5), dataset.evaluation_batches(values, 5, classes)
+    numbered = batches_lib.evaluation_batches(values, 5), batches_lib.evaluation_batches(values, 5, classes)
     for (number, plain), (same_number, (x, y)) in zip(*numbered, strict=True):
         np.testing.assert_array_equal(number, same_number)
         np.testing.assert_array_equal(plain, x)
@@ -251,7 +253,7 @@ def test_a_step_is_on_the_density_of_each_example_given_its_class():
     model = model_lib.make_model(config, found)
     randomize(model.flow, deviation=0.3)
     x, y = tf.constant(found.train[:30]), tf.constant(found.classes("train")[:30])
-    model.evaluate(dataset.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0)
+    model.evaluate(batches_lib.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0)
 
     def log_prob(purpose, classes, *counters, dropout_seed=None):
         noisy = model.density_units(x, purpose, *counters)
@@ -389,7 +391,7 @@ def test_classes_are_drawn_as_frequent_as_in_train():
 def test_many_classes_are_drawn_in_part():
     numbers = {split: np.arange(60, dtype=np.int32) // 2 for split in ("train", "validation", "test")}
     many = labels.number_classes("label", numbers)
-    assert len(many.classes) == 30 and many.rows_of_pictures().tolist() == np.repeat(np.arange(20), 10).tolist()
+    assert len(many.classes) == 30 and drawing.rows_of_classes(30).tolist() == np.repeat(np.arange(20), 10).tolist()
     assert many.describe().endswith("19 (2) and 10 more") and "9 (2), 10 (2)" in many.describe()
 
 
@@ -434,7 +436,7 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         if name != "label":
             np.testing.assert_allclose(result["conditional"][name], value, rtol=1e-9, err_msg=name)
     assert 0 < is_right.mean() < 1 and np.ptp(own - marginal) > 0.1
-    text = likelihood.as_text(result)
+    text = ledger.as_text(result)
     assert f"kind given x        {100 * is_right.mean():10.2f} +- " in text and "% right, by Bayes; 3 classes" in text
     assert "nats an example, given kind, density of x" in text and "summed over p(kind)" in text
     usual = likelihood.calibration(
@@ -459,7 +461,7 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         lambda run, folder: files.score_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
         lambda run, folder: files.fill_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
         lambda run, folder: files.sample_file(run, str(folder / "out.csv"), num_samples=3),
-        lambda run, folder: figures.load_finished_run(run),
+        lambda run, folder: finished.load_finished_run(run),
     ],
 )
 def test_commands_of_a_density_without_labels_refuse_at_once(table_run, tmp_path, ask):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
+from nice_tf.data import batches as batches_lib
 from nice_tf.data import dataset as dataset_lib
 from nice_tf.data import rows
 from nice_tf.scoring.inputs import ArrayInput
@@ -54,8 +55,8 @@ def load(tmp_path):
 
 
 def batches(found, seed=3):
-    train = dataset_lib.training_batches(found.train, 7, seed=seed, first_step=2, last_step=17)
-    return [*train, *(part for pair in dataset_lib.evaluation_batches(found.validation, 3) for part in pair)]
+    train = batches_lib.training_batches(found.train, 7, seed=seed, first_step=2, last_step=17)
+    return [*train, *(part for pair in batches_lib.evaluation_batches(found.validation, 3) for part in pair)]
 
 
 def assert_same(found, expected):

@@ -11,8 +11,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import nice_tf
-from nice_tf.data import dataset, pictures
-from nice_tf.data import rows as rows_lib
+from nice_tf.data import cache, dataset, pictures
 from nice_tf.data.rows import Rows
 from nice_tf.scoring import files as files_lib
 from nice_tf.scoring.inputs import ArrayInput
@@ -101,14 +100,14 @@ def test_a_kill_does_not_part_a_copy_from_the_names_of_its_bad_pictures(load, tm
     for number, picture in enumerate(COLOUR):
         write(tmp_path / "set" / f"{number:02d}.png", picture)
     (tmp_path / "set" / "07.png").write_bytes(b"")
-    write_copy = rows_lib._write
+    write_copy = cache._write
 
     def killed(path, content):
         write_copy(path, content)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(rows_lib, "_write", killed)
+        patch.setattr(cache, "_write", killed)
         load(in_memory_mb=0, skip_bad=True)
     found = load(in_memory_mb=0, skip_bad=True)
     assert found.warnings == ("1 of 20 pictures cannot be decoded and are left out: 07.png",)

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf.data.units import bin_centres, shift_images, to_data_units, to_density_units
+from nice_tf.data.units import bin_centres, to_data_units, to_density_units
+from nice_tf.training.augmentation import shift_images
 
 SEED = tf.constant([1, 2])
 

@@ -16,9 +16,11 @@ from matplotlib import image as plt_image
 import nice_tf
 from nice_tf import drawing
 from nice_tf.apps import figures as figures_app
+from nice_tf.choices import MASKS
 from nice_tf.data import dataset
-from nice_tf.flows.inpainting import MASKS, make_mask
+from nice_tf.flows.inpainting import make_mask
 from nice_tf.reports import figures, noise_experiment
+from nice_tf.runs import finished as finished_lib
 from nice_tf.seeds import stateless_seed
 
 SMALL = {
@@ -36,7 +38,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(workdir):
-    return figures.load_finished_run(workdir)
+    return finished_lib.load_finished_run(workdir)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ def page(workdir, tmp_path_factory):
     from nice_tf.reports import page as page_lib
 
     return page_lib.write_report(
-        figures.load_finished_run(workdir), workdir, tmp_path_factory.mktemp("report") / "r.html"
+        finished_lib.load_finished_run(workdir), workdir, tmp_path_factory.mktemp("report") / "r.html"
     )
 
 
@@ -246,15 +248,15 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_command):
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "evaluation.json").rename(tmp_path / "evaluation.json")
     with pytest.raises(nice_tf.UserError, match="is not finished, it has no evaluation"):
-        figures.load_finished_run(tmp_path / "run")
+        finished_lib.load_finished_run(tmp_path / "run")
     (tmp_path / "evaluation.json").rename(tmp_path / "run" / "evaluation.json")
     content["data"]["num_test"] = 299
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
     with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
-        figures.load_finished_run(tmp_path / "run")
+        finished_lib.load_finished_run(tmp_path / "run")
     (tmp_path / "run" / "checksums.json").unlink()  # as of an earlier version
     with pytest.raises(nice_tf.UserError, match=r"trained on other data \(data num_test: 300, not 299\)"):
-        figures.load_finished_run(tmp_path / "run")
+        finished_lib.load_finished_run(tmp_path / "run")
 
 
 def test_noise_experiment(tmp_path):
@@ -286,13 +288,13 @@ def test_few_validation_images_are_all_shown(tmp_path):
     np.save(tmp_path / "few.npy", images)
     config = {**SMALL, "dataset": str(tmp_path / "few.npy"), "levels": 17, "batch_size": 10, "epochs": 1}
     nice_tf.train_and_evaluate(nice_tf.Config(**config), tmp_path / "run")
-    run = figures.load_finished_run(tmp_path / "run")
+    run = finished_lib.load_finished_run(tmp_path / "run")
     assert len(run.data.validation) == 7
     assert figures.interpolation(run).shape[0] == 6 * 7 + 1
     assert figures.inpainting(run, num_images=300, num_steps=1).shape == (10 * 7 + 1, 3 * (7 * 7 + 1) + 12, 3)
     np.save(tmp_path / "few.npy", images[::-1])
     with pytest.raises(nice_tf.UserError, match=r"trained on other data \(data sha256"):
-        figures.load_finished_run(tmp_path / "run")
+        finished_lib.load_finished_run(tmp_path / "run")
 
 
 def test_side_by_side():

@@ -19,7 +19,7 @@ import nice_tf
 from nice_tf.data import dataset
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.runs.workdir import Workdir
-from nice_tf.serving import export
+from nice_tf.serving import export, warmup
 from nice_tf.serving import signatures as signatures_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -207,7 +207,7 @@ def test_every_batchable_input_and_output_has_a_leading_batch_dimension(model):
 
 def test_python_and_cpp_give_the_same_bits(version, model):
     signatures = tf.saved_model.load(str(version)).signatures
-    for record in tf.data.TFRecordDataset(str(version / export.WARMUP)):
+    for record in tf.data.TFRecordDataset(str(version / warmup.WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         name = request.model_spec.signature_name
@@ -398,7 +398,7 @@ def test_a_single_example_through_xla(run, model, digits, tmp_path):
     sizes = [
         len(tf.make_ndarray(next(iter(prediction_log_pb2.PredictionLog.FromString(
             record.numpy()).predict_log.request.inputs.values()))))
-        for record in tf.data.TFRecordDataset(str(version / export.WARMUP))
+        for record in tf.data.TFRecordDataset(str(version / warmup.WARMUP))
     ]  # fmt: skip
     assert set(sizes) == {1, 2}
     assert "\n      - --xla_cpu_compilation_enabled\n" in (tmp_path / "docker-compose.yml").read_text()
@@ -406,8 +406,8 @@ def test_a_single_example_through_xla(run, model, digits, tmp_path):
 
 def test_warmup_covers_every_signature_that_batching_serves(version):
     """A scalar input is refused under --enable_batching, and one refused request keeps the server from starting."""
-    assert set(export.replay_warmup(version)) == set(BATCHABLE)
-    for record in tf.data.TFRecordDataset(str(version / export.WARMUP)):
+    assert set(warmup.replay_warmup(version)) == set(BATCHABLE)
+    for record in tf.data.TFRecordDataset(str(version / warmup.WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         rows = {value.tensor_shape.dim[0].size for value in request.inputs.values()}
         assert rows == {2}, request.model_spec.signature_name
@@ -473,7 +473,7 @@ def test_failed_exports_leave_nothing(run, tmp_path, monkeypatch):
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "replay_warmup", disk_full)
+    monkeypatch.setattr(warmup, "replay_warmup", disk_full)
     with pytest.raises(nice_tf.UserError, match=r"No space left on device\): nothing was exported"):
         export.export_saved_model(run.path, tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []

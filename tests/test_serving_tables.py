@@ -10,7 +10,7 @@ from cpp_loader import LoadedModel, ServingError
 import nice_tf
 from nice_tf.data import dataset
 from nice_tf.scoring.model import Model
-from nice_tf.serving import export
+from nice_tf.serving import export, warmup
 
 ROWS = 600
 
@@ -158,6 +158,6 @@ def test_bad_input_and_models(run, version, rows, tmp_path):
 
 
 def test_warm_up_has_every_signature_of_a_table(version):
-    assert "explain" in export.replay_warmup(version)
-    assert all(np.all(np.isfinite(value)) for value in export.replay_warmup(version)["explain"].values())
+    assert "explain" in warmup.replay_warmup(version)
+    assert all(np.all(np.isfinite(value)) for value in warmup.replay_warmup(version)["explain"].values())
     assert tf.io.gfile.exists(str(version / "assets" / "data.json"))

@@ -24,6 +24,7 @@ from nice_tf.data.schema import Column, Schema, csv_bytes, same_number
 from nice_tf.data.tables import Table, left_out, table_files
 from nice_tf.errors import UserError
 from nice_tf.scoring import files as batch
+from nice_tf.scoring import imputation
 from nice_tf.scoring import scorer as scorer_lib
 from nice_tf.scoring.inputs import TableInput, open_input
 from nice_tf.scoring.model import Model
@@ -694,7 +695,7 @@ def test_a_type_too_narrow_for_what_fills_a_gap_is_named():
     with pytest.raises(
         UserError, match="column a is of type uint8, which cannot hold the values that its missing ones"
     ):
-        scorer_lib._with_gaps_filled(
+        imputation._with_gaps_filled(
             far.names[0], pa.array([1, None], pa.uint8()), np.array([False, True]), np.array([0, -5])
         )
 

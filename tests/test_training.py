@@ -12,14 +12,14 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
-from nice_tf.data import dataset
+from nice_tf.data import batches, dataset
 from nice_tf.evaluation import likelihood as evaluation
 from nice_tf.evaluation import metrics
-from nice_tf.reports import figures
-from nice_tf.runs import checkpoints, workdir
+from nice_tf.runs import architecture, checkpoints, workdir
+from nice_tf.runs import finished as finished_lib
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.model import Model
-from nice_tf.serving import export
+from nice_tf.serving import export, server
 from nice_tf.training import callbacks, optimizers
 from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
@@ -189,7 +189,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     averaged = weights(model.evaluation_flow)
     x = model.density_units(data.validation, "validation_noise", model.optimizer.iterations, 0, 0)
     expected = tf.reduce_mean(model.evaluation_flow.log_prob(x))
-    found = model.evaluate(dataset.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
+    found = model.evaluate(batches.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
     np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
     np.testing.assert_array_equal(weights(model.evaluation_flow), averaged)
 
@@ -204,7 +204,7 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
 @pytest.mark.parametrize("setting", [{"residual": True}, {"partition": "checkerboard"}, {"mixing": "shuffle"}])
 def test_settings_of_the_model_reach_the_flow(setting):
     def log_prob(config):
-        flow = randomize(model_lib.make_flow(config, [8, 8, 1]))
+        flow = randomize(architecture.make_flow(config, [8, 8, 1]))
         return flow.log_prob(np.random.default_rng(0).random([5, 8, 8, 1]).astype(np.float32)).numpy()
 
     base = {"num_couplings": 4, "hidden_units": (16, 16)}
@@ -254,7 +254,7 @@ def test_without_averaging_validation_sees_the_newest_weights():
     model = model_lib.make_model(small(), data)
     model.train_step(tf.constant(data.train[:100]))
     assert not np.allclose(weights(model.evaluation_flow), weights(model.flow))
-    model.evaluate(dataset.evaluation_batches(data.validation, 250), verbose=0)
+    model.evaluate(batches.evaluation_batches(data.validation, 250), verbose=0)
     np.testing.assert_array_equal(weights(model.evaluation_flow), weights(model.flow))
 
 
@@ -556,7 +556,7 @@ def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
         (run.best / f"epoch-{best}.index").unlink()
     evaluation = run.evaluation.read_bytes()
     for read in (
-        nice_tf.load_flow, export.load_server, figures.load_finished_run,
+        nice_tf.load_flow, server.load_server, finished_lib.load_finished_run,
         lambda workdir: nice_tf.train_and_evaluate(small(epochs=3), workdir),
     ):  # fmt: skip
         with pytest.raises(nice_tf.UserError, match=rf"epoch-{best} is damaged or missing\. Train again"):
@@ -627,7 +627,7 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
     run = Workdir(tmp_path)
     content = run.config.read_bytes()
     run.config.unlink()
-    for read in (nice_tf.load_flow, export.load_server, Model.load):
+    for read in (nice_tf.load_flow, server.load_server, Model.load):
         with pytest.raises(nice_tf.UserError, match=r"has lost its config\.json: restore it, or run the training"):
             read(tmp_path)
     with pytest.raises(nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"):
@@ -648,7 +648,7 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
     content = path.read_bytes()
     place = len(content) - 3
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    for read in (export.load_server, lambda workdir: figures.load_finished_run(workdir)):
+    for read in (server.load_server, lambda workdir: finished_lib.load_finished_run(workdir)):
         with pytest.raises(nice_tf.UserError, match=rf"{name} was changed after it was written, its checksum differs"):
             read(tmp_path)
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
@@ -688,7 +688,7 @@ def test_a_changed_config_is_found(tmp_path):
     nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
-    for read in (nice_tf.load_flow, export.load_server):
+    for read in (nice_tf.load_flow, server.load_server):
         with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
             read(tmp_path)
 
@@ -720,7 +720,7 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
             with pytest.raises(nice_tf.UserError, match=message):
                 start()
     with Workdir(tmp_path / "run").reading():
-        export.load_server(tmp_path / "run")  # any number may read
+        server.load_server(tmp_path / "run")  # any number may read
         with pytest.raises(nice_tf.UserError, match=by_readers):
             nice_tf.train_and_evaluate(config, tmp_path / "run")
     nice_tf.train_and_evaluate(config, tmp_path / "run")

@@ -9,7 +9,7 @@ from flows import random_points
 
 import nice_tf
 from nice_tf.bijectors.whitening import covariance
-from nice_tf.training import model
+from nice_tf.runs import architecture
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -141,7 +141,7 @@ def test_whitening_epsilon_is_in_units_of_x_whatever_the_range():
     x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]) / 4
     config = nice_tf.Config(whitening="zca", whitening_epsilon=0.01, hidden_units=(4,), num_couplings=2)
     for input_range in ("unit", "symmetric"):
-        flow = model.make_flow(dataclasses.replace(config, input_range=input_range), [2])
+        flow = architecture.make_flow(dataclasses.replace(config, input_range=input_range), [2])
         nice_tf.initialize_from_data(flow, x, scales=False)
         whole = nice_tf.encoder(flow).forward(tf.constant([[1.0, 1.0], [0.0, 0.0]]))
         np.testing.assert_allclose(whole[0] - whole[1], [4.0, 10.0], rtol=1e-4)

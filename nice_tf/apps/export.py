@@ -27,7 +27,7 @@ def main() -> None:
     values = flags.FLAGS
     workdir, export_dir = command.required("workdir"), command.required("export_dir")
     with command.quiet_tensorflow():
-        from nice_tf.serving import export
+        from nice_tf.serving import export, warmup
     version = export.export_saved_model(
         workdir,
         export_dir,
@@ -35,7 +35,7 @@ def main() -> None:
         inpaint_noise=values.inpaint_noise,
         compile_single=values.compile_single,
     )
-    answers = export.replay_warmup(version)
+    answers = warmup.replay_warmup(version)
     print(f"exported {version}, with the server's settings beside it\n\nthrough the exported model:")
     print("  sampled  log_prob", np.array2string(answers["sample"]["log_prob"], precision=3))
     for name, value in sorted(answers["log_prob"].items()):

@@ -8,26 +8,27 @@ import pathlib
 
 from absl import flags
 
+from nice_tf.choices import FIGURES
 from nice_tf.cli import command
 from nice_tf.errors import UserError
 
-NAMES = ("spectrum", "reconstruction", "interpolation", "sphere", "sphere_3", "temperatures", "inpainting")
-
 command.define_run_flags("figures")
-flags.DEFINE_list("figures", "", f"which, by commas, of {', '.join(NAMES)}; empty: all", module_name="figures")
+flags.DEFINE_list("figures", "", f"which, by commas, of {', '.join(FIGURES)}; empty: all", module_name="figures")
 flags.DEFINE_string("output_dir", "", "folder of the pictures; empty: figures in the workdir", module_name="figures")
 
 
 def main() -> None:
     """Writes one PNG a figure."""
     values = flags.FLAGS
-    unknown = sorted(set(values.figures) - set(NAMES))
+    unknown = sorted(set(values.figures) - set(FIGURES))
     if unknown:
-        raise UserError(f"figures must be of {', '.join(NAMES)}, got {', '.join(unknown)}")
+        raise UserError(f"figures must be of {', '.join(FIGURES)}, got {', '.join(unknown)}")
     with command.quiet_tensorflow():
         from nice_tf.reports import figures
-    run = figures.load_finished_run(command.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
-    directory = pathlib.Path(values.output_dir or pathlib.Path(values.workdir) / "figures")
+        from nice_tf.runs import finished
+    workdir = command.required("workdir")
+    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    directory = pathlib.Path(values.output_dir or pathlib.Path(workdir) / "figures")
     possible = figures.available(run)
     impossible = sorted(set(values.figures) - set(possible))
     if impossible:

@@ -9,6 +9,7 @@ import pathlib
 
 from absl import flags
 
+from nice_tf.choices import MASKS
 from nice_tf.cli import command
 from nice_tf.errors import UserError
 
@@ -16,8 +17,7 @@ command.define_run_flags("inpaint")
 flags.DEFINE_list(
     "masks",
     "",
-    "what is hidden, by commas: top, bottom, even, odd, left, right, middle_rows, middle_columns, random_75, "
-    "random_90; empty: all ten of the paper, or the mask_file",
+    f"what is hidden, by commas: {', '.join(MASKS)}; empty: all ten of the paper, or the mask_file",
     module_name="inpaint",
 )
 flags.DEFINE_string(
@@ -35,9 +35,11 @@ def main() -> None:
     with command.quiet_tensorflow():
         from nice_tf import drawing
         from nice_tf.data import arrays
-        from nice_tf.flows.inpainting import MASKS, check_mask, make_mask
+        from nice_tf.flows.inpainting import check_mask, make_mask
         from nice_tf.reports import figures
-    run = figures.load_finished_run(command.required("workdir"), data_dir=values.data_dir, manual_dir=values.manual_dir)
+        from nice_tf.runs import finished
+    workdir = command.required("workdir")
+    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
     shape = run.data.event_shape
     if not drawing.is_image(shape):
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
@@ -46,7 +48,7 @@ def main() -> None:
         mask = arrays.read_array(values.mask_file, f"mask_file {values.mask_file}")
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
-    path = pathlib.Path(values.output or pathlib.Path(values.workdir) / "inpainting.png")
+    path = pathlib.Path(values.output or pathlib.Path(workdir) / "inpainting.png")
     drawing.write_png(path, grid, min_width=1200)
     print(f"{path}: original | masked | filled; rows: {', '.join(masks or MASKS)}")
 

@@ -17,9 +17,10 @@ def main() -> None:
     """Writes the page."""
     values = flags.FLAGS
     with command.quiet_tensorflow():
-        from nice_tf.reports import figures, page
+        from nice_tf.reports import page
+        from nice_tf.runs import finished
     workdir = command.required("workdir")
-    run = figures.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
     print(page.write_report(run, workdir, values.output or pathlib.Path(workdir) / "report.html"))
 
 

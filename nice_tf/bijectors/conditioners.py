@@ -6,19 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors.coupling import check_last_axis
-from nice_tf.errors import UserError
+from nice_tf.bijectors.parameters import check_last_axis
+from nice_tf.choices import ACTIVATIONS
+from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.seeds import stateless_seed
-
-ACTIVATIONS = {
-    "relu": tf.nn.relu,
-    "elu": tf.nn.elu,
-    "gelu": tf.nn.gelu,
-    "silu": tf.nn.silu,
-    "softplus": tf.nn.softplus,
-    "tanh": tf.tanh,
-}
-
 
 # A layer of so many weights takes longer to read than a second core takes to start.
 _WORTH_A_SECOND_CORE = 2**18
@@ -71,7 +62,7 @@ class MLP(tf.Module):
           input_size: length of the last axis of the input.
           output_size: length of the last axis of the output.
           hidden_units: width of each hidden layer; empty for a linear m.
-          activation: a name in `ACTIVATIONS` or a function of a tensor.
+          activation: a name in `choices.ACTIVATIONS` or a function of a tensor.
           residual: add the input of each layer between hidden ones of equal width to its output.
           dropout: share of the hidden units that a call with a `dropout_seed` sets to 0 (Srivastava et al. 2014).
           context_size: C, length of the context that every call must then give: the first layer sees (x, context).
@@ -90,15 +81,12 @@ class MLP(tf.Module):
         sizes = (input_size, *hidden_units, output_size)
         if any(size < 1 for size in sizes):
             raise UserError(f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)")
-        if context_size < 0:
-            raise UserError(f"context_size must be at least 0, got {context_size}")
-        if isinstance(activation, str) and activation not in ACTIVATIONS:
-            raise UserError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        check_at_least("context_size", context_size, 0)
         if not 0 <= dropout < 1:
             raise UserError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.dtype = tf.as_dtype(dtype)
         self.compute_dtype = tf.as_dtype(compute_dtype or dtype)
-        self._activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self._activation = _activation(activation)
         self.residual = residual
         self._dropout = dropout
         self._context_size = context_size
@@ -209,8 +197,8 @@ class FrozenMLP(tf.Module):
         self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
         self._context_size = mlp._context_size
         layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
-        if num_branches is not None and num_branches < 1:
-            raise UserError(f"num_branches must be at least 1, got {num_branches}")
+        if num_branches is not None:
+            check_at_least("num_branches", num_branches, 1)
         if num_branches is None:
             num_branches = 2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
         stages = [(layers,)]  # each a sum of branches, which are networks themselves
@@ -237,6 +225,14 @@ class FrozenMLP(tf.Module):
             # Not `+`, which TensorFlow would fuse with one branch's product: that branch then waited for the others.
             h = tf.add_n([_forward(h, layers, self._activation) for layers in branches])
         return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._sizes[1])
+
+
+def _activation(named):
+    """A function of a tensor: what is given, or the one of this name."""
+    if not isinstance(named, str):
+        return named
+    check_choice("activation", named, ACTIVATIONS)
+    return getattr(tf.nn, named)
 
 
 def _branches(layer, next_layer, num_branches):

@@ -5,20 +5,20 @@ All act on the last axis, whatever the batch shape. Coordinates are split by fix
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.errors import UserError
+from nice_tf.bijectors.parameters import Layer
+from nice_tf.choices import MIXINGS, PARTITIONS
+from nice_tf.errors import UserError, check_at_least, check_choice
 
 tfb = tfp.bijectors
 
-PARTITIONS = ("interleaved", "halves", "checkerboard")
-MIXINGS = ("swap", "reverse", "shuffle")
 
-
-class AdditiveCoupling(tfb.Bijector):
+class AdditiveCoupling(Layer):
     """Additive coupling layer (Dinh et al. 2014, section 3.2).
 
     One part of the coordinates is passed on unchanged, the other part is shifted by a function m of the first:
@@ -58,29 +58,16 @@ class AdditiveCoupling(tfb.Bijector):
         Raises:
           UserError: a value out of these bounds, or a conditioner whose variables would not be tracked.
         """
-        parameters = dict(locals())
+        arguments = dict(locals())
         _check_variables_can_be_seen(conditioner)
-        if num_passthrough < 1:
-            raise UserError(f"num_passthrough must be at least 1, got {num_passthrough}")
+        check_at_least("num_passthrough", num_passthrough, 1)
         if passthrough not in ("first", "second"):
             raise UserError(f"passthrough must be 'first' or 'second', got {passthrough!r}")
-        with tf.name_scope(name) as name:
-            self._conditioner = conditioner
-            self._num_passthrough = num_passthrough
-            self._passthrough = passthrough
-            super().__init__(
-                forward_min_event_ndims=1,
-                # Its determinant is constant, the matrix is not: TFP would take the layer for an affine one.
-                is_constant_jacobian=False,
-                dtype=getattr(conditioner, "dtype", None),
-                validate_args=validate_args,
-                parameters=parameters,
-                name=name,
-            )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        # Its determinant is constant, the matrix is not: TFP would take the layer for an affine one.
+        super().__init__(arguments, is_constant_jacobian=False, dtype=getattr(conditioner, "dtype", None))
+        self._conditioner = conditioner
+        self._num_passthrough = num_passthrough
+        self._passthrough = passthrough
 
     @property
     def conditioner(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -96,6 +83,15 @@ class AdditiveCoupling(tfb.Bijector):
     def passthrough(self) -> str:
         """Which side is passed on: `"first"` or `"second"`."""
         return self._passthrough
+
+    def fit(self, x: tf.Tensor) -> None:
+        """Sets the output scale of an m that has one to the deviations of what it shifts in examples, `[N, D]`."""
+        conditioner: Any = self._conditioner
+        if not getattr(conditioner, "has_output_scale", False):
+            return
+        deviation = tf.math.reduce_std(self.split(x)[1], axis=0)
+        is_scale = (deviation > 0) & tf.math.is_finite(deviation)  # not of a constant coordinate
+        conditioner.assign_output_scale(tf.where(is_scale, deviation, 1))
 
     def split(self, h: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`[..., D]` to its two parts, (passed, shifted).
@@ -142,126 +138,6 @@ class AdditiveCoupling(tfb.Bijector):
         return tf.zeros([], x.dtype)
 
 
-class DiagonalScaling(tfb.Bijector):
-    """Diagonal scaling layer (Dinh et al. 2014, section 3.3).
-
-        forward:           y = s * x,   s = exp(log_scale) > 0
-        inverse:           x = y / s
-        forward log-det:   sum_d log_scale_d
-        inverse log-det:   -sum_d log_scale_d
-
-    The factors are numbers, the same for every x.
-    """
-
-    def __init__(
-        self,
-        event_size: int,
-        *,
-        log_scale: tf.Tensor | tf.Variable | None = None,
-        max_log_scale: float | None = None,
-        dtype: tf.DType = tf.float32,
-        validate_args: bool = False,
-        name: str = "diagonal_scaling",
-    ):
-        """Makes the layer.
-
-        Args:
-          event_size: D, at least 1.
-          log_scale: log s, `[D]`, kept by reference; a new trainable variable of zeros when not given.
-          max_log_scale: upper bound of log s. On data without noise the likelihood is unbounded and s would
-            grow for ever; the bound keeps it finite. No bound when not given.
-          dtype: of the new variable; ignored when `log_scale` is given.
-          validate_args: as for every TFP bijector.
-          name: as for every TFP bijector.
-
-        Raises:
-          UserError: `event_size` below 1, or a `log_scale` of another shape.
-        """
-        parameters = dict(locals())
-        check_event_size(event_size)
-        with tf.name_scope(name) as name:
-            log_scale = parameters["log_scale"] = kept_or_new(
-                log_scale, tf.zeros([event_size], dtype), name="log_scale"
-            )
-            self._unbounded_log_scale = log_scale
-            self._max_log_scale = max_log_scale
-            super().__init__(
-                forward_min_event_ndims=1,
-                is_constant_jacobian=True,
-                dtype=log_scale.dtype,
-                validate_args=validate_args,
-                parameters=parameters,
-                name=name,
-            )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
-
-    @property
-    def log_scale(self) -> tf.Tensor:
-        """Log s, `[D]`, after the bound."""
-        log_scale = tf.convert_to_tensor(self._unbounded_log_scale)
-        return log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
-
-    def assign_log_scale(self, log_scale: tf.Tensor) -> None:
-        """Sets log s, `[D]`, cut at `max_log_scale`; for initialisation from data."""
-        bound = np.inf if self._max_log_scale is None else self._max_log_scale
-        self._unbounded_log_scale.assign(tf.minimum(log_scale, bound))
-
-    def _forward(self, x):
-        return check_last_axis(x, self._unbounded_log_scale.shape[0]) * tf.exp(self.log_scale)
-
-    def _inverse(self, y):
-        return check_last_axis(y, self._unbounded_log_scale.shape[0]) * tf.exp(-self.log_scale)
-
-    def _forward_log_det_jacobian(self, x):
-        return tf.reduce_sum(self.log_scale)
-
-
-def kept_or_new(
-    value: tf.Tensor | tf.Variable | None, initial: tf.Tensor, *, name: str, trainable: bool = True
-) -> tf.Tensor | tf.Variable:
-    """A layer's parameter: what is given, by reference, or a new variable that starts at `initial`.
-
-    A layer keeps the result in its `parameters`, so that its copies share the variable as those of TFP's own do.
-
-    Raises:
-      UserError: a given value of another shape.
-    """
-    if value is None:
-        return tf.Variable(initial, trainable=trainable, name=name)
-    if not isinstance(value, tf.Variable | tfp.util.DeferredTensor):
-        value = tf.convert_to_tensor(value, dtype_hint=initial.dtype)
-    if not value.shape.is_compatible_with(initial.shape):
-        raise UserError(f"{name} must have shape {initial.shape}, got {value.shape}")
-    return value
-
-
-def check_event_size(event_size: int) -> None:
-    """Looks whether a layer or a prior may be of this size.
-
-    Raises:
-      UserError: it is below 1.
-    """
-    if event_size < 1:
-        raise UserError(f"event_size must be at least 1, got {event_size}")
-
-
-def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:
-    """x, unless its events are of another size, which would be broadcast in silence.
-
-    Raises:
-      UserError: the last axis of x is known and not `event_size` long; where it is not known before the run,
-        `InvalidArgumentError` in the run.
-    """
-    if not x.shape[-1:].is_compatible_with([event_size]):
-        raise UserError(f"the last axis must have {event_size} values, got shape {x.shape}")
-    if x.shape[-1:].is_fully_defined():
-        return x
-    return tf.reshape(x, tf.concat([tf.shape(x)[:-1], [event_size]], axis=0))
-
-
 def _check_variables_can_be_seen(conditioner):
     # By what it lacks, not by its class: this file knows no Keras.
     if hasattr(type(conditioner), "trainable_variables") and not isinstance(conditioner, tf.Module):
@@ -300,10 +176,8 @@ def coupling_splits(
     Raises:
       UserError: an unknown partition or mixing, or a checkerboard of what has no rows and columns.
     """
-    if partition not in PARTITIONS:
-        raise UserError(f"partition must be one of {', '.join(PARTITIONS)}, got {partition!r}")
-    if mixing not in MIXINGS:
-        raise UserError(f"mixing must be one of {', '.join(MIXINGS)}, got {mixing!r}")
+    check_choice("partition", partition, PARTITIONS)
+    check_choice("mixing", mixing, MIXINGS)
     if partition == "checkerboard" and len(event_shape) < 2:
         raise UserError(f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}")
     event_size = int(np.prod(event_shape))
@@ -331,3 +205,50 @@ def reorder(current: Sequence[int] | np.ndarray, wanted: Sequence[int] | np.ndar
     if np.array_equal(permutation, np.arange(len(permutation))):
         return []
     return [tfb.Permute(permutation.astype(np.int32), axis=-1)]
+
+
+def size_of_half(event_size: int, passthrough: str) -> int:
+    """How many coordinates a coupling of equal halves passes on: of an odd number the first half has one more."""
+    size_first = (event_size + 1) // 2
+    return size_first if passthrough == "first" else event_size - size_first
+
+
+def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
+    """How many pairs (z_i, x_j) there are in which z_i can never depend on x_j, whatever the networks are.
+
+    Args:
+      splits: of `coupling_splits`.
+    """
+    event_size = len(splits[0][0])
+    passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
+    for k, (order, passthrough) in enumerate(splits):
+        size = size_of_half(event_size, passthrough)
+        passed[k, order[:size] if passthrough == "first" else order[-size:]] = True
+    # Coordinates that are always passed and shifted together depend on the same others: followed as one class.
+    classes, sizes = np.unique(passed, axis=1, return_counts=True)
+    depends = np.zeros([len(sizes)] * 2, bool)  # a coordinate of the row's class on every other of the column's
+    for is_passed in classes:
+        depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
+    return int(np.sum(pairs[~depends]))
+
+
+def check_mixing(splits: Sequence[tuple[np.ndarray, str]], partition: str, mixing: str) -> None:
+    """Looks whether every coordinate of z can depend on every one of x.
+
+    Args:
+      splits: of `coupling_splits`.
+      partition: they were made with, for the message.
+      mixing: as `partition`.
+
+    Raises:
+      UserError: some pair is cut off.
+    """
+    cut_off = num_cut_off(splits)
+    if cut_off:
+        event_size = len(splits[0][0])
+        raise UserError(
+            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
+            f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
+            "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
+        )

@@ -4,11 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors.coupling import check_event_size, check_last_axis, kept_or_new
-from nice_tf.data.units import check_examples
-from nice_tf.errors import UserError
-
-tfb = tfp.bijectors
+from nice_tf.bijectors.parameters import Layer, check_event_size, check_examples
+from nice_tf.errors import UserError, check_at_least, check_choice
 
 KINDS = ("zca", "pca")
 _ROWS_AT_ONCE = 4096
@@ -47,7 +44,7 @@ def _spectrum(x, *, may_be_singular):
     return eigenvalues, vectors
 
 
-class Whitening(tfb.Bijector):
+class Whitening(Layer):
     """Whitening by a fixed matrix, fitted to data and not trained (Dinh et al. 2014, section 5.1).
 
         forward:           y = W x
@@ -90,42 +87,30 @@ class Whitening(tfb.Bijector):
           UserError: `event_size` below 1, an unknown kind, a negative `epsilon`, only some of the three, or one of
             another shape.
         """
-        parameters = dict(locals())
-        check_event_size(event_size)
-        if kind not in KINDS:
-            raise UserError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if not epsilon >= 0:
-            raise UserError(f"epsilon must be at least 0, got {epsilon}")
+        arguments = dict(locals())
+        check_choice("kind", kind, KINDS)
+        check_at_least("epsilon", epsilon, 0)
         if len({value is None for value in (matrix, inverse_matrix, log_det)}) > 1:
             raise UserError("matrix, inverse_matrix and log_det must be given together, or none of them")
-        with tf.name_scope(name) as name:
-            identity = tf.eye(event_size, dtype=dtype)
-            given = {"matrix": (matrix, identity), "inverse_matrix": (inverse_matrix, identity)}
-            given["log_det"] = (log_det, tf.zeros([], dtype))
-            for key, (value, initial) in given.items():
-                parameters[key] = kept_or_new(value, initial, name=key, trainable=False)
-            self._matrix = parameters["matrix"]
-            self._inverse_matrix = parameters["inverse_matrix"]
-            self._log_det = parameters["log_det"]
-            self._kind = kind
-            self._epsilon = epsilon
-            super().__init__(
-                forward_min_event_ndims=1,
-                is_constant_jacobian=True,
-                dtype=self._matrix.dtype,
-                validate_args=validate_args,
-                parameters=parameters,
-                name=name,
-            )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        check_event_size(event_size)
+        identity = tf.eye(event_size, dtype=dtype)
+        starts = {"matrix": identity, "inverse_matrix": identity, "log_det": tf.zeros([], dtype)}
+        super().__init__(arguments, starts=starts)
+        self._matrix = arguments["matrix"]
+        self._inverse_matrix = arguments["inverse_matrix"]
+        self._log_det = arguments["log_det"]
+        self._kind = kind
+        self._epsilon = epsilon
 
     @property
     def matrix(self) -> tf.Variable:
         """W, `[D, D]`."""
         return self._matrix
+
+    @property
+    def linear_part(self) -> tf.Tensor:
+        """W, `[D, D]`."""
+        return tf.convert_to_tensor(self._matrix)
 
     def fit(self, x: np.ndarray) -> None:
         """Sets W from training examples.
@@ -145,16 +130,16 @@ class Whitening(tfb.Bijector):
         self._log_det.assign(-np.sum(np.log(scales)))
 
     def _forward(self, x):
-        return _times(self._matrix, check_last_axis(x, self._matrix.shape[0]))
+        return _times(self._matrix, self._sized(x))
 
     def _inverse(self, y):
-        return _times(self._inverse_matrix, check_last_axis(y, self._matrix.shape[0]))
+        return _times(self._inverse_matrix, self._sized(y))
 
     def _forward_log_det_jacobian(self, x):
         return tf.identity(self._log_det)
 
 
-class TriangularWhitening(tfb.Bijector):
+class TriangularWhitening(Layer):
     """Approximate whitening by a lower triangular matrix, trained with the flow (Dinh et al. 2014, section 5.1).
 
         forward:           y = L x + b
@@ -193,25 +178,14 @@ class TriangularWhitening(tfb.Bijector):
         Raises:
           UserError: `event_size` below 1, or a `packed` or `shift` of another shape.
         """
-        parameters = dict(locals())
+        arguments = dict(locals())
         check_event_size(event_size)
-        with tf.name_scope(name) as name:
-            zeros = tf.zeros([event_size * (event_size + 1) // 2], dtype)
-            self._packed = parameters["packed"] = kept_or_new(packed, zeros, name="packed")
-            self._shift = parameters["shift"] = kept_or_new(shift, tf.zeros([event_size], dtype), name="shift")
-            self._shrinkage = shrinkage
-            super().__init__(
-                forward_min_event_ndims=1,
-                is_constant_jacobian=True,
-                dtype=self._shift.dtype,
-                validate_args=validate_args,
-                parameters=parameters,
-                name=name,
-            )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        num_packed = event_size * (event_size + 1) // 2
+        starts = {"packed": tf.zeros([num_packed], dtype), "shift": tf.zeros([event_size], dtype)}
+        super().__init__(arguments, starts=starts, trainable=True)
+        self._packed = arguments["packed"]
+        self._shift = arguments["shift"]
+        self._shrinkage = shrinkage
 
     @property
     def shrinkage(self) -> bool:
@@ -224,12 +198,23 @@ class TriangularWhitening(tfb.Bijector):
         triangle = tfp.math.fill_triangular(self._packed)
         return tf.linalg.set_diag(triangle, tf.exp(tf.linalg.diag_part(triangle)))
 
+    @property
+    def linear_part(self) -> tf.Tensor:
+        """L, `[D, D]`."""
+        return self.matrix
+
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
         triangle, shift = self._fitted_to(check_examples(x, self._shift.shape[0]))
         self._shift.assign(shift)
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(triangle), self._packed.dtype))
+
+    def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
+        """With shrinkage, what `cross_fitted` gives: else few examples would make the scales behind too narrow."""
+        if not self._shrinkage:
+            return self.forward(x)
+        return tf.constant(self.cross_fitted(np.asarray(x)))
 
     def cross_fitted(self, x: np.ndarray) -> np.ndarray:
         """Training examples as new ones would look: each whitened by a fit to the others.
@@ -269,10 +254,10 @@ class TriangularWhitening(tfb.Bijector):
         return triangle, -triangle @ np.mean(x, axis=0, dtype=np.float64)
 
     def _forward(self, x):
-        return _times(self.matrix, check_last_axis(x, self._shift.shape[0])) + self._shift
+        return _times(self.matrix, self._sized(x)) + self._shift
 
     def _inverse(self, y):
-        return _solve_triangular(self.matrix, check_last_axis(y, self._shift.shape[0]) - self._shift)
+        return _solve_triangular(self.matrix, self._sized(y) - self._shift)
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(tf.linalg.diag_part(tfp.math.fill_triangular(self._packed)))

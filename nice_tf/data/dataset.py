@@ -5,7 +5,6 @@ import hashlib
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from nice_tf.config import Config
 from nice_tf.data import sources
@@ -13,7 +12,6 @@ from nice_tf.data.labels import Labels, check_labels, number_classes
 from nice_tf.data.rows import Array, Rows, chunks, select
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
-from nice_tf.seeds import stateless_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,84 +239,3 @@ def _levels(arrays, levels, name):
             raise UserError(f"{split} of {name} has values that are no integers, although levels is {levels}")
         arrays[split] = values.astype(np.uint8 if levels <= 256 else np.int32)
     return levels
-
-
-def training_batches(
-    train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int, classes: np.ndarray | None = None
-) -> tf.data.Dataset:
-    """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any step.
-
-    Every epoch of `len(train) // batch_size` steps visits the examples in a new order and drops the remainder.
-
-    Args:
-      train: `[N, *event_shape]`.
-      batch_size: at most N.
-      seed: the run's seed.
-      first_step: first step to give.
-      last_step: first step not to give any more.
-      classes: number of the class of each example, `[N]`.
-
-    Returns:
-      A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`; with classes of pairs of
-      such a batch and its classes, `[batch_size]`.
-    """
-    steps_per_epoch = len(train) // batch_size
-    gather = _gather_from(train)
-    gather_classes = None if classes is None else _gather_from(classes)
-
-    def batch(step):
-        order = stateless_seed(seed, "data_order", step // steps_per_epoch)
-        positions = (step % steps_per_epoch) * batch_size + tf.range(batch_size, dtype=tf.int64)
-        rows = tf.random.experimental.index_shuffle(positions, seed=order, max_index=len(train) - 1)
-        values = tf.ensure_shape(gather(rows), [batch_size, *train.shape[1:]])
-        return (values, gather_classes(rows)) if gather_classes else values
-
-    steps = tf.data.Dataset.range(first_step, last_step)
-    batches = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _sharded_by_rows(batches).prefetch(tf.data.AUTOTUNE)
-
-
-def _gather_from(values):
-    """A function of row numbers in a graph, which gives the rows: from memory, or read where they are asked for."""
-    if not isinstance(values, Rows):
-        with tf.device("CPU"):
-            examples = tf.constant(values)
-        return lambda rows: tf.gather(examples, rows)
-    dtype = tf.as_dtype(values.dtype.newbyteorder("="))
-
-    def read(rows):
-        return values[rows].astype(dtype.as_numpy_dtype, copy=False)
-
-    # Said to be stateless, because it is: else deterministic runs would read one batch after the other.
-    return lambda rows: tf.numpy_function(read, [rows], dtype, stateful=False)
-
-
-def evaluation_batches(values: Array, batch_size: int, classes: np.ndarray | None = None) -> tf.data.Dataset:
-    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may be smaller.
-
-    With the number of each example's class, `[N]`, a batch is a pair, as one of `training_batches`.
-    """
-    if isinstance(values, Rows):
-        gather = _gather_from(values)
-        batches = (
-            tf.data.Dataset.range(len(values))
-            .batch(batch_size)
-            .map(
-                lambda rows: tf.ensure_shape(gather(rows), [None, *values.shape[1:]]),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        )
-    else:
-        batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
-    numbered = batches.enumerate().map(lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch))
-    if classes is not None:
-        each = tf.data.Dataset.from_tensor_slices(classes).batch(batch_size)
-        numbered = tf.data.Dataset.zip((numbered, each)).map(lambda pair, classes: (pair[0], (pair[1], classes)))
-    return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
-
-
-def _sharded_by_rows(batches):
-    """Where several workers share a batch, each takes its rows of it."""
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options)

@@ -11,8 +11,7 @@ from nice_tf.errors import UserError
 from nice_tf.seeds import stateless_seed
 
 MAX_CLASSES = 1000  # each costs a pass through the flow for every example that is evaluated
-COLUMNS = 10  # of a picture of samples, a row for each class
-_ROWS = 20
+_SHOWN = 20  # classes, in what is said of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +46,6 @@ class Labels:
         """Numbers of classes as contexts of the flow, `[n, C]` in float32."""
         return np.eye(len(self.classes), dtype=np.float32)[numbers]
 
-    def rows_of_pictures(self) -> np.ndarray:
-        """Classes of the samples in a grid of `COLUMNS`: a row for each class, of the first twenty."""
-        return np.repeat(np.arange(min(len(self.classes), _ROWS)), COLUMNS)
-
     def draw(self, num_samples: int, *, seed: int) -> np.ndarray:
         """Numbers of classes as frequent as in train, `[num_samples]`."""
         logits = tf.math.log(self.frequencies)[tf.newaxis]
@@ -62,8 +57,8 @@ class Labels:
 
     def describe(self) -> str:
         """One line on the classes, for the user."""
-        shown = ", ".join(f"{name} ({n})" for name, n in list(zip(self.classes, self.counts, strict=True))[:_ROWS])
-        more = len(self.classes) - _ROWS
+        shown = ", ".join(f"{name} ({n})" for name, n in list(zip(self.classes, self.counts, strict=True))[:_SHOWN])
+        more = len(self.classes) - _SHOWN
         return f"{len(self.classes)} of {self.name}, with examples of train: {shown}" + f" and {more} more" * (more > 0)
 
 

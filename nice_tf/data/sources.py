@@ -18,8 +18,9 @@ import numpy as np
 from nice_tf.config import Config
 from nice_tf.data import pictures, tfrecord
 from nice_tf.data.arrays import read_archive
+from nice_tf.data.cache import cached, cached_path, read_npy
 from nice_tf.data.paths import few, is_pattern, left_out
-from nice_tf.data.rows import Array, Rows, cached, cached_path, read_npy
+from nice_tf.data.rows import Array, Rows
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.files import write_atomically

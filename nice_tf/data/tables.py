@@ -17,7 +17,8 @@ import pyarrow.parquet
 from nice_tf.data import csv_files, paths
 from nice_tf.data.csv_files import PLAIN, CsvFormat, Tally
 from nice_tf.data.paths import files_named, is_pattern
-from nice_tf.data.schema import Schema, Survey
+from nice_tf.data.schema import Schema
+from nice_tf.data.survey import Survey
 from nice_tf.errors import UserError
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")  # in letters of any case

@@ -4,15 +4,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors.coupling import DiagonalScaling
-from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
-from nice_tf.data.units import Standardize
-from nice_tf.errors import UserError
+from nice_tf.bijectors.diagonal import DiagonalScaling
+from nice_tf.bijectors.parameters import Layer
+from nice_tf.choices import INTERPOLATIONS
+from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.flow import context_kwargs, encoder, layers
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-INTERPOLATIONS = ("linear", "spherical")
 
 
 def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
@@ -39,30 +37,41 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     with the matrix W of the linear layers before the couplings; without these it is sigma_d of `inverse_scales`. The
     natural length of a step in each value of x.
     """
-    sigma = inverse_scales(flow)
-    for layer in reversed(layers(flow)):
-        if isinstance(layer, Whitening | TriangularWhitening):
-            sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(layer.matrix / sigma[:, tf.newaxis]), axis=0))
-        elif isinstance(layer, Standardize):
-            sigma *= layer.scale
-        elif isinstance(layer, tfb.Scale):
-            sigma /= layer.scale
+    sigma = tf.convert_to_tensor(flow.distribution.distribution.scale)
+    for part in reversed(_linear_parts(flow)):
+        if part.shape.rank == 2:
+            sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(part / sigma[:, tf.newaxis]), axis=0))
+        else:
+            sigma /= part
     return tf.reshape(sigma, flow.event_shape)
 
 
 def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 / sigma^2) W."""
-    sigma = inverse_scales(flow)
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
-    for layer in layers(flow):
-        if isinstance(layer, Whitening | TriangularWhitening):
-            matrix = layer.matrix @ matrix
-        elif isinstance(layer, Standardize):
-            matrix /= layer.scale[:, tf.newaxis]
-        elif isinstance(layer, tfb.Scale):
-            matrix *= layer.scale
-    matrix /= sigma[:, tf.newaxis]
+    for part in _linear_parts(flow):
+        if part.shape.rank == 2:
+            matrix = part @ matrix
+        else:
+            matrix *= tf.reshape(part, [-1, 1])
+    matrix /= tf.reshape(flow.distribution.distribution.scale, [-1, 1])
     return tf.matmul(matrix, matrix, transpose_a=True)
+
+
+def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
+    """Whether a linear layer makes one value of several, so that `linear_precision` is no diagonal."""
+    return any(part.shape.rank == 2 for part in _linear_parts(flow))
+
+
+def _linear_parts(flow):
+    """Of each layer that has one its linear part: a matrix `[D, D]`, factors `[D]`, or one factor."""
+    parts = []
+    for layer in layers(flow):
+        if isinstance(layer, tfb.Scale):
+            parts.append(layer.scale)
+        elif isinstance(layer, Layer) and layer.linear_part is not None:
+            parts.append(layer.linear_part)
+    return parts
 
 
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
@@ -124,10 +133,8 @@ def interpolate(
     Raises:
       UserError: an unknown kind, or fewer than 2 steps.
     """
-    if kind not in INTERPOLATIONS:
-        raise UserError(f"kind must be one of {', '.join(INTERPOLATIONS)}, got {kind!r}")
-    if num_steps < 2:
-        raise UserError(f"num_steps must be at least 2, got {num_steps}")
+    check_choice("kind", kind, INTERPOLATIONS)
+    check_at_least("num_steps", num_steps, 2)
     start, end = tf.unstack(encoder(flow).forward(tf.stack([first, last])))
     t = tf.cast(tf.linspace(0.0, 1.0, num_steps), flow.dtype)[:, tf.newaxis]
     cosine = tf.clip_by_value(tf.tensordot(start, end, 1) / (tf.norm(start) * tf.norm(end)), -1.0, 1.0)

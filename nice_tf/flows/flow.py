@@ -7,19 +7,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.conditioners import MLP, FrozenMLP
-from nice_tf.bijectors.coupling import AdditiveCoupling, DiagonalScaling, coupling_splits, reorder
+from nice_tf.bijectors.coupling import AdditiveCoupling, check_mixing, coupling_splits, reorder, size_of_half
+from nice_tf.bijectors.diagonal import Center, DiagonalScaling, Standardize
 from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
-from nice_tf.data.units import Center, Standardize, check_examples
-from nice_tf.errors import UserError
+from nice_tf.choices import INPUT_RANGES, OUTPUT_SCALES, SCALINGS, WHITENINGS
+from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.priors import make_prior
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-SCALINGS = ("layer", "prior", "none")
-INPUT_RANGES = ("unit", "symmetric")
-OUTPUT_SCALES = ("deviation", "one")
-WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
-_NUM_EXAMPLES_FOR_SCALES = 10_000
 
 
 def build_flow(
@@ -99,46 +94,22 @@ def build_flow(
     event_size = int(np.prod(event_shape))
     if event_size < 2:
         raise UserError(f"NICE needs at least 2 coordinates to split, event shape {event_shape} has {event_size}")
-    if num_couplings < 1:
-        raise UserError(f"num_couplings must be at least 1, got {num_couplings}")
-    if scaling not in SCALINGS:
-        raise UserError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
-    if output_scale not in OUTPUT_SCALES:
-        raise UserError(f"output_scale must be one of {', '.join(OUTPUT_SCALES)}, got {output_scale!r}")
-    if input_range not in INPUT_RANGES:
-        raise UserError(f"input_range must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}")
-    if whitening not in WHITENINGS:
-        raise UserError(f"whitening must be one of {', '.join(WHITENINGS)}, got {whitening!r}")
-    if not whitening_epsilon >= 0:
-        raise UserError(f"whitening_epsilon must be at least 0, got {whitening_epsilon}")
-    if not min_inverse_scale >= 0:
-        raise UserError(f"min_inverse_scale must be at least 0, got {min_inverse_scale}")
+    check_at_least("num_couplings", num_couplings, 1)
+    check_choice("scaling", scaling, SCALINGS)
+    check_choice("output_scale", output_scale, OUTPUT_SCALES)
+    check_choice("input_range", input_range, INPUT_RANGES)
+    check_choice("whitening", whitening, WHITENINGS)
+    check_at_least("whitening_epsilon", whitening_epsilon, 0)
+    check_at_least("min_inverse_scale", min_inverse_scale, 0)
     widths = _widths_by_coupling(hidden_units, num_couplings)
     splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
-    size_first = (event_size + 1) // 2
     if not allow_incomplete_mixing:
-        _check_mixing(splits, size_first, partition, mixing)
+        check_mixing(splits, partition, mixing)
 
-    layers = [tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size])]
-    is_symmetric = input_range == "symmetric"
-    layers.append(Center(event_size, dtype=dtype))
-    if is_symmetric:  # 2 x - 1, until `initialize_from_data` knows a better centre
-        layers[-1].loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
-        layers.append(tfb.Scale(tf.constant(2.0, dtype)))
-    if whitening.startswith("standardize"):
-        layers.append(Standardize(event_size, dtype=dtype))
-    if whitening == "zca":
-        # The floor is in units of x, which `is_symmetric` has doubled.
-        layers.append(Whitening(event_size, epsilon=whitening_epsilon * (4 if is_symmetric else 1), dtype=dtype))
-    elif whitening.endswith("triangular"):
-        shrinkage = whitening.startswith("standardize")
-        layers.append(TriangularWhitening(event_size, shrinkage=shrinkage, dtype=dtype))
-    order = np.arange(event_size)
-    for k, (split, passthrough) in enumerate(splits):
-        num_passthrough = size_first if passthrough == "first" else event_size - size_first
-        conditioner = MLP(
-            num_passthrough,
-            event_size - num_passthrough,
+    def conditioner(k, input_size):
+        return MLP(
+            input_size,
+            event_size - input_size,
             hidden_units=widths[k],
             activation=activation,
             residual=residual,
@@ -152,16 +123,70 @@ def build_flow(
             seed=(seed + 1_000_003 * k) % 2**31,
             name=f"conditioner_{k}",
         )
-        layers += reorder(order, split)
-        layers.append(AdditiveCoupling(conditioner, num_passthrough=num_passthrough, passthrough=passthrough))
-        order = split
-    layers += reorder(order, np.arange(event_size))
+
+    layers = [
+        tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size]),
+        *_range_layers(input_range, event_size, dtype),
+        *_whitening_layers(whitening, event_size, _in_units_of(input_range, whitening_epsilon), dtype),
+        *_coupling_layers(splits, conditioner),
+    ]
     if scaling == "layer":
         max_log_scale = -np.log(min_inverse_scale) if min_inverse_scale else None
         layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
-
     latent = make_prior(prior, event_size, trainable_scale=scaling == "prior", min_scale=min_inverse_scale, dtype=dtype)
     return _as_density(latent, layers, name)
+
+
+def _range_layers(input_range, event_size, dtype):
+    """X - mean; of the symmetric range 2 x - 1, until `initialize_from_data` knows a better centre."""
+    center = Center(event_size, dtype=dtype)
+    if input_range == "unit":
+        return [center]
+    center.loc.assign(tf.fill([event_size], tf.constant(0.5, dtype)))
+    return [center, tfb.Scale(tf.constant(2.0, dtype))]
+
+
+def _in_units_of(input_range, variance):
+    """A variance in squared units of x in those of the range that the first layers put x on."""
+    return variance if input_range == "unit" else 4 * variance
+
+
+def _whitening_layers(whitening, event_size, epsilon, dtype):
+    if whitening == "none":
+        return []
+    if whitening == "standardize":
+        return [Standardize(event_size, dtype=dtype)]
+    if whitening == "zca":
+        return [Whitening(event_size, epsilon=epsilon, dtype=dtype)]
+    if whitening == "triangular":
+        return [TriangularWhitening(event_size, dtype=dtype)]
+    return [Standardize(event_size, dtype=dtype), TriangularWhitening(event_size, shrinkage=True, dtype=dtype)]
+
+
+def _coupling_layers(splits, conditioner):
+    """Each coupling behind the permutation that it reads the coordinates in; the last one puts them in order again.
+
+    Args:
+      splits: of `coupling_splits`.
+      conditioner: makes the m of the k-th coupling for an input of a size.
+
+    Returns:
+      A list of bijectors.
+    """
+    event_size = len(splits[0][0])
+    in_order = np.arange(event_size)
+    layers = []
+    order = in_order
+    for k, (split, passthrough) in enumerate(splits):
+        num_passthrough = size_of_half(event_size, passthrough)
+        layers += reorder(order, split)
+        layers.append(
+            AdditiveCoupling(
+                conditioner(k, num_passthrough), num_passthrough=num_passthrough, passthrough=passthrough
+            )
+        )
+        order = split
+    return layers + reorder(order, in_order)
 
 
 def _widths_by_coupling(
@@ -212,27 +237,6 @@ def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None
     return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
 
 
-def _check_mixing(splits, size_first, partition, mixing):
-    """Follows which x each coordinate can depend on, and refuses a flow that leaves a pair cut off."""
-    event_size = len(splits[0][0])
-    passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
-    for k, (order, passthrough) in enumerate(splits):
-        passed[k, order[:size_first] if passthrough == "first" else order[size_first:]] = True
-    # Coordinates that are always passed and shifted together depend on the same others: followed as one class.
-    classes, sizes = np.unique(passed, axis=1, return_counts=True)
-    depends = np.zeros([len(sizes)] * 2, bool)  # a coordinate of the row's class on every other of the column's
-    for is_passed in classes:
-        depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
-    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
-    cut_off = int(np.sum(pairs[~depends]))
-    if cut_off:
-        raise UserError(
-            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
-            f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
-            "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
-        )
-
-
 def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None) -> dict[str, dict]:
     """What tells every m of a flow of `build_flow` its context, or to drop units.
 
@@ -274,78 +278,6 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
 def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """The mean that the first layer takes off, event shape: of the data once `initialize_from_data` set it, else 0."""
     return tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
-
-
-def initialize_from_data(
-    flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None, scales: bool = True
-) -> None:
-    """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data, before training.
-
-    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, each m gets the
-    standard deviations of what it shifts as its output scale (unless the flow was built with `"one"`), and the scaling
-    (or the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts
-    with the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
-
-    Args:
-      flow: as `build_flow` made it.
-      x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
-      context: those of the examples, `[N, context_size]`, for a conditional flow.
-      scales: set the output scales and the scales, too.
-
-    Raises:
-      UserError: a value that is not finite; a coordinate that does not vary, where no `min_inverse_scale` keeps its
-        density finite; a covariance that cannot be whitened.
-    """
-    prior = flow.distribution.distribution
-    one = tf.ones([], flow.dtype)
-    unit_deviation = type(prior)(loc=0 * one, scale=one).stddev()
-    h = tf.cast(x, flow.dtype)
-    for layer in layers(flow):
-        if isinstance(layer, Center):
-            check_examples(h, layer.loc.shape[0])
-            layer.loc.assign(tf.reduce_mean(h, axis=0))
-        elif isinstance(layer, Standardize | Whitening | TriangularWhitening):
-            layer.fit(h.numpy())
-        elif isinstance(layer, AdditiveCoupling):
-            if not scales:
-                return
-            every = -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)
-            h = h[::every]  # every n-th, because a user's own file may be sorted
-            context = None if context is None else context[::every]
-            if isinstance(layer.conditioner, MLP) and layer.conditioner.has_output_scale:
-                deviation = tf.math.reduce_std(layer.split(h)[1], axis=0)
-                is_scale = (deviation > 0) & tf.math.is_finite(deviation)  # not of a constant coordinate
-                layer.conditioner.assign_output_scale(tf.where(is_scale, deviation, 1))
-        elif isinstance(layer, DiagonalScaling):
-            layer.assign_log_scale(tf.math.log(unit_deviation / tf.math.reduce_std(h, axis=0)))
-            _check_scale(-layer.log_scale, len(h))
-        if isinstance(layer, TriangularWhitening) and layer.shrinkage:
-            h = tf.constant(layer.cross_fitted(h.numpy()))  # else few examples would make the scales too narrow
-        elif isinstance(layer, AdditiveCoupling) and context is not None:
-            h = layer.forward(h, context=context)
-        else:
-            h = layer.forward(h)
-    if isinstance(prior.scale, tfp.util.DeferredTensor):
-        prior.scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(h, axis=0) / unit_deviation))
-        bounded = tf.math.log(prior.scale)
-        _check_scale(bounded, len(h))
-        prior.scale.pretransformed_input.assign(bounded)
-
-
-def _check_scale(log_inverse_scale, num_examples):
-    constant = np.flatnonzero(np.isneginf(log_inverse_scale))
-    if constant.size:
-        raise UserError(
-            f"{constant.size} of {log_inverse_scale.shape[0]} coordinates have the same value in all {num_examples} "
-            f"training examples looked at (the first, counted from 0, is {constant[0]}): their density would be "
-            "infinite. Leave them out of the data"
-        )
-    wide = np.flatnonzero(~np.isfinite(log_inverse_scale))
-    if wide.size:
-        raise UserError(
-            f"{wide.size} of {log_inverse_scale.shape[0]} coordinates spread too far for "
-            f"{log_inverse_scale.dtype.name} (the first, counted from 0, is {wide[0]}): give the data in larger units"
-        )
 
 
 def sample(

@@ -5,19 +5,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
-from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
-from nice_tf.errors import UserError
-from nice_tf.flows.analysis import conditional_scales, linear_precision
-from nice_tf.flows.flow import context_kwargs, data_mean, layers
+from nice_tf.choices import MASKS
+from nice_tf.errors import UserError, check_choice
+from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
+from nice_tf.flows.flow import context_kwargs, data_mean
 
 tfd = tfp.distributions
 
 _MAX_SIZE_TO_SOLVE = 512  # D above which a D x D system for each example is too much
-
-# Each names what is hidden in the figure of Dinh et al. 2014, section 5.2.
-MASKS = (
-    "top", "bottom", "even", "odd", "left", "right", "middle_rows", "middle_columns", "random_75", "random_90",
-)  # fmt: skip
 
 
 def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray:
@@ -36,8 +31,7 @@ def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray
     Raises:
       UserError: an unknown name, or examples that are no pictures.
     """
-    if name not in MASKS:
-        raise UserError(f"mask must be one of {', '.join(MASKS)}, got {name!r}")
+    check_choice("mask", name, MASKS)
     if len(event_shape) not in (2, 3):
         raise UserError(f"mask {name} is for pictures [height, width, channels], the data have shape {event_shape}")
     height, width = event_shape[:2]
@@ -133,9 +127,9 @@ def inpaint(
 
 def _start(flow, x, observed, sigma):
     """Hidden values at their mean given the observed ones, as far as linear layers before the couplings tell."""
-    mean, event_size = data_mean(flow), flow.event_shape.num_elements()
-    is_linear = any(isinstance(layer, Whitening | TriangularWhitening) for layer in layers(flow))
-    if not is_linear or event_size > _MAX_SIZE_TO_SOLVE:
+    mean = data_mean(flow)
+    event_size = flow.event_shape.num_elements()
+    if not mixes_linearly(flow) or event_size > _MAX_SIZE_TO_SOLVE:
         return tf.where(observed, x, mean)
     # In units of the deviations given all others, which may differ by many orders of magnitude.
     scale = tf.reshape(sigma, [-1])

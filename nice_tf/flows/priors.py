@@ -3,12 +3,11 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors.coupling import check_event_size
-from nice_tf.errors import UserError
+from nice_tf.bijectors.parameters import check_event_size
+from nice_tf.choices import PRIORS
+from nice_tf.errors import check_at_least, check_choice
 
 tfd = tfp.distributions
-
-PRIORS = ("logistic", "gaussian")
 
 
 def logistic_prior(
@@ -47,16 +46,14 @@ def make_prior(
     Raises:
       UserError: an unknown name.
     """
-    if kind not in PRIORS:
-        raise UserError(f"prior must be one of {', '.join(PRIORS)}, got {kind!r}")
+    check_choice("prior", kind, PRIORS)
     prior = logistic_prior if kind == "logistic" else gaussian_prior
     return prior(event_size, trainable_scale=trainable_scale, min_scale=min_scale, dtype=dtype)
 
 
 def _independent(family, event_size, trainable_scale, min_scale, dtype, name):
     check_event_size(event_size)
-    if not min_scale >= 0:
-        raise UserError(f"min_scale must be at least 0, got {min_scale}")
+    check_at_least("min_scale", min_scale, 0)
     scale = tf.ones([event_size], dtype)
     if trainable_scale:
         log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")

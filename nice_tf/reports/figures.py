@@ -1,84 +1,22 @@
 """The paper's and the slides' figures of a finished run, by name."""
 
-import dataclasses
-import os
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from nice_tf import drawing
-from nice_tf.config import Config
-from nice_tf.data import dataset
-from nice_tf.data.units import bin_centres, to_data_units
+from nice_tf.choices import MASKS
 from nice_tf.files import write_atomically
 from nice_tf.flows import analysis
 from nice_tf.flows.flow import sample
-from nice_tf.flows.inpainting import MASKS, inpaint, make_mask
-from nice_tf.runs.checkpoints import restore_best
-from nice_tf.runs.workdir import Workdir
+from nice_tf.flows.inpainting import inpaint, make_mask
+from nice_tf.runs.finished import FinishedRun
 from nice_tf.seeds import stateless_seed
-from nice_tf.training.model import make_flow
-
-tfd = tfp.distributions
 
 TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
-_COLUMNS = 10
 _HIDDEN = (70, 100, 160)  # tint of what a mask hides
-
-
-@dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """A run with its trained flow and its data; figures show validation examples, never test.
-
-    Attributes:
-      config: the settings.
-      flow: with the weights of the best epoch.
-      epoch: the best epoch.
-      data: the data set, split.
-    """
-
-    config: Config
-    flow: tfd.TransformedDistribution
-    epoch: int
-    data: dataset.Data
-
-    def density_units(self, values: np.ndarray) -> tf.Tensor:
-        """Data values to x, integers at the centre of their bins."""
-        levels, dtype = self.data.levels, self.flow.dtype
-        return tf.cast(values, dtype) if levels is None else bin_centres(values, levels, dtype=dtype)
-
-    def grid(self, x: tf.Tensor, *, columns: int = _COLUMNS) -> np.ndarray:
-        """Examples in density units as one picture."""
-        values = to_data_units(tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels).numpy()
-        return drawing.image_grid(values, levels=self.data.levels, columns=columns)
-
-
-def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_dir: str = "") -> FinishedRun:
-    """Reads a finished run, and its data again from their source.
-
-    Args:
-      workdir: folder of a run of `train_and_evaluate`.
-      data_dir: in place of the run's own, if given.
-      manual_dir: in place of the run's own, if given.
-
-    Raises:
-      UserError: no finished run there, or data other than those it was trained on.
-    """
-    run = Workdir(workdir)
-    with run.reading():
-        config, trained_on = run.read_config()
-        config.check_is_unconditional(f"workdir {run.path}")
-        evaluation = run.finished_evaluation()
-        flow, epoch = restore_best(run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"])
-    config = dataclasses.replace(
-        config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
-    )
-    data = dataset.load(config)
-    run.check_same_data(data.description(), trained_on)
-    return FinishedRun(config, flow, epoch, data)
 
 
 def spectrum(run: FinishedRun) -> drawing.Chart:
@@ -92,7 +30,7 @@ def spectrum(run: FinishedRun) -> drawing.Chart:
 
 def reconstruction(run: FinishedRun) -> np.ndarray:
     """Validation examples; from their codes in the effective dimension; from a tenth of all coordinates."""
-    x = run.density_units(run.data.validation[:_COLUMNS])
+    x = run.density_units(run.data.validation[:drawing.COLUMNS])
     dimension = analysis.effective_dimension(analysis.inverse_scales(run.flow).numpy())
     kept = (dimension, max(1, run.data.event_size // 10))
     return run.grid(tf.concat([x, *(analysis.reconstruct(run.flow, x, number) for number in kept)], axis=0))
@@ -103,7 +41,7 @@ def interpolation(run: FinishedRun) -> np.ndarray:
     number = min(10, len(run.data.validation) // 2 * 2)
     ends = run.density_units(run.data.validation[:number])
     rows = [
-        analysis.interpolate(run.flow, first, last, _COLUMNS, kind=kind)
+        analysis.interpolate(run.flow, first, last, drawing.COLUMNS, kind=kind)
         for first, last in zip(ends[::2], ends[1::2], strict=True)
         for kind in analysis.INTERPOLATIONS
     ]
@@ -116,8 +54,8 @@ def _sphere(run, dimension):
     codes = analysis.sphere_codes(
         run.data.event_size,
         radius=np.sqrt(run.data.event_size) * unit_deviation,
-        num_rows=_COLUMNS,
-        num_columns=_COLUMNS,
+        num_rows=drawing.COLUMNS,
+        num_columns=drawing.COLUMNS,
         dimension=dimension,
         seed=run.config.seed,
     )
@@ -138,14 +76,15 @@ def sphere_3(run: FinishedRun) -> np.ndarray:
 def temperatures(run: FinishedRun) -> np.ndarray:
     """Samples of the same draws at rising temperature, a row each from 0.6 to 1.0."""
     seed = stateless_seed(run.config.seed, "samples")
-    return run.grid(tf.concat([sample(run.flow, _COLUMNS, seed=seed, temperature=t) for t in TEMPERATURES], axis=0))
+    rows = [sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature) for temperature in TEMPERATURES]
+    return run.grid(tf.concat(rows, axis=0))
 
 
 def inpainting(
     run: FinishedRun,
     masks: dict[str, np.ndarray] | None = None,
     *,
-    num_images: int = _COLUMNS,
+    num_images: int = drawing.COLUMNS,
     num_steps: int = 200,
     noise: float = 0.0,
 ) -> np.ndarray:

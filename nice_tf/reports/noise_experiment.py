@@ -15,10 +15,10 @@ from nice_tf.evaluation import likelihood
 from nice_tf.files import write_atomically
 from nice_tf.flows import analysis
 from nice_tf.flows.flow import sample
-from nice_tf.reports import figures
+from nice_tf.runs import finished
+from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE
 from nice_tf.runs.workdir import Workdir
 from nice_tf.seeds import stateless_seed
-from nice_tf.training.model import MIN_INVERSE_SCALE_WITHOUT_NOISE
 from nice_tf.training.run import train_and_evaluate
 
 
@@ -50,7 +50,7 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
     for noise in ("uniform", "none"):
         settings = dataclasses.replace(config, dequantization=noise)
         train_and_evaluate(settings, folder / noise)
-        run = figures.load_finished_run(folder / noise)
+        run = finished.load_finished_run(folder / noise)
         row: dict[str, Any] = {"trained_with": noise}
         for scored in ("uniform", "none"):
             as_scored = dataclasses.replace(settings, dequantization=scored)

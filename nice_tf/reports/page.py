@@ -14,9 +14,10 @@ from importlib import metadata
 from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.errors import UserError
-from nice_tf.evaluation.likelihood import ledger
+from nice_tf.evaluation.ledger import ledger
 from nice_tf.files import write_atomically
 from nice_tf.reports import figures
+from nice_tf.runs import finished
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import devices
 
@@ -61,7 +62,7 @@ _SAMPLES = {
 }
 
 
-def write_report(run: figures.FinishedRun, workdir: str | os.PathLike, path: str | os.PathLike) -> pathlib.Path:
+def write_report(run: finished.FinishedRun, workdir: str | os.PathLike, path: str | os.PathLike) -> pathlib.Path:
     """Draws every figure that the data allow and writes the page.
 
     Args:

@@ -16,6 +16,7 @@ from nice_tf.config import Config
 from nice_tf.data.descriptions import check_description
 from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
+from nice_tf.version import __version__
 
 _EVALUATION_KEYS = {
     "dataset", "split", "num_examples", "num_draws", "event_size", "levels", "log_prob", "log_prob_std_error",
@@ -137,8 +138,6 @@ class Workdir:
         Raises:
           UserError: the folder holds a run of other settings or data, or files that are none of ours.
         """
-        from nice_tf import __version__
-
         if self.config.exists():
             theirs = self.read_config()  # also refuses a config.json that is not ours
             if is_begun:
@@ -221,15 +220,24 @@ class Workdir:
         self._check_unchanged(self.config)
         return result
 
-    def read_evaluation(self) -> dict[str, Any] | None:
-        """The content of `evaluation.json`, if it is there with its calibration, and both whole."""
+    def read_evaluation(self, *, epoch: int | None = None, num_draws: int | None = None) -> dict[str, Any] | None:
+        """The content of `evaluation.json`, if it is there with its calibration, and both whole.
+
+        Args:
+          epoch: whose weights it must be of, if given.
+          num_draws: of how many draws of the noise it must be, if given.
+        """
         if not self.calibration.exists() or self.changed(self.evaluation, self.calibration):
             return None
         try:
             result = json.loads(self.evaluation.read_text())
         except (OSError, ValueError):
             return None
-        return result if isinstance(result, dict) and set(result) >= _EVALUATION_KEYS else None
+        if not isinstance(result, dict) or not set(result) >= _EVALUATION_KEYS:
+            return None
+        is_of_epoch = epoch is None or result["epoch"] == epoch
+        is_of_draws = num_draws is None or result["num_draws"] == num_draws
+        return result if is_of_epoch and is_of_draws else None
 
     def finished_evaluation(self) -> dict[str, Any]:
         """The content of `evaluation.json`.

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from nice_tf import drawing
-from nice_tf.data.rows import file_states, write_header
+from nice_tf.data.cache import file_states, write_header
 from nice_tf.data.tables import is_parquet
-from nice_tf.errors import UserError
-from nice_tf.evaluation.likelihood import MAX_QUANTILES
+from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
+from nice_tf.scoring import imputation
 from nice_tf.scoring import output as output_lib
 from nice_tf.scoring import scorer as scorer_lib
 from nice_tf.scoring.inputs import open_input, rows_at_once
@@ -57,16 +57,13 @@ def score_file(
     """
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
-    scorer, source, summary = (
-        scorer_lib.Scorer(loaded, top, threshold, impute),
-        open_input(input, loaded, keep),
-        scorer_lib.Summary(),
-    )
+    scorer = scorer_lib.Scorer(loaded, top, threshold, impute)
+    source = open_input(input, loaded, keep)
+    summary = scorer_lib.Summary()
     source.check_output(output)
     settings = {"command": "score", "top": scorer.top, "threshold": threshold, "keep": list(keep), "impute": impute}
     rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
-    tail_step = 1 / min(loaded.description["num_validation"], MAX_QUANTILES)
-    return "\n".join([*_warnings(source), summary.describe(threshold, tail_step), f"{output}: {rate}"])
+    return "\n".join([*_warnings(source), summary.describe(threshold, loaded.tail_step), f"{output}: {rate}"])
 
 
 def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
@@ -77,19 +74,19 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
     """
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
-    scorer_lib.table_schema(loaded)
+    imputation.table_schema(loaded)
     source, num_filled = open_input(input, loaded, keep=None), []
     if is_parquet(source.files[0]) != str(output).endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
     rate = _write_file(
         output,
         source,
-        functools.partial(scorer_lib.filled_table, loaded),
+        functools.partial(imputation.filled_table, loaded),
         rows_at_once(loaded.event_size, scorer_lib.HARD_WORK),
         loaded,
         {"command": "impute"},
         overwrite,
-        lambda table: num_filled.append(int(table.schema.metadata[scorer_lib.NUM_FILLED])),
+        lambda table: num_filled.append(int(table.schema.metadata[imputation.NUM_FILLED])),
     )
     return "\n".join([*_warnings(source), f"{output}: missing values filled: {sum(num_filled):,}, {rate}"])
 
@@ -148,8 +145,7 @@ def sample_file(
       UserError: a value out of its bounds, or a file that this model has no samples for.
     """
     output_lib.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
-    if num_samples < 1:
-        raise UserError(f"num_samples must be at least 1, got {num_samples}")
+    check_at_least("num_samples", num_samples, 1)
     if not 0 <= seed < 2**31:
         raise UserError(f"seed must be at least 0 and below {2**31}, got {seed}")
     if not 0 < temperature < float("inf"):

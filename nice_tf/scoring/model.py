@@ -17,7 +17,7 @@ from nice_tf.data.descriptions import check_description
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
-from nice_tf.serving import export
+from nice_tf.serving import server as server_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Model:
         folder = pathlib.Path(path)
         run = Workdir(folder)
         if run.config.exists() or run.last.exists():
-            server, description = export.load_server(folder)
+            server, description = server_lib.load_server(folder)
             return cls(str(folder), description, server.signatures())
         if not (folder / "saved_model.pb").exists():
             folder = _newest_version(folder)
         try:
-            description = json.loads((folder / "assets" / export.DESCRIPTION).read_text())
+            description = json.loads((folder / "assets" / server_lib.DESCRIPTION).read_text())
             _check_export(description)
             loaded = tf.saved_model.load(str(folder))
             signatures = dict(loaded.signatures)
@@ -73,6 +73,12 @@ class Model:
     def schema(self) -> Schema | None:
         """The columns, if the data are a table."""
         return Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
+
+    @property
+    def tail_step(self) -> float:
+        """The least difference of two values of `tail_probability`."""
+        own = 1 / self.description["num_validation"]  # what exports of earlier versions tell
+        return self.description.get("tail_step", own)
 
     @property
     def event_shape(self) -> list[int]:
@@ -172,7 +178,7 @@ def _rule(message):
 
 
 def _newest_version(folder):
-    versions = {part: export.version_number(part.name) for part in sorted(folder.glob("*/"))}
+    versions = {part: server_lib.version_number(part.name) for part in sorted(folder.glob("*/"))}
     versions = {part: number for part, number in versions.items() if number is not None}
     if not versions:
         raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
@@ -183,9 +189,9 @@ def _check_export(values):
     """Looks at what an export says of its model beside its data."""
     check_description(values)
     if not math.isfinite(values["usual_log_prob"]):
-        raise ValueError(f"{export.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
+        raise ValueError(f"{server_lib.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
     if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
-        raise ValueError(f"{export.DESCRIPTION} has the dtype {values['dtype']}")
+        raise ValueError(f"{server_lib.DESCRIPTION} has the dtype {values['dtype']}")
     resize = values.get("resize", [])
     if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
-        raise ValueError(f"{export.DESCRIPTION} has the resize {resize}")
+        raise ValueError(f"{server_lib.DESCRIPTION} has the resize {resize}")

@@ -9,7 +9,7 @@ import tf_keras
 
 from nice_tf import drawing
 from nice_tf.config import Config
-from nice_tf.data.labels import COLUMNS, Labels
+from nice_tf.data.labels import Labels
 from nice_tf.data.units import to_data_units
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import sample
@@ -138,10 +138,10 @@ class SamplePictures(tf_keras.callbacks.Callback):
         if not every or (epoch + 1) % every or not drawing.is_image(flow.event_shape):
             return
         seed = stateless_seed(self._config.seed, "samples")
-        context = self._labels.one_hot(self._labels.rows_of_pictures()) if self._labels else None
+        context = self._labels.one_hot(drawing.rows_of_classes(len(self._labels.classes))) if self._labels else None
         number = 100 if context is None else len(context)
         x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
-        grid = drawing.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=COLUMNS)
+        grid = drawing.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=drawing.COLUMNS)
         drawing.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
         with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch)

@@ -1,6 +1,5 @@
 """What the settings describe: the flow, and the Keras model around it."""
 
-import itertools
 import math
 from typing import Any
 
@@ -9,21 +8,20 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from nice_tf import memory
 from nice_tf.config import Config
 from nice_tf.data.dataset import Data
-from nice_tf.data.units import shift_images, to_density_units
+from nice_tf.data.units import to_density_units
 from nice_tf.errors import UserError
 from nice_tf.evaluation.metrics import bits_per_dim
-from nice_tf.flows.flow import build_flow, context_kwargs, initialize_from_data
+from nice_tf.flows.flow import context_kwargs
+from nice_tf.flows.initialization import initialize_from_data
+from nice_tf.runs.architecture import check_memory, make_flow
 from nice_tf.seeds import stateless_seed
+from nice_tf.training.augmentation import shift_images
 from nice_tf.training.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
 from nice_tf.training.optimizers import make_optimizer
 
 tfd = tfp.distributions
-
-# On integer data without noise the likelihood is unbounded; this bound on 1/s keeps it finite.
-MIN_INVERSE_SCALE_WITHOUT_NOISE = 1e-6
 
 # More training values than these (SVHN has 0.19e9) are not all looked at before training: they would fill the memory.
 _VALUES_TO_START_FROM = 2**28
@@ -164,75 +162,7 @@ class FlowModel(tf_keras.Model):
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-def make_flow(
-    config: Config, event_shape: list[int], *, num_classes: int = 0, for_training: bool = False
-) -> tfd.TransformedDistribution:
-    """The flow that the settings describe; its m computes in bfloat16 only for training, and only if asked.
-
-    Raises:
-      UserError: it is more than fits into memory; and as `build_flow` says.
-    """
-    if tf.executing_eagerly():  # in a graph variables have their shapes, and no values
-        _check_memory(config, event_shape, num_classes, copies=1)
-    in_bfloat16 = for_training and choose_precision(config.precision) == "bfloat16"
-    without_noise = config.dequantization == "none"
-    return build_flow(
-        event_shape,
-        num_couplings=config.num_couplings,
-        hidden_units=config.hidden_units,
-        activation=config.activation,
-        residual=config.residual,
-        dropout=config.dropout if for_training else 0.0,
-        context_size=num_classes,
-        partition=config.partition,
-        mixing=config.mixing,
-        prior=config.prior,
-        scaling=config.scaling,
-        output_scale=config.output_scale,
-        min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
-        input_range=config.input_range,
-        whitening=config.whitening,
-        whitening_epsilon=config.whitening_epsilon,
-        init_range=config.init_range if config.kernel_init == "uniform" else None,
-        zero_last_layer=config.zero_last_layer,
-        allow_incomplete_mixing=config.allow_incomplete_mixing,
-        dtype=tf.float64 if config.precision == "float64" else tf.float32,
-        compute_dtype=tf.bfloat16 if in_bfloat16 else None,
-        seed=config.seed,
-    )
-
-
-def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
-    """How many numbers the flow of these settings keeps, before any of them is made; none of a whitening."""
-    size, units = math.prod(event_shape), config.hidden_units
-    num_in, num_out = size // 2 + num_classes, size - size // 2
-    per_coupling = units if units and isinstance(units[0], tuple) else (units,) * config.num_couplings
-    number = size
-    for widths in per_coupling:
-        for fan_in, fan_out in itertools.pairwise((num_in, *widths, num_out)):
-            number += (fan_in + 1) * fan_out
-    return number
-
-
 _COPIES_IN_TRAINING = 5  # the weights, those for validation, their gradient, and two of the optimizer
-
-
-def _check_memory(config, event_shape, num_classes, *, copies):
-    """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word."""
-    if tf.config.list_physical_devices("GPU"):  # has a memory of its own, and says itself when it is full
-        return
-    number = count_parameters(config, event_shape, num_classes)
-    item_size = 8 if config.precision == "float64" else 4
-    size = math.prod(event_shape)
-    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
-    needed = copies * number * item_size + matrices * size**2 * item_size
-    available = memory.available_memory()
-    if needed > available:
-        raise UserError(
-            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "
-            f"{config.whitening} on {size:,} values make {number:,} parameters, which need {needed / 1e9:,.1f} GB of "
-            f"memory; {available / 1e9:,.1f} GB are free: give fewer or narrower hidden_units, or smaller examples"
-        )
 
 
 def _to_start_from(train, whitening):
@@ -250,14 +180,21 @@ def _to_start_from(train, whitening):
 def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
-    _check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
+    check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
     if config.max_shift and (len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift):
         raise UserError(
             f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than that, got examples of "
             f"shape {data.event_shape}"
         )
+    in_bfloat16 = choose_precision(config.precision) == "bfloat16"
     model = FlowModel(
-        make_flow(config, data.event_shape, num_classes=data.num_classes, for_training=True),
+        make_flow(
+            config,
+            data.event_shape,
+            num_classes=data.num_classes,
+            dropout=config.dropout,
+            compute_dtype=tf.bfloat16 if in_bfloat16 else None,
+        ),
         make_flow(config, data.event_shape, num_classes=data.num_classes),
         levels=data.levels,
         steps=data.steps,

@@ -10,29 +10,26 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tf_keras
 
 from nice_tf import drawing
 from nice_tf.config import Config
-from nice_tf.data import dataset
-from nice_tf.data.labels import COLUMNS, num_classes
+from nice_tf.data import batches, dataset
 from nice_tf.data.paths import is_pattern
 from nice_tf.data.schema import csv_bytes
 from nice_tf.data.units import is_discrete, to_data_units
 from nice_tf.errors import UserError, cause_of
-from nice_tf.evaluation import likelihood
+from nice_tf.evaluation import ledger, likelihood
 from nice_tf.files import write_atomically
 from nice_tf.flows.analysis import denoise
 from nice_tf.flows.flow import sample
+from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE, make_flow
 from nice_tf.runs.checkpoints import RunState, is_begun, is_continued, restore_best, restore_last, tidy
 from nice_tf.runs.workdir import Workdir
 from nice_tf.seeds import stateless_seed
 from nice_tf.training import devices
 from nice_tf.training.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
-from nice_tf.training.model import MIN_INVERSE_SCALE_WITHOUT_NOISE, FlowModel, make_flow, make_model
-
-tfd = tfp.distributions
+from nice_tf.training.model import FlowModel, make_model
 
 
 def default_workdir(config: Config) -> str:
@@ -168,7 +165,7 @@ def fit(
         ]
     with _saying_what_failed(data, run):
         model.fit(
-            dataset.training_batches(
+            batches.training_batches(
                 data.train,
                 config.batch_size,
                 seed=config.seed,
@@ -179,7 +176,7 @@ def fit(
             initial_epoch=epochs_done,
             epochs=config.epochs,
             steps_per_epoch=steps_per_epoch,
-            validation_data=dataset.evaluation_batches(data.validation, config.batch_size, data.classes("validation")),
+            validation_data=batches.evaluation_batches(data.validation, config.batch_size, data.classes("validation")),
             validation_steps=-(-len(data.validation) // config.batch_size),
             # A moving bar on a terminal, one line an epoch in a file.
             verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
@@ -210,7 +207,7 @@ def _finish(config, data, run):
     draws = likelihood.number_of_draws(data.levels, data.steps, config)
     for path in run.changed(run.evaluation, run.calibration):
         print(f"warning    {path} was changed after it was written: it is computed anew", flush=True)
-    result = likelihood.read(run, epoch=epoch, num_draws=draws)
+    result = run.read_evaluation(epoch=epoch, num_draws=draws)
     if result is None:
         with _saying_what_failed(data, run):
             result = likelihood.evaluate(
@@ -228,7 +225,7 @@ def _finish(config, data, run):
         run.check_is_held()
         run.write_evaluation(result, usual)
     written = _write_samples(flow, data, config, run)
-    print(f"\n{likelihood.as_text(result)}\n\nwritten to {run.path}:")
+    print(f"\n{ledger.as_text(result)}\n\nwritten to {run.path}:")
     for path in (run.config, run.metrics, run.evaluation, run.calibration, *written):
         print(f"  {path.relative_to(run.path)}")
     for path in (run.samples, run.last, run.best, run.tensorboard):
@@ -244,7 +241,7 @@ def _write_samples(flow, data, config, run):
     """
     is_image, number, context, stated = drawing.is_image(data.event_shape), 100, None, {}
     if data.labels:
-        classes = data.labels.rows_of_pictures() if is_image else data.labels.draw(number, seed=config.seed)
+        classes = drawing.rows_of_classes(data.num_classes) if is_image else data.labels.draw(number, seed=config.seed)
         number, context = len(classes), data.labels.one_hot(classes)
         stated = {data.labels.name: data.labels.names(classes)}
     seed = stateless_seed(config.seed, "samples")
@@ -257,7 +254,7 @@ def _write_samples(flow, data, config, run):
         shown = {run.path / "samples.png": x, run.path / "samples_denoised.png": denoise(flow, x, context=context)}
         for path, images in shown.items():
             values = to_data_units(images, data.levels).numpy()
-            drawing.write_png(path, drawing.image_grid(values, levels=data.levels, columns=COLUMNS))
+            drawing.write_png(path, drawing.image_grid(values, levels=data.levels, columns=drawing.COLUMNS))
         return list(shown)
     written = {run.path / "samples.npy": to_data_units(x, data.levels).numpy()}
     if data.labels:
@@ -265,27 +262,6 @@ def _write_samples(flow, data, config, run):
     for path, values in written.items():
         run.write_array(path, values)
     return list(written)
-
-
-def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
-    """The trained density of a run, with the weights of its best epoch.
-
-    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers. A run with `condition_on` gives
-    p(x | context), whose every call takes `nice_tf.context_kwargs(context)`. A context is one-hot, `[..., C]`, the
-    classes in the order in which `config.json` lists them, under data, labels, classes.
-
-    Args:
-      workdir: folder of a run of `train_and_evaluate`.
-
-    Returns:
-      A `tfd.TransformedDistribution` over the data's event shape.
-
-    Raises:
-      UserError: no run there, or a damaged one.
-    """
-    run = Workdir(workdir)
-    config, data = run.read_config()
-    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[0]
 
 
 def _announce(config, data, model, run, state, strategy):

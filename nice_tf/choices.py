@@ -1,0 +1,36 @@
+"""The names that a setting can have, each list once: for `Config`, its flags, the layers and the commands."""
+
+ACTIVATIONS = ("relu", "elu", "gelu", "silu", "softplus", "tanh")
+DEQUANTIZATIONS = ("uniform", "none")
+INPUT_RANGES = ("unit", "symmetric")
+KERNEL_INITS = ("he_normal", "uniform")
+MIXINGS = ("swap", "reverse", "shuffle")
+OUTPUT_SCALES = ("deviation", "one")
+PARTITIONS = ("interleaved", "halves", "checkerboard")
+PRIORS = ("logistic", "gaussian")
+SCALINGS = ("layer", "prior", "none")
+WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
+
+OPTIMIZERS = ("adam", "rmsprop")
+PRECISIONS = ("auto", "float32", "float64", "bfloat16")
+SCHEDULES = ("constant", "cosine", "exponential")
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+
+INTERPOLATIONS = ("linear", "spherical")
+
+# What is hidden in each row of the figure of Dinh et al. 2014, section 5.2.
+MASKS = (
+    "top",
+    "bottom",
+    "even",
+    "odd",
+    "left",
+    "right",
+    "middle_rows",
+    "middle_columns",
+    "random_75",
+    "random_90",
+)
+
+# The figures of a run, in the order of its report.
+FIGURES = ("spectrum", "reconstruction", "interpolation", "sphere", "sphere_3", "temperatures", "inpainting")

@@ -1,0 +1,106 @@
+"""The flow that the settings of a run describe, and the memory that it takes."""
+
+import itertools
+import math
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf import memory
+from nice_tf.config import Config
+from nice_tf.errors import UserError
+from nice_tf.flows.flow import build_flow
+
+tfd = tfp.distributions
+
+# On integer data without noise the likelihood is unbounded; this bound on 1/s keeps it finite.
+MIN_INVERSE_SCALE_WITHOUT_NOISE = 1e-6
+
+
+def make_flow(
+    config: Config,
+    event_shape: list[int],
+    *,
+    num_classes: int = 0,
+    dropout: float = 0.0,
+    compute_dtype: tf.DType | None = None,
+) -> tfd.TransformedDistribution:
+    """The flow that the settings describe, as answers need it; training adds its dropout and its precision.
+
+    Args:
+      config: the settings.
+      event_shape: of one example.
+      num_classes: C, the length of the context; 0 for p(x).
+      dropout: as for `build_flow`.
+      compute_dtype: as for `build_flow`.
+
+    Raises:
+      UserError: it is more than fits into memory; and as `build_flow` says.
+    """
+    if tf.executing_eagerly():  # in a graph variables have their shapes, and no values
+        check_memory(config, event_shape, num_classes, copies=1)
+    without_noise = config.dequantization == "none"
+    return build_flow(
+        event_shape,
+        num_couplings=config.num_couplings,
+        hidden_units=config.hidden_units,
+        activation=config.activation,
+        residual=config.residual,
+        dropout=dropout,
+        context_size=num_classes,
+        partition=config.partition,
+        mixing=config.mixing,
+        prior=config.prior,
+        scaling=config.scaling,
+        output_scale=config.output_scale,
+        min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
+        input_range=config.input_range,
+        whitening=config.whitening,
+        whitening_epsilon=config.whitening_epsilon,
+        init_range=config.init_range if config.kernel_init == "uniform" else None,
+        zero_last_layer=config.zero_last_layer,
+        allow_incomplete_mixing=config.allow_incomplete_mixing,
+        dtype=tf.float64 if config.precision == "float64" else tf.float32,
+        compute_dtype=compute_dtype,
+        seed=config.seed,
+    )
+
+
+def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
+    """How many numbers the flow of these settings keeps, before any of them is made; none of a whitening."""
+    size = math.prod(event_shape)
+    num_in = size // 2 + num_classes
+    num_out = size - size // 2
+    number = size
+    for widths in config.widths_by_coupling:
+        for fan_in, fan_out in itertools.pairwise((num_in, *widths, num_out)):
+            number += (fan_in + 1) * fan_out
+    return number
+
+
+def check_memory(config: Config, event_shape: list[int], num_classes: int, *, copies: int) -> None:
+    """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word.
+
+    Args:
+      config: the settings.
+      event_shape: of one example.
+      num_classes: C, the length of the context.
+      copies: how many numbers are kept for each parameter: more in training.
+
+    Raises:
+      UserError: it is more than the memory that is free.
+    """
+    if tf.config.list_physical_devices("GPU"):  # has a memory of its own, and says itself when it is full
+        return
+    number = count_parameters(config, event_shape, num_classes)
+    item_size = 8 if config.precision == "float64" else 4
+    size = math.prod(event_shape)
+    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
+    needed = copies * number * item_size + matrices * size**2 * item_size
+    available = memory.available_memory()
+    if needed > available:
+        raise UserError(
+            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "
+            f"{config.whitening} on {size:,} values make {number:,} parameters, which need {needed / 1e9:,.1f} GB of "
+            f"memory; {available / 1e9:,.1f} GB are free: give fewer or narrower hidden_units, or smaller examples"
+        )

@@ -1,0 +1,93 @@
+"""A finished run, read back: its flow, its data."""
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf import drawing
+from nice_tf.config import Config
+from nice_tf.data import dataset
+from nice_tf.data.labels import num_classes
+from nice_tf.data.units import bin_centres, to_data_units
+from nice_tf.runs.architecture import make_flow
+from nice_tf.runs.checkpoints import restore_best
+from nice_tf.runs.workdir import Workdir
+
+tfd = tfp.distributions
+
+
+def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
+    """The trained density of a run, with the weights of its best epoch.
+
+    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers. A run with `condition_on` gives
+    p(x | context), whose every call takes `nice_tf.context_kwargs(context)`. A context is one-hot, `[..., C]`, the
+    classes in the order in which `config.json` lists them, under data, labels, classes.
+
+    Args:
+      workdir: folder of a run of `train_and_evaluate`.
+
+    Returns:
+      A `tfd.TransformedDistribution` over the data's event shape.
+
+    Raises:
+      UserError: no run there, or a damaged one.
+    """
+    run = Workdir(workdir)
+    config, data = run.read_config()
+    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run with its trained flow and its data; figures show validation examples, never test.
+
+    Attributes:
+      config: the settings.
+      flow: with the weights of the best epoch.
+      epoch: the best epoch.
+      data: the data set, split.
+    """
+
+    config: Config
+    flow: tfd.TransformedDistribution
+    epoch: int
+    data: dataset.Data
+
+    def density_units(self, values: np.ndarray) -> tf.Tensor:
+        """Data values to x, integers at the centre of their bins."""
+        if self.data.levels is None:
+            return tf.cast(values, self.flow.dtype)
+        return bin_centres(values, self.data.levels, dtype=self.flow.dtype)
+
+    def grid(self, x: tf.Tensor, *, columns: int = drawing.COLUMNS) -> np.ndarray:
+        """Examples in density units as one picture."""
+        values = to_data_units(tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels).numpy()
+        return drawing.image_grid(values, levels=self.data.levels, columns=columns)
+
+
+def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_dir: str = "") -> FinishedRun:
+    """Reads a finished run, and its data again from their source.
+
+    Args:
+      workdir: folder of a run of `train_and_evaluate`.
+      data_dir: in place of the run's own, if given.
+      manual_dir: in place of the run's own, if given.
+
+    Raises:
+      UserError: no finished run there, or data other than those it was trained on.
+    """
+    run = Workdir(workdir)
+    with run.reading():
+        config, trained_on = run.read_config()
+        config.check_is_unconditional(f"workdir {run.path}")
+        evaluation = run.finished_evaluation()
+        flow, epoch = restore_best(run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"])
+    config = dataclasses.replace(
+        config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
+    )
+    data = dataset.load(config)
+    run.check_same_data(data.description(), trained_on)
+    return FinishedRun(config, flow, epoch, data)

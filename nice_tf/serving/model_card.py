@@ -1,0 +1,73 @@
+"""The page that goes with an exported model."""
+
+import os
+
+from nice_tf.data.schema import Schema
+from nice_tf.evaluation.ledger import as_text
+from nice_tf.runs.workdir import Workdir
+from nice_tf.serving.signatures import MAX_NUM_SAMPLES
+
+
+def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: float) -> str:
+    """The page in Markdown: data and unit, likelihood, signatures, known limits, settings.
+
+    Args:
+      workdir: of a finished run.
+      inpaint_steps: of the `inpaint` signature.
+      inpaint_noise: of the `inpaint` signature.
+    """
+    run = Workdir(workdir)
+    trained, data = run.read_config()
+    config, evaluation = trained.as_dict(), run.finished_evaluation()
+    unit = "floating-point numbers as they are; the density is in their own units"
+    if data["levels"]:
+        unit = (
+            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / {data['levels']}; the "
+            "density is that of the result on [0, 1]^D"
+        )
+    if "schema" in data:
+        schema = Schema.from_dict(data["schema"])
+        unit = f"the columns {', '.join(schema.names)},\nin this order and in the table's own units, as the density is"
+    noise = ""
+    if evaluation["num_draws"] > 1:
+        noise = (
+            "The test figure averages over dequantization noise. The `log_prob` signature adds none. To reproduce the "
+            "figure, add\nu - 1/2 to integer values, u from U[0, 1), times the column's step in a table.\n\n"
+        )
+    settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
+    return f"""\
+# Model card: NICE on {data["name"]}
+
+An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) with {config["num_couplings"]} coupling
+layers and a {config["prior"]} prior, exported by nice_tf.
+
+## Data
+
+{data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {data["num_test"]} test examples
+of shape {data["event_shape"]}. Values: {unit}.
+
+## Likelihood
+
+```
+{as_text(evaluation)}
+```
+
+{noise}## Signatures
+
+Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
+`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
+request.
+
+## Known limits
+
+- A low likelihood is not the same as an anomaly: for images, pictures of another kind can score higher than the data.
+- `log_prob` is a density, comparable between models of the same data and unit only.
+- Values far outside the data's range give very low but finite likelihoods.
+- Samples are not clipped to the range of the data.
+
+## Settings
+
+| setting | value |
+|---|---|
+{settings}
+"""
