@@ -4,7 +4,7 @@
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors.parameters import Layer, check_examples
+from nice_tf.bijectors.parameters import Layer, check_event_size, check_examples
 from nice_tf.errors import UserError
 
 
@@ -44,6 +44,7 @@ class DiagonalScaling(Layer):
           UserError: `event_size` below 1, or a `log_scale` of another shape.
         """
         arguments = dict(locals())
+        check_event_size(event_size)
         super().__init__(arguments, starts={"log_scale": tf.zeros([event_size], dtype)}, trainable=True)
         self._unbounded_log_scale = arguments["log_scale"]
         self._max_log_scale = max_log_scale
@@ -107,6 +108,7 @@ class Center(Layer):
           UserError: `event_size` below 1, or a `loc` of another shape.
         """
         arguments = dict(locals())
+        check_event_size(event_size)
         super().__init__(arguments, starts={"loc": tf.zeros([event_size], dtype)})
         self.loc = arguments["loc"]
 
@@ -164,6 +166,7 @@ class Standardize(Layer):
           UserError: `event_size` below 1, or a `loc` or `scale` of another shape.
         """
         arguments = dict(locals())
+        check_event_size(event_size)
         super().__init__(
             arguments, starts={"loc": tf.zeros([event_size], dtype), "scale": tf.ones([event_size], dtype)}
         )

@@ -39,10 +39,8 @@ class Layer(tfb.Bijector):
           dtype: of the layer, where it has no `starts` to tell.
 
         Raises:
-          UserError: an `event_size` below 1, or an argument of another shape than its start.
+          UserError: an argument of another shape than its start.
         """
-        if "event_size" in arguments:
-            check_event_size(arguments["event_size"])
         with tf.name_scope(arguments["name"]) as name:
             for key, start in (starts or {}).items():
                 arguments[key] = kept_or_new(arguments[key], start, name=key, trainable=trainable)

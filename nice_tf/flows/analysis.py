@@ -37,8 +37,9 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     with the matrix W of the linear layers before the couplings; without these it is sigma_d of `inverse_scales`. The
     natural length of a step in each value of x.
     """
+    parts = _linear_parts(flow)
     sigma = tf.convert_to_tensor(flow.distribution.distribution.scale)
-    for part in reversed(_linear_parts(flow)):
+    for part in reversed(parts):
         if part.shape.rank == 2:
             sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(part / sigma[:, tf.newaxis]), axis=0))
         else:
