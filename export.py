@@ -1,4 +1,7 @@
-"""Exports a finished run: python export.py --workdir=runs/digits --export_dir=runs/digits/export."""
+"""Exports a finished run.
+
+python export.py --workdir=runs/digits --export_dir=runs/digits/export
+"""
 
 from nice_tf.cli import command
 

@@ -3,10 +3,11 @@ r"""Which setting is worth how many nats: variants of a run, each trained, compa
     python benchmarks/ablation.py --flagfile=benchmarks/ablations/base.flags --manual_dir=../shared/data/mnist \
         --variants=benchmarks/ablations/levers.txt --workdir=runs/ablation
 
-A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
-A variant that was cut off is continued, a finished one is only read. With --jobs several run side by side, each on its
-share of the cores and with its output in a file beside its folder. The test split is not looked at: the winner's figure
-on test is that of `train.py`, read once.
+A line of a file of variants is a name and the flags that it changes. All take the flags of this
+command for the rest. A variant that was cut off is continued, a finished one is only read. With
+--jobs several run side by side, each on its share of the cores and with its output in a file beside
+its folder. The test split is not looked at: the winner's figure on test is that of `train.py`, read
+once.
 """
 
 import multiprocessing
@@ -28,7 +29,9 @@ GROUPS = ["ablation", *config_flags.define_flags()]
 flags.DEFINE_string("variants", "", "file of variants", module_name="ablation")
 flags.DEFINE_list("only", [], "names of the variants to run; empty: all", module_name="ablation")
 flags.DEFINE_list("seeds", ["0"], "seeds of each variant", module_name="ablation")
-flags.DEFINE_integer("jobs", 1, "variants that run side by side", lower_bound=1, module_name="ablation")
+flags.DEFINE_integer(
+    "jobs", 1, "variants that run side by side", lower_bound=1, module_name="ablation"
+)
 flags.DEFINE_string("workdir", "runs/ablation", "folder of the runs", module_name="ablation")
 
 
@@ -39,12 +42,17 @@ def read_variants(path: str) -> dict[str, list[str]]:
     if not os.path.isfile(path):
         raise UserError(f"variants {path!r}: there is no such file")
     try:
-        lines = [shlex.split(line, comments=True) for line in pathlib.Path(path).read_text().splitlines()]
+        lines = [
+            shlex.split(line, comments=True) for line in pathlib.Path(path).read_text().splitlines()
+        ]
     except ValueError as error:
         raise UserError(f"variants {path!r}: {error}") from error
     names = [line[0] for line in lines if line]
     if not names or len(set(names)) < len(names):
-        raise UserError(f"variants {path!r} must hold lines of different names, got {', '.join(names) or 'none'}")
+        raise UserError(
+            f"variants {path!r} must hold lines of different names, got "
+            f"{', '.join(names) or 'none'}"
+        )
     return {line[0]: line[1:] for line in lines if line}
 
 
@@ -63,8 +71,12 @@ def settings(name: str, variant: list[str], seed: str) -> config.Config:
         raise UserError(f"variant {name}: {error}") from error
 
 
-def train(values: config.Config, workdir: pathlib.Path, cores: list[int], log: pathlib.Path | None) -> None:
-    """One run, in a process of its own: on these cores if there are any, its output in `log` if it is given."""
+def train(
+    values: config.Config, workdir: pathlib.Path, cores: list[int], log: pathlib.Path | None
+) -> None:
+    """One run, in a process of its own: on these cores if there are any, its output in `log` if it
+    is given.
+    """
     if cores:
         os.sched_setaffinity(0, cores)  # before TensorFlow looks how many threads to make
     if log:
@@ -89,14 +101,18 @@ def shares_of_cores(jobs: int) -> list[list[int]]:
     if jobs == 1:
         return [[]]
     if not hasattr(os, "sched_getaffinity"):
-        raise UserError(f"jobs must be 1 on this system, which cannot keep a process to some cores, got {jobs}")
+        raise UserError(
+            f"jobs must be 1 on this system, which cannot keep a process to some cores, got {jobs}"
+        )
     cores = sorted(os.sched_getaffinity(0))
     if jobs > len(cores):
         raise UserError(f"jobs must be at most {len(cores)}, the number of cores, got {jobs}")
     return [cores[job::jobs] for job in range(jobs)]
 
 
-def train_all(runs: dict[pathlib.Path, config.Config], jobs: int) -> Iterator[tuple[pathlib.Path, int]]:
+def train_all(
+    runs: dict[pathlib.Path, config.Config], jobs: int
+) -> Iterator[tuple[pathlib.Path, int]]:
     """Trains the runs, several at a time, and gives the folder and exit code of each as it ends."""
     waiting, running, free = list(runs), {}, shares_of_cores(jobs)
     while waiting or running:
@@ -115,7 +131,8 @@ def train_all(runs: dict[pathlib.Path, config.Config], jobs: int) -> Iterator[tu
 
 
 def report(workdir: pathlib.Path) -> str:
-    """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the epoch.
+    """The row of a run, of its best epoch on validation; the likelihood on train is a mean over the
+    epoch.
 
     Minutes are wall time, beside whatever else the machine did, other jobs included.
     """
@@ -123,8 +140,8 @@ def report(workdir: pathlib.Path) -> str:
     best = max(rows, key=lambda row: float(row["val_log_prob"]))
     minutes = sum(float(row["seconds"]) for row in rows) / 60
     return (
-        f"| {workdir.name} | {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | {best['epoch']} of "
-        f"{len(rows)} | {minutes:.1f} |"
+        f"| {workdir.name} | {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | "
+        f"{best['epoch']} of {len(rows)} | {minutes:.1f} |"
     )
 
 
@@ -136,7 +153,9 @@ def main() -> None:
         raise UserError("seed is for a single run: give seeds, one or several by commas")
     unknown = set(values.only) - set(variants)
     if unknown:
-        raise UserError(f"only names {', '.join(sorted(unknown))}, which {values.variants} does not hold")
+        raise UserError(
+            f"only names {', '.join(sorted(unknown))}, which {values.variants} does not hold"
+        )
     runs = {
         pathlib.Path(values.workdir) / f"{name}-seed{seed}": settings(name, variants[name], seed)
         for name in values.only or variants

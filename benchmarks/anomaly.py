@@ -2,12 +2,13 @@ r"""ROC-AUC of finding rows of a class that training never saw, beside scikit-le
 
     python benchmarks/anomaly.py --data=breast_cancer,wine --seeds=0,1,2,3,4
 
-The rows of all other classes are the usual ones: configs/table.flags splits them into train, validation and test, and
-is trained as a user would train it. Scored are the usual rows of test and all rows of the held-out class, by -log_prob.
-The detectors are fitted to train and validation together, standardised, with scikit-learn's own settings. Two sets are
-made here: `curves`, where ten columns bend ten others, and `tails`, the same with columns of heavy tails; their
-anomalies are rows whose columns come from different rows, so that each column alone looks as usual. Runs are kept in
-`--results`; the same command continues with those that are missing.
+The rows of all other classes are the usual ones: configs/table.flags splits them into train,
+validation and test, and is trained as a user would train it. Scored are the usual rows of test and
+all rows of the held-out class, by -log_prob. The detectors are fitted to train and validation
+together, standardised, with scikit-learn's own settings. Two sets are made here: `curves`, where
+ten columns bend ten others, and `tails`, the same with columns of heavy tails; their anomalies are
+rows whose columns come from different rows, so that each column alone looks as usual. Runs are kept
+in `--results`; the same command continues with those that are missing.
 """
 
 import contextlib
@@ -25,9 +26,21 @@ from nice_tf.cli import command
 from nice_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-flags.DEFINE_list("data", ["breast_cancer", "wine", "digits", "curves", "tails"], "which sets", module_name="anomaly")
-flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "of split, training and detectors", module_name="anomaly")
-flags.DEFINE_string("results", "runs/anomaly.csv", "runs already made, which are not repeated", module_name="anomaly")
+flags.DEFINE_list(
+    "data",
+    ["breast_cancer", "wine", "digits", "curves", "tails"],
+    "which sets",
+    module_name="anomaly",
+)
+flags.DEFINE_list(
+    "seeds", ["0", "1", "2", "3", "4"], "of split, training and detectors", module_name="anomaly"
+)
+flags.DEFINE_string(
+    "results",
+    "runs/anomaly.csv",
+    "runs already made, which are not repeated",
+    module_name="anomaly",
+)
 flags.DEFINE_integer("num_rows", 20_000, "usual rows of curves and tails", module_name="anomaly")
 
 
@@ -41,15 +54,22 @@ def tasks(name: str, num_rows: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise UserError(f"data must be of breast_cancer, wine, digits, curves, tails, got {name}")
     loaded = getattr(datasets, f"load_{name}")()
     classes = [0] if name == "breast_cancer" else np.unique(loaded.target)  # 0: malignant
-    return {f"{name} {c}": (loaded.data[loaded.target != c], loaded.data[loaded.target == c]) for c in classes}
+    return {
+        f"{name} {c}": (loaded.data[loaded.target != c], loaded.data[loaded.target == c])
+        for c in classes
+    }
 
 
 def _generated(num_rows, *, heavy):
     generator = np.random.default_rng(0)
-    first = generator.standard_t(3, [num_rows, 10]) if heavy else generator.normal(size=[num_rows, 10])
+    first = (
+        generator.standard_t(3, [num_rows, 10]) if heavy else generator.normal(size=[num_rows, 10])
+    )
     bent = np.sin(2 * first) + 0.5 * np.roll(first, 1, axis=1) ** 2
     usual = np.concatenate([first, bent + 0.2 * generator.normal(size=bent.shape)], axis=1)
-    return usual, np.stack([generator.permutation(column)[: num_rows // 10] for column in usual.T], axis=-1)
+    return usual, np.stack(
+        [generator.permutation(column)[: num_rows // 10] for column in usual.T], axis=-1
+    )
 
 
 def detectors(seed: int) -> dict:
@@ -99,8 +119,14 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
 
 
 def row(what: str, runs: list[dict[str, float]]) -> str:
-    """Mean and standard deviation over the seeds, and NICE's lead over the detector that is best on the mean."""
-    cells = {name: np.array([float(run[name]) for run in runs]) for name in runs[0] if name not in ("held out", "seed")}
+    """Mean and standard deviation over the seeds, and NICE's lead over the detector that is best on
+    the mean.
+    """
+    cells = {
+        name: np.array([float(run[name]) for run in runs])
+        for name in runs[0]
+        if name not in ("held out", "seed")
+    }
     best = max((name for name in cells if name != "NICE"), key=lambda name: cells[name].mean())
     shown = [f"{cell.mean():.3f} +- {cell.std():.3f}" for cell in cells.values()]
     lead = cells["NICE"] - cells[best]
@@ -115,7 +141,9 @@ def main() -> None:
     path = pathlib.Path(values.results)
     path.parent.mkdir(parents=True, exist_ok=True)
     found = list(csv.DictReader(path.open())) if path.exists() else []
-    held_out = {what: rows for name in values.data for what, rows in tasks(name, values.num_rows).items()}
+    held_out = {
+        what: rows for name in values.data for what, rows in tasks(name, values.num_rows).items()
+    }
     for seed in values.seeds:
         for what, (usual, unusual) in held_out.items():
             if any((run["held out"], run["seed"]) == (what, seed) for run in found):
@@ -129,7 +157,12 @@ def main() -> None:
     names = ["NICE", *detectors(0)]
     print(f"| held out | {' | '.join(names)} | NICE - best other |\n|{'---|' * (len(names) + 2)}")
     for what in held_out:
-        print(row(what, [run for run in found if run["held out"] == what and run["seed"] in values.seeds]))
+        print(
+            row(
+                what,
+                [run for run in found if run["held out"] == what and run["seed"] in values.seeds],
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What a training step costs as the data, the networks and the batch grow: images a second, arithmetic, memory.
+"""What a training step costs as the data, the networks and the batch grow: images a second,
+arithmetic, memory.
 
     python benchmarks/cost_curves.py
     python benchmarks/cost_curves.py --output=curves.png --json=curves.json
 
-One of the sizes changes, the others stay as in the paper's MNIST architecture with batch 200. Each point is a process
-of its own, its rate the median of `--rounds`. Where GFLOP/s stay level, cost grows with the arithmetic and no faster.
+One of the sizes changes, the others stay as in the paper's MNIST architecture with batch 200. Each
+point is a process of its own, its rate the median of `--rounds`. Where GFLOP/s stay level, cost
+grows with the arithmetic and no faster.
 """
 
 import argparse
@@ -31,7 +33,9 @@ def measure(contestant, name, value, rounds, seconds):
     """One point: images a second, GFLOP/s and peak memory."""
     batch = value if name == "batch" else BATCH
     shape = Architecture() if name == "batch" else Architecture(**{name: value})
-    found = contest.hold([contestant], training.prepare, (shape, batch), ["step"], rounds=rounds, seconds=seconds)
+    found = contest.hold(
+        [contestant], training.prepare, (shape, batch), ["step"], rounds=rounds, seconds=seconds
+    )
     result = found[str(contestant)]
     if "skipped" in result:
         raise SystemExit(f"{name} {value}: {result['skipped']}")
@@ -47,14 +51,18 @@ def measure(contestant, name, value, rounds, seconds):
 
 def main() -> None:
     """Measures point by point and prints the table."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     options.add_argument("--output", help="picture of the curves")
     options.add_argument("--json", help="file for every figure")
     arguments = options.parse_args()
     contestant = Contestant("nice_tf", choose_precision("auto"))
-    print(f"{contestant}\n{'':>18} {'parameters':>12} {'images/s':>9} {'GFLOP/s':>8} {'peak MB':>8}")
+    print(
+        f"{contestant}\n{'':>18} {'parameters':>12} {'images/s':>9} {'GFLOP/s':>8} {'peak MB':>8}"
+    )
     curves = {}
     for name, values in CURVES.items():
         curves[name] = []
@@ -62,16 +70,22 @@ def main() -> None:
             point = measure(contestant, name, value, arguments.rounds, arguments.seconds)
             curves[name].append(point)
             print(
-                f"{name:>11} {value:6d} {point['parameters']:12,d} {point['images_per_second']:9.0f} "
-                f"{point['gflop_per_second']:8.0f} {point['peak_rss_mb']:8.0f}",
+                f"{name:>11} {value:6d} {point['parameters']:12,d} "
+                f"{point['images_per_second']:9.0f} {point['gflop_per_second']:8.0f} "
+                f"{point['peak_rss_mb']:8.0f}",
                 flush=True,
             )
     if arguments.output:
         lines = {
-            name: ([p["value"] / points[0]["value"] for p in points], [p["gflop_per_second"] for p in points])
+            name: (
+                [p["value"] / points[0]["value"] for p in points],
+                [p["gflop_per_second"] for p in points],
+            )
             for name, points in curves.items()
         }
-        chart = drawing.Chart(lines, "size, in units of the smallest of its curve", "GFLOP/s of a training step")
+        chart = drawing.Chart(
+            lines, "size, in units of the smallest of its curve", "GFLOP/s of a training step"
+        )
         pathlib.Path(arguments.output).write_bytes(chart.png())
     contest.write_json(arguments.json, arguments, curves=curves)
 

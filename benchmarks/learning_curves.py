@@ -28,7 +28,9 @@ def named_run(text: str) -> tuple[str, Workdir]:
 
 def main() -> None:
     """Reads the runs and prints the table."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("runs", nargs="+", type=named_run, metavar="NAME=WORKDIR")
     options.add_argument("--output", help="picture of the curves")
     arguments = options.parse_args()

@@ -1,11 +1,12 @@
-"""Training from a file beside training from memory, in turn in one process; and the memory that a large file takes.
+"""Training from a file beside training from memory, in turn in one process; and the memory that a
+large file takes.
 
     python benchmarks/on_disk.py                          # speed: MNIST's shape, the paper's architecture
     python benchmarks/on_disk.py --hidden=64 --depth=1    # a step so short that reading might be seen
     python benchmarks/on_disk.py --memory                 # 1,000,000 x 784 as TFRecord, copied, checked and trained on
 
-Both train the same model on the same batches. Read the ratio, the median over rounds of two rates of the same round;
-on a machine that does other things, too, that of the processor time.
+Both train the same model on the same batches. Read the ratio, the median over rounds of two rates
+of the same round; on a machine that does other things, too, that of the processor time.
 """
 
 import argparse
@@ -23,13 +24,17 @@ from nice_tf.training import model as model_lib
 
 
 def memory_mb(name: str) -> float:
-    """A line of the kernel's account of this process: `VmRSS`, what is resident, or `VmHWM`, its peak."""
+    """A line of the kernel's account of this process: `VmRSS`, what is resident, or `VmHWM`, its
+    peak.
+    """
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1000 for line in file if line.startswith(name))
 
 
 def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: int) -> None:
-    """Prints images a second and processor time of training and of batches alone, from memory and from disk."""
+    """Prints images a second and processor time of training and of batches alone, from memory and
+    from disk.
+    """
     path = folder / "data.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, [60_000, 28, 28, 1], np.uint8))
     model, rates = None, {}
@@ -40,7 +45,11 @@ def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: i
         model = model or model_lib.make_model(config, found)
         batches[place] = iter(
             batches_lib.training_batches(
-                found.train, config.batch_size, seed=0, first_step=0, last_step=steps * (rounds + 1) * 60
+                found.train,
+                config.batch_size,
+                seed=0,
+                first_step=0,
+                last_step=steps * (rounds + 1) * 60,
             )
         )
 
@@ -66,8 +75,9 @@ def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: i
         for j, unit in enumerate(("images/s", "ms of processor time a batch")):
             memory, disk = (np.array(rates[place])[:, i, j] for place in ("memory", "disk"))
             print(
-                f"{what}: {np.median(memory):,.2f} {unit} from memory, {np.median(disk):,.2f} from disk, ratio "
-                f"{np.median(disk / memory):.3f} ({np.min(disk / memory):.3f} to {np.max(disk / memory):.3f})"
+                f"{what}: {np.median(memory):,.2f} {unit} from memory, {np.median(disk):,.2f} from "
+                f"disk, ratio {np.median(disk / memory):.3f} ({np.min(disk / memory):.3f} to "
+                f"{np.max(disk / memory):.3f})"
             )
 
 
@@ -77,15 +87,24 @@ def memory(config: nice_tf.Config, folder: pathlib.Path, *, rows: int) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for _ in range(rows):
             content = tf.train.Feature(bytes_list=tf.train.BytesList(value=[generator.bytes(784)]))
-            writer.write(tf.train.Example(features=tf.train.Features(feature={"image": content})).SerializeToString())
+            writer.write(
+                tf.train.Example(
+                    features=tf.train.Features(feature={"image": content})
+                ).SerializeToString()
+            )
 
     def show(stage, start=None):
         took = f" {time.perf_counter() - start:6.0f} s" if start else ""
-        print(f"{stage:>36}: {memory_mb('VmRSS'):6.0f} MB, peak {memory_mb('VmHWM'):6.0f} MB{took}", flush=True)
+        print(
+            f"{stage:>36}: {memory_mb('VmRSS'):6.0f} MB, peak {memory_mb('VmHWM'):6.0f} MB{took}",
+            flush=True,
+        )
 
     show("before")
     start = time.perf_counter()
-    found = dataset.load(nice_tf.Config(**{**config.as_dict(), "dataset": str(path), "data_dir": str(folder)}))
+    found = dataset.load(
+        nice_tf.Config(**{**config.as_dict(), "dataset": str(path), "data_dir": str(folder)})
+    )
     show("copied and checked", start)
     start = time.perf_counter()
     found.description()
@@ -93,18 +112,30 @@ def memory(config: nice_tf.Config, folder: pathlib.Path, *, rows: int) -> None:
     model = model_lib.make_model(config, found)
     show("model made and initialised")
     start = time.perf_counter()
-    batches = batches_lib.training_batches(found.train, config.batch_size, seed=0, first_step=0, last_step=100)
+    batches = batches_lib.training_batches(
+        found.train, config.batch_size, seed=0, first_step=0, last_step=100
+    )
     model.fit(batches, verbose=0)
     show("100 steps", start)
 
 
 def main() -> None:
     """Prints one of the two."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--memory", action="store_true")
-    for name, default in (("rounds", 7), ("steps", 20), ("rows", 1_000_000), ("hidden", 1000), ("depth", 5)):
+    for name, default in (
+        ("rounds", 7),
+        ("steps", 20),
+        ("rows", 1_000_000),
+        ("hidden", 1000),
+        ("depth", 5),
+    ):
         options.add_argument(f"--{name}", type=int, default=default)
-    options.add_argument("--folder", help="for the files, which are removed afterwards; the system's if not given")
+    options.add_argument(
+        "--folder", help="for the files, which are removed afterwards; the system's if not given"
+    )
     chosen = options.parse_args()
     config = nice_tf.Config(hidden_units=(chosen.hidden,) * chosen.depth, batch_size=200)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:

@@ -34,13 +34,17 @@ class _Flow:
     def log_prob(self, batch):
         """A call that scores a batch, ending with NumPy."""
         score = tf.function(self._flow.log_prob, jit_compile=self._contestant.compiled)
-        x = tf.constant(np.random.default_rng(0).random([batch, self._shape.event_size], np.float32))
+        x = tf.constant(
+            np.random.default_rng(0).random([batch, self._shape.event_size], np.float32)
+        )
         return lambda: score(x).numpy()[0]
 
     def sample(self, batch):
         """A call that draws a batch, ending with NumPy."""
         seeds = itertools.count()
-        draw = tf.function(lambda seed: self._flow.sample(batch, seed=seed), jit_compile=self._contestant.compiled)
+        draw = tf.function(
+            lambda seed: self._flow.sample(batch, seed=seed), jit_compile=self._contestant.compiled
+        )
         return lambda: draw(tf.constant([0, next(seeds)])).numpy()[0, 0]
 
 
@@ -56,7 +60,9 @@ class NiceTf(_Flow):
             batch_size=batch,
             jit_compile="true" if self._contestant.compiled else "false",
         )
-        model = make_model(config, Data("random", train=values, validation=values, test=values, levels=256))
+        model = make_model(
+            config, Data("random", train=values, validation=values, test=values, levels=256)
+        )
         _check_size(model.flow.trainable_variables, self._shape)
         batches = iter(training_batches(values, batch, seed=0, first_step=0, last_step=2**40))
         step = model.make_train_function()
@@ -87,10 +93,15 @@ class Tfp(_Flow):
         @tf.function(jit_compile=self._contestant.compiled)
         def step():
             rows = tf.random.uniform([batch], maxval=len(values), dtype=tf.int32)
-            x = (tf.cast(tf.gather(data, rows), tf.float32) + tf.random.uniform([batch, values.shape[1]])) / 256
+            x = (
+                tf.cast(tf.gather(data, rows), tf.float32)
+                + tf.random.uniform([batch, values.shape[1]])
+            ) / 256
             with tf.GradientTape() as tape:
                 loss = -tf.reduce_mean(flow.log_prob(x))
-            optimizer.apply_gradients(zip(tape.gradient(loss, self._variables), self._variables, strict=True))
+            optimizer.apply_gradients(
+                zip(tape.gradient(loss, self._variables), self._variables, strict=True)
+            )
             return loss
 
         return step
@@ -104,19 +115,29 @@ class Tfp(_Flow):
         self._variables = [log_scale]
 
         def coupling():
-            layers = [tf_keras.layers.Dense(shape.hidden, "relu", dtype=policy) for _ in range(shape.depth)]
-            network = tf_keras.Sequential([*layers, tf_keras.layers.Dense(shape.half, dtype=policy)])
+            layers = [
+                tf_keras.layers.Dense(shape.hidden, "relu", dtype=policy)
+                for _ in range(shape.depth)
+            ]
+            network = tf_keras.Sequential(
+                [*layers, tf_keras.layers.Dense(shape.half, dtype=policy)]
+            )
             network.build([None, shape.half])
             self._variables += network.trainable_variables
             return tfb.RealNVP(
                 num_masked=shape.half,
-                shift_and_log_scale_fn=lambda x, depth, **_: (tf.cast(network(x), tf.float32), None),
+                shift_and_log_scale_fn=lambda x, depth, **_: (
+                    tf.cast(network(x), tf.float32),
+                    None,
+                ),
             )
 
         bijectors = [tfb.Scale(log_scale=log_scale), coupling()]  # latent to data
         for _ in range(shape.couplings - 1):
             bijectors += [tfb.Permute(np.roll(np.arange(shape.event_size), shape.half)), coupling()]
-        prior = tfd.Independent(tfd.Logistic(tf.zeros([shape.event_size]), 1.0), reinterpreted_batch_ndims=1)
+        prior = tfd.Independent(
+            tfd.Logistic(tf.zeros([shape.event_size]), 1.0), reinterpreted_batch_ndims=1
+        )
         return tfd.TransformedDistribution(prior, tfb.Chain(bijectors[::-1]))
 
 
@@ -127,9 +148,14 @@ class Matmul:
         self._dtype, self._shape = tf.as_dtype(contestant.precision), shape
 
     def training_step(self, values, batch):
-        """Forward, and for each weight the two products of the backward pass; none for the gradient of the data."""
+        """Forward, and for each weight the two products of the backward pass; none for the gradient
+        of the data.
+        """
         sizes = list(itertools.pairwise(self._shape.widths)) * self._shape.couplings
-        kernels = [tf.Variable(tf.cast(tf.random.normal(size, stddev=size[0] ** -0.5), self._dtype)) for size in sizes]
+        kernels = [
+            tf.Variable(tf.cast(tf.random.normal(size, stddev=size[0] ** -0.5), self._dtype))
+            for size in sizes
+        ]
         x = tf.Variable(tf.cast(tf.random.normal([batch, self._shape.half]), self._dtype))
 
         @tf.function

@@ -1,9 +1,13 @@
-"""Contestants on PyTorch; see `contest`. All share one prior, whose trainable scales stand for the scaling layer."""
+"""Contestants on PyTorch; see `contest`. All share one prior, whose trainable scales stand for the
+scaling layer.
+"""
 
 import itertools
 import os
 
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a contestant's process may have no children
+os.environ.setdefault(
+    "TORCHINDUCTOR_COMPILE_THREADS", "1"
+)  # a contestant's process may have no children
 
 import numpy as np
 import torch
@@ -36,11 +40,15 @@ def _network(shape):
 
 
 class Plain:
-    """NICE in plain PyTorch, and what all contestants here share: the step, the noise, the optimizer."""
+    """NICE in plain PyTorch, and what all contestants here share: the step, the noise, the
+    optimizer.
+    """
 
     def __init__(self, contestant, shape):
         self._compiled, self._shape = contestant.compiled, shape
-        self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=contestant.precision == "bfloat16")
+        self._autocast = torch.autocast(
+            "cpu", torch.bfloat16, enabled=contestant.precision == "bfloat16"
+        )
         self._prior = LogisticPrior(shape.event_size)
         self._module = self._make_module()
         size = sum(parameter.numel() for parameter in self._module.parameters())
@@ -51,7 +59,9 @@ class Plain:
         """From 8-bit integers to new weights."""
         data = torch.from_numpy(values)
         fused = True if self._compiled else None
-        optimizer = torch.optim.Adam(self._module.parameters(), 1e-3, betas=(0.9, 0.99), eps=1e-4, fused=fused)
+        optimizer = torch.optim.Adam(
+            self._module.parameters(), 1e-3, betas=(0.9, 0.99), eps=1e-4, fused=fused
+        )
         log_prob = torch.compile(self._log_prob) if self._compiled else self._log_prob
 
         def step():
@@ -68,7 +78,9 @@ class Plain:
 
     def log_prob(self, batch):
         """A call that scores a batch, ending with NumPy."""
-        x = torch.from_numpy(np.random.default_rng(0).random([batch, self._shape.event_size], np.float32))
+        x = torch.from_numpy(
+            np.random.default_rng(0).random([batch, self._shape.event_size], np.float32)
+        )
         score = self._inference(self._log_prob)
         return lambda: score(x).numpy()[0]
 
@@ -88,7 +100,9 @@ class Plain:
         return call
 
     def _make_module(self):
-        self._networks = torch.nn.ModuleList(_network(self._shape) for _ in range(self._shape.couplings))
+        self._networks = torch.nn.ModuleList(
+            _network(self._shape) for _ in range(self._shape.couplings)
+        )
         return torch.nn.ModuleList([self._networks, self._prior])
 
     def _log_prob(self, x):
@@ -208,9 +222,15 @@ class NFlows(Plain):
         def network(size_in, size_out):
             return Network([size_in], [size_out], self._shape.widths[1:-1], activation=relu)
 
-        masks = [torch.arange(self._shape.event_size) % 2 == k % 2 for k in range(self._shape.couplings)]
-        couplings = [nflows.transforms.AdditiveCouplingTransform(mask.int(), network) for mask in masks]
-        self._flow = nflows.flows.Flow(nflows.transforms.CompositeTransform(couplings), Base(self._prior))
+        masks = [
+            torch.arange(self._shape.event_size) % 2 == k % 2 for k in range(self._shape.couplings)
+        ]
+        couplings = [
+            nflows.transforms.AdditiveCouplingTransform(mask.int(), network) for mask in masks
+        ]
+        self._flow = nflows.flows.Flow(
+            nflows.transforms.CompositeTransform(couplings), Base(self._prior)
+        )
         return self._flow
 
     def _log_prob(self, x):
@@ -227,9 +247,13 @@ class Matmul:
         self._dtype, self._shape = getattr(torch, contestant.precision), shape
 
     def training_step(self, values, batch):
-        """Forward, and for each weight the two products of the backward pass; none for the gradient of the data."""
+        """Forward, and for each weight the two products of the backward pass; none for the gradient
+        of the data.
+        """
         sizes = list(itertools.pairwise(self._shape.widths)) * self._shape.couplings
-        kernels = [(torch.randn(size[::-1]) * size[0] ** -0.5).to(self._dtype) for size in sizes]  # [out, in]
+        kernels = [
+            (torch.randn(size[::-1]) * size[0] ** -0.5).to(self._dtype) for size in sizes
+        ]  # [out, in]
         x = torch.randn(batch, self._shape.half).to(self._dtype)
 
         @torch.inference_mode()

@@ -1,10 +1,12 @@
-"""Speed of an exported model beside the same architecture in eager PyTorch, on the same cores in turn.
+"""Speed of an exported model beside the same architecture in eager PyTorch, on the same cores in
+turn.
 
     python benchmarks/serving.py --workdir=runs/mnist
     python benchmarks/serving.py                         # the paper's MNIST architecture with random weights
 
-Each contestant lives in a process of its own that sleeps while the other is measured. Rounds alternate, so that a
-change of the machine's speed meets both; read the ratios. Needs the extra `bench` (PyTorch).
+Each contestant lives in a process of its own that sleeps while the other is measured. Rounds
+alternate, so that a change of the machine's speed meets both; read the ratios. Needs the extra
+`bench` (PyTorch).
 """
 
 import argparse
@@ -29,7 +31,9 @@ def saved_model(connection, export_dir, event_shape):
     signatures = tf.saved_model.load(export_dir).signatures
 
     def log_prob(batch):
-        x = tf.constant(np.random.default_rng(0).integers(0, 256, [batch, *event_shape]).astype(np.float32))
+        x = tf.constant(
+            np.random.default_rng(0).integers(0, 256, [batch, *event_shape]).astype(np.float32)
+        )
         return lambda: signatures["log_prob"](x=x)["log_prob"].numpy()
 
     def sample(batch):
@@ -40,7 +44,9 @@ def saved_model(connection, export_dir, event_shape):
 
 
 def pytorch(connection, event_size, hidden_units, num_couplings):
-    """Plain NICE in eager PyTorch: even and odd coordinates, ReLU, logistic prior, one generator for the batch."""
+    """Plain NICE in eager PyTorch: even and odd coordinates, ReLU, logistic prior, one generator
+    for the batch.
+    """
     import torch
 
     half = event_size // 2
@@ -79,7 +85,9 @@ def pytorch(connection, event_size, hidden_units, num_couplings):
         return (torch.stack(halves, dim=-1).flatten(1) * 256 - 0.5).numpy(), log_prob.numpy()
 
     def log_prob(batch):
-        x = torch.from_numpy(np.random.default_rng(0).integers(0, 256, [batch, event_size]).astype(np.float32))
+        x = torch.from_numpy(
+            np.random.default_rng(0).integers(0, 256, [batch, event_size]).astype(np.float32)
+        )
         return lambda: score(x)
 
     _serve(connection, {"log_prob": log_prob, "sample": lambda batch: lambda: draw(batch)})
@@ -87,7 +95,9 @@ def pytorch(connection, event_size, hidden_units, num_couplings):
 
 def _serve(connection, operations):
     """Answers (operation, batch, seconds) with the seconds of each call made in that time."""
-    prepared = {(name, batch): make(batch) for name, make in operations.items() for batch in BATCHES}
+    prepared = {
+        (name, batch): make(batch) for name, make in operations.items() for batch in BATCHES
+    }
     for call in prepared.values():
         call()
         call()
@@ -111,15 +121,22 @@ def export_paper_model(directory, compile_single):
 
     flow = nice_tf.build_flow([28, 28, 1], zero_last_layer=False)
     server = FlowServer(
-        flow, levels=256, validation_log_probs=np.linspace(-1000.0, 3000.0, 10_000), compile_single=compile_single
+        flow,
+        levels=256,
+        validation_log_probs=np.linspace(-1000.0, 3000.0, 10_000),
+        compile_single=compile_single,
     )
     tf.saved_model.save(server, directory, signatures=server.signatures())
 
 
 def main() -> None:
     """Measures in turn and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="a finished run on 28x28 images with the paper's architecture")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workdir", help="a finished run on 28x28 images with the paper's architecture"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
     parser.add_argument("--compile_single", action="store_true", help="as for export.py")
@@ -131,13 +148,22 @@ def main() -> None:
             from nice_tf.serving import export
 
             compile_single = arguments.compile_single
-            export_dir = str(export.export_saved_model(arguments.workdir, directory, compile_single=compile_single))
+            export_dir = str(
+                export.export_saved_model(
+                    arguments.workdir, directory, compile_single=compile_single
+                )
+            )
         else:
             export_dir = os.path.join(directory, "1")
-            exporter = context.Process(target=export_paper_model, args=(export_dir, arguments.compile_single))
+            exporter = context.Process(
+                target=export_paper_model, args=(export_dir, arguments.compile_single)
+            )
             exporter.start()
             exporter.join()
-        contestants = {"nice_tf": (saved_model, (export_dir, (28, 28, 1))), "pytorch": (pytorch, (784, (1000,) * 5, 4))}
+        contestants = {
+            "nice_tf": (saved_model, (export_dir, (28, 28, 1))),
+            "pytorch": (pytorch, (784, (1000,) * 5, 4)),
+        }
         connections = {}
         for name, (target, args) in contestants.items():
             connections[name], theirs = context.Pipe()
@@ -166,21 +192,31 @@ def _report(calls, path):
     for operation in OPERATIONS:
         for batch in BATCHES:
             rounds = {name: calls[operation, batch, name] for name in ("nice_tf", "pytorch")}
-            rates = {name: np.array([batch / np.mean(part) for part in parts]) for name, parts in rounds.items()}
+            rates = {
+                name: np.array([batch / np.mean(part) for part in parts])
+                for name, parts in rounds.items()
+            }
             ratio = rates["nice_tf"] / rates["pytorch"]
             p50, p99 = (
-                {name: 1e3 * np.quantile(np.concatenate(parts), q) for name, parts in rounds.items()}
+                {
+                    name: 1e3 * np.quantile(np.concatenate(parts), q)
+                    for name, parts in rounds.items()
+                }
                 for q in (0.5, 0.99)
             )
             medians = {name: float(np.median(rate)) for name, rate in rates.items()}
             print(
-                f"{operation:>9} batch {batch:3d} {medians['nice_tf']:10.0f} {medians['pytorch']:10.0f} "
-                f"{p50['nice_tf']:8.2f} {p50['pytorch']:8.2f} {p99['nice_tf']:8.2f} {p99['pytorch']:8.2f}   "
-                f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+                f"{operation:>9} batch {batch:3d} {medians['nice_tf']:10.0f} "
+                f"{medians['pytorch']:10.0f} {p50['nice_tf']:8.2f} {p50['pytorch']:8.2f} "
+                f"{p99['nice_tf']:8.2f} {p99['pytorch']:8.2f}   {np.median(ratio):.2f} "
+                f"({ratio.min():.2f} to {ratio.max():.2f})"
             )
             figures[f"{operation}_{batch}"] = {
-                "examples_per_second": medians, "p50_ms": p50, "p99_ms": p99, "ratio": float(np.median(ratio)),
-            }  # fmt: skip
+                "examples_per_second": medians,
+                "p50_ms": p50,
+                "p99_ms": p99,
+                "ratio": float(np.median(ratio)),
+            }
     if path:
         with open(path, "w") as file:
             json.dump(figures, file, indent=2)

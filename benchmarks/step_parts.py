@@ -1,10 +1,11 @@
-"""Where the time of a training step goes: the whole step, and its parts alone, in turn in one process.
+"""Where the time of a training step goes: the whole step, and its parts alone, in turn in one
+process.
 
     python benchmarks/step_parts.py
     python benchmarks/step_parts.py --precision=float32 --batch=1000
 
-The paper's MNIST architecture. `products` are the matrix products of `gradient` alone. What `products` and `optimizer`
-leave of the whole is noise, prior, activations, casts and overhead.
+The paper's MNIST architecture. `products` are the matrix products of `gradient` alone. What
+`products` and `optimizer` leave of the whole is noise, prior, activations, casts and overhead.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def parts(precision, batch):
     shape = contest.Architecture()
     values = np.random.default_rng(0).integers(0, 256, [batch, shape.event_size], np.uint8)
     config = nice_tf.Config(precision=precision, batch_size=batch)
-    model = make_model(config, Data("random", train=values, validation=values, test=values, levels=256))
+    model = make_model(
+        config, Data("random", train=values, validation=values, test=values, levels=256)
+    )
     variables, batch_values = model.flow.trainable_variables, tf.constant(values)
     gradients = [tf.random.normal(variable.shape) for variable in variables]
 
@@ -40,21 +43,29 @@ def parts(precision, batch):
     @tf.function
     def gradient():
         with tf.GradientTape() as tape:
-            loss = -tf.reduce_mean(model.flow.log_prob(model.density_units(batch_values, "train_noise", 0)))
+            loss = -tf.reduce_mean(
+                model.flow.log_prob(model.density_units(batch_values, "train_noise", 0))
+            )
         return tf.add_n([tf.reshape(g, [-1])[0] for g in tape.gradient(loss, variables)])
 
     @tf.function
     def optimizer():
         return model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-    products = peers_tensorflow.Matmul(contest.Contestant("matmul_tf", precision), shape).training_step(values, batch)
+    products = peers_tensorflow.Matmul(
+        contest.Contestant("matmul_tf", precision), shape
+    ).training_step(values, batch)
     return {"whole step": whole, "gradient": gradient, "products": products, "optimizer": optimizer}
 
 
 def main() -> None:
     """Measures in turn and prints medians."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--precision", default=choose_precision("auto"), choices=contest.PRECISIONS)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--precision", default=choose_precision("auto"), choices=contest.PRECISIONS
+    )
     options.add_argument("--batch", type=int, default=200)
     options.add_argument("--rounds", type=int, default=15)
     arguments = options.parse_args()

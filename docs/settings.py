@@ -1,4 +1,6 @@
-"""Makes the API reference say what each field of `Config` is: its text stands in the call that defines it."""
+"""Makes the API reference say what each field of `Config` is: its text stands in the call that
+defines it.
+"""
 
 import ast
 
@@ -12,4 +14,7 @@ class Settings(griffe.Extension):
         """Gives a setting its default as value and its text as docstring."""
         if isinstance(attr.value, griffe.ExprCall) and str(attr.value.function) == "_setting":
             default, _, text = attr.value.arguments[:3]
-            attr.value, attr.docstring = default, griffe.Docstring(ast.literal_eval(str(text)), parent=attr)
+            attr.value, attr.docstring = (
+                default,
+                griffe.Docstring(ast.literal_eval(str(text)), parent=attr),
+            )

@@ -1,4 +1,5 @@
-"""Samples and scores through TensorFlow Serving's gRPC interface; needs grpcio, numpy and tensorflow-serving-api.
+"""Samples and scores through TensorFlow Serving's gRPC interface; needs grpcio, numpy and
+tensorflow-serving-api.
 
 python examples/grpc_client.py --server=localhost:8500
 python examples/grpc_client.py --server=localhost:8500 --input=rows.npy    # [batch, ...], in data units
@@ -27,8 +28,12 @@ def call(stub, model: str, signature: str, inputs: dict) -> dict:
 
 def main() -> None:
     """Draws a batch, then scores it or the rows of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default="localhost:8500", help="host:port of the gRPC interface")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--server", default="localhost:8500", help="host:port of the gRPC interface"
+    )
     parser.add_argument("--model", default="nice")
     parser.add_argument("--input", help=".npy file with a batch to score in place of the samples")
     parser.add_argument("--num_samples", type=int, default=4)
@@ -38,7 +43,9 @@ def main() -> None:
     with grpc.insecure_channel(arguments.server, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
-        drawn = call(stub, arguments.model, "sample_n", {"num_samples": np.int32(arguments.num_samples)})
+        drawn = call(
+            stub, arguments.model, "sample_n", {"num_samples": np.int32(arguments.num_samples)}
+        )
         print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
         x = np.load(arguments.input).astype(np.float32) if arguments.input else drawn["x"]
         for name, values in sorted(call(stub, arguments.model, "log_prob", {"x": x}).items()):

@@ -1,4 +1,5 @@
-"""Samples and scores through TensorFlow Serving's REST interface, with Python's standard library alone.
+"""Samples and scores through TensorFlow Serving's REST interface, with Python's standard library
+alone.
 
 python examples/rest_client.py --server=localhost:8501
 python examples/rest_client.py --server=localhost:8501 --input=rows.json    # [[...], ...], in data units
@@ -21,15 +22,21 @@ def call(server: str, model: str, signature: str, inputs: dict) -> dict:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["outputs"]
     except urllib.error.HTTPError as error:
-        raise SystemExit(f"{signature}: status {error.code}: {json.load(error)['error']}") from error
+        raise SystemExit(
+            f"{signature}: status {error.code}: {json.load(error)['error']}"
+        ) from error
     except urllib.error.URLError as error:
         raise SystemExit(f"no server at {server}: {error.reason}") from error
 
 
 def main() -> None:
     """Draws a batch, then scores it or the rows of a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default="localhost:8501", help="host:port of the REST interface")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--server", default="localhost:8501", help="host:port of the REST interface"
+    )
     parser.add_argument("--model", default="nice")
     parser.add_argument("--input", help="JSON file with a batch to score in place of the samples")
     parser.add_argument("--num_samples", type=int, default=4)
@@ -38,7 +45,10 @@ def main() -> None:
     # A sample is a function of its row's seed: keep the seed to get the same sample again.
     seeds = [[0, random.getrandbits(31)] for _ in range(arguments.num_samples)]
     drawn = call(
-        arguments.server, arguments.model, "sample", {"seed": seeds, "temperature": [1.0] * arguments.num_samples}
+        arguments.server,
+        arguments.model,
+        "sample",
+        {"seed": seeds, "temperature": [1.0] * arguments.num_samples},
     )
     for seed, log_prob in zip(seeds, drawn["log_prob"], strict=True):
         print(f"sample of seed {seed}: log_prob {log_prob:.3f}")
@@ -49,7 +59,10 @@ def main() -> None:
     scores = call(arguments.server, arguments.model, "log_prob", {"x": x})
     # With a single output the server leaves its name out; here there are always two or three.
     for row in range(len(x)):
-        print(f"row {row}:", ", ".join(f"{name} {values[row]:.3f}" for name, values in sorted(scores.items())))
+        print(
+            f"row {row}:",
+            ", ".join(f"{name} {values[row]:.3f}" for name, values in sorted(scores.items())),
+        )
 
 
 if __name__ == "__main__":

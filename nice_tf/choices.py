@@ -1,4 +1,6 @@
-"""The names that a setting can have, each list once: for `Config`, its flags, the layers and the commands."""
+"""The names that a setting can have, each list once: for `Config`, its flags, the layers and the
+commands.
+"""
 
 ACTIVATIONS = ("relu", "elu", "gelu", "silu", "softplus", "tanh")
 DEQUANTIZATIONS = ("uniform", "none")
@@ -33,4 +35,12 @@ MASKS = (
 )
 
 # The figures of a run, in the order of its report.
-FIGURES = ("spectrum", "reconstruction", "interpolation", "sphere", "sphere_3", "temperatures", "inpainting")
+FIGURES = (
+    "spectrum",
+    "reconstruction",
+    "interpolation",
+    "sphere",
+    "sphere_3",
+    "temperatures",
+    "inpainting",
+)

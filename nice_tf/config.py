@@ -1,4 +1,6 @@
-"""All settings of a run: one frozen dataclass, from which `config_flags` makes the command-line flags."""
+"""All settings of a run: one frozen dataclass, from which `config_flags` makes the command-line
+flags.
+"""
 
 import csv
 import ctypes
@@ -66,7 +68,8 @@ def flag_text(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a run; each field is the flag of the same name, `python train.py --help` explains them.
+    """Settings of a run; each field is the flag of the same name, `python train.py --help` explains
+    them.
 
     Raises:
       UserError: a value out of its bounds, named together with the rule.
@@ -75,41 +78,56 @@ class Config:
     dataset: str = _setting(
         "digits",
         "data",
-        "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image set such as mnist, "
-        "fashion_mnist, cifar10 or svhn_cropped, or the path of a table (.csv, .parquet), of a folder of PNG or JPEG "
-        "pictures, of a .npy or .npz file, or of .tfrecord files; tables and .tfrecord files also by folder or pattern",
+        "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image "
+        "set such as mnist, fashion_mnist, cifar10 or svhn_cropped, or the path of a table (.csv, "
+        ".parquet), of a folder of PNG or JPEG pictures, of a .npy or .npz file, or of .tfrecord "
+        "files; tables and .tfrecord files also by folder or pattern",
     )
     columns: str = _setting(
-        "", "data", "names of the columns of a table to model, by commas; empty: all that hold numbers"
+        "",
+        "data",
+        "names of the columns of a table to model, by commas; empty: all that hold numbers",
     )
     delimiter: str = _setting(
-        "", "data", "the character between columns of a CSV table, \\t for a tab; empty: what the file shows"
+        "",
+        "data",
+        "the character between columns of a CSV table, \\t for a tab; empty: what the file shows",
     )
     decimal: str = _setting(
         "",
         "data",
-        "what stands before the decimals of a CSV table's numbers, a dot or a comma; empty: what the file shows",
+        "what stands before the decimals of a CSV table's numbers, a dot or a comma; empty: what "
+        "the file shows",
         choices=("", ".", ","),
     )
     condition_on: str = _setting(
         "",
         "data",
-        "name of the label to learn p(x given its class) by: label for digits, a class label of a TensorFlow Datasets "
-        "set, a column of a table, or NAME for the array NAME of a .npz file (with splits train_NAME, test_NAME, or "
-        "y for y_train, y_test beside x_train, x_test); empty: p(x)",
+        "name of the label to learn p(x given its class) by: label for digits, a class label of a "
+        "TensorFlow Datasets set, a column of a table, or NAME for the array NAME of a .npz file "
+        "(with splits train_NAME, test_NAME, or y for y_train, y_test beside x_train, x_test); "
+        "empty: p(x)",
     )
     impute: bool = _setting(
-        False, "data", "fill missing values of a table with others of their column, drawn at random; else refuse them"
+        False,
+        "data",
+        "fill missing values of a table with others of their column, drawn at random; else refuse "
+        "them",
     )
     resize: tuple[int, ...] = _setting(
-        (), "data", "height,width that all pictures of a folder are brought to; empty: they must be of one size"
+        (),
+        "data",
+        "height,width that all pictures of a folder are brought to; empty: they must be of one "
+        "size",
     )
-    skip_bad: bool = _setting(False, "data", "leave out pictures that cannot be decoded, naming them; else stop")
+    skip_bad: bool = _setting(
+        False, "data", "leave out pictures that cannot be decoded, naming them; else stop"
+    )
     data_dir: str = _setting(
         "",
         "data",
-        "where TensorFlow Datasets keeps prepared sets, and where TFRecord files and other large sets are copied to, "
-        "row by row; empty: its own default folder, and ~/.cache/nice_tf",
+        "where TensorFlow Datasets keeps prepared sets, and where TFRecord files and other large "
+        "sets are copied to, row by row; empty: its own default folder, and ~/.cache/nice_tf",
         changes_result=False,
     )
     manual_dir: str = _setting(
@@ -121,14 +139,16 @@ class Config:
     in_memory_mb: int = _setting(
         512,
         "data",
-        "arrays of more MB stay on disk and are read batch by batch, with the same results; .npz files never do",
+        "arrays of more MB stay on disk and are read batch by batch, with the same results; .npz "
+        "files never do",
         changes_result=False,
         at_least=0,
     )
     levels: int = _setting(
         0,
         "data",
-        "number of integer levels of the data; 0: 256 for uint8 arrays, none for floating-point arrays",
+        "number of integer levels of the data; 0: 256 for uint8 arrays, none for floating-point "
+        "arrays",
         at_least=0,
     )
     num_validation: int = _setting(
@@ -137,18 +157,25 @@ class Config:
     split_seed: int = _setting(
         0,
         "data",
-        "seed of the random split of digits and of arrays, kept apart from --seed so that runs compare",
+        "seed of the random split of digits and of arrays, kept apart from --seed so that runs "
+        "compare",
         at_least=0,
     )
     dequantization: str = _setting(
-        "uniform", "data", "noise on integer data: fresh U[0,1) a value, or none", choices=choices.DEQUANTIZATIONS
+        "uniform",
+        "data",
+        "noise on integer data: fresh U[0,1) a value, or none",
+        choices=choices.DEQUANTIZATIONS,
     )
 
-    num_couplings: int = _setting(4, "model", "number of additive coupling layers", at_least=1, below=1001)
+    num_couplings: int = _setting(
+        4, "model", "number of additive coupling layers", at_least=1, below=1001
+    )
     hidden_units: tuple[int, ...] | tuple[tuple[int, ...], ...] = _setting(
         (1000,) * 5,
         "model",
-        "widths of the hidden layers of each m, by commas; with slashes one such list for each coupling: 20,20/20/9",
+        "widths of the hidden layers of each m, by commas; with slashes one such list for each "
+        "coupling: 20,20/20/9",
     )
     activation: str = _setting(
         "relu",
@@ -157,26 +184,30 @@ class Config:
         choices=choices.ACTIVATIONS,
     )
     residual: bool = _setting(
-        False, "model", "add the input of each layer between hidden ones of equal width to its output"
+        False,
+        "model",
+        "add the input of each layer between hidden ones of equal width to its output",
     )
     input_range: str = _setting(
         "unit",
         "model",
-        "scale on which the first layers put x (its log-det is counted): that of [0, 1] for unit, of [-1, 1] for "
-        "symmetric",
+        "scale on which the first layers put x (its log-det is counted): that of [0, 1] for unit, "
+        "of [-1, 1] for symmetric",
         choices=choices.INPUT_RANGES,
     )
     whitening: str = _setting(
         "none",
         "model",
-        "linear layer before the couplings, fitted to the training data: mean and deviation of each value, zca, a "
-        "triangular matrix that is then trained, too, or for tables standardize and then that",
+        "linear layer before the couplings, fitted to the training data: mean and deviation of "
+        "each value, zca, a triangular matrix that is then trained, too, or for tables standardize "
+        "and then that",
         choices=choices.WHITENINGS,
     )
     whitening_epsilon: float = _setting(
         0.0,
         "model",
-        "floor of the covariance's eigenvalues in zca, in squared density units (values on [0, 1]); 0: none",
+        "floor of the covariance's eigenvalues in zca, in squared density units (values on [0, "
+        "1]); 0: none",
         at_least=0,
     )
     partition: str = _setting(
@@ -185,8 +216,12 @@ class Config:
         "which coordinates form the two halves; checkerboard is for pictures",
         choices=choices.PARTITIONS,
     )
-    mixing: str = _setting("swap", "model", "what happens between couplings", choices=choices.MIXINGS)
-    prior: str = _setting("logistic", "model", "density of each latent coordinate", choices=choices.PRIORS)
+    mixing: str = _setting(
+        "swap", "model", "what happens between couplings", choices=choices.MIXINGS
+    )
+    prior: str = _setting(
+        "logistic", "model", "density of each latent coordinate", choices=choices.PRIORS
+    )
     scaling: str = _setting(
         "layer",
         "model",
@@ -196,8 +231,9 @@ class Config:
     output_scale: str = _setting(
         "deviation",
         "model",
-        "factor on the outputs of m, not trained: with data_init the deviation of each shifted coordinate in the "
-        "training data, so that all are learned at a like pace; or one. Both can become the same densities",
+        "factor on the outputs of m, not trained: with data_init the deviation of each shifted "
+        "coordinate in the training data, so that all are learned at a like pace; or one. Both can "
+        "become the same densities",
         choices=choices.OUTPUT_SCALES,
     )
     kernel_init: str = _setting(
@@ -207,9 +243,14 @@ class Config:
         choices=choices.KERNEL_INITS,
     )
     init_range: float = _setting(0.01, "model", "of kernel_init=uniform", above=0)
-    zero_last_layer: bool = _setting(True, "model", "start each m at zero, so that the first step sees exact scales")
+    zero_last_layer: bool = _setting(
+        True, "model", "start each m at zero, so that the first step sees exact scales"
+    )
     data_init: bool = _setting(
-        True, "model", "start the mean, 1/s and output_scale=deviation from the training data's mean and deviation"
+        True,
+        "model",
+        "start the mean, 1/s and output_scale=deviation from the training data's mean and "
+        "deviation",
     )
     allow_incomplete_mixing: bool = _setting(
         False, "model", "build also a flow in which some z cannot depend on some x"
@@ -217,50 +258,77 @@ class Config:
     precision: str = _setting(
         "auto",
         "model",
-        "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 while training; auto: "
-        "bfloat16 where the hardware multiplies it, else float32",
+        "of variables and densities; bfloat16: float32, but the matrix products of m in bfloat16 "
+        "while training; auto: bfloat16 where the hardware multiplies it, else float32",
         choices=choices.PRECISIONS,
     )
 
     epochs: int = _setting(100, "training", "passes over the training examples", at_least=1)
     batch_size: int = _setting(
-        200, "training", "examples a step; 0: a hundredth of the training examples, from 32 to 1,000", at_least=0
+        200,
+        "training",
+        "examples a step; 0: a hundredth of the training examples, from 32 to 1,000",
+        at_least=0,
     )
     optimizer: str = _setting(
         "adam",
         "training",
-        "adam, or rmsprop as in the code released with the paper, with momentum and epsilon as the root's floor",
+        "adam, or rmsprop as in the code released with the paper, with momentum and epsilon as the "
+        "root's floor",
         choices=choices.OPTIMIZERS,
     )
     learning_rate: float = _setting(1e-3, "training", "after warm-up", above=0)
     schedule: str = _setting(
         "constant",
         "training",
-        "learning rate after warm-up: cosine falls to 0, exponential is divided by learning_rate_decay each step",
+        "learning rate after warm-up: cosine falls to 0, exponential is divided by "
+        "learning_rate_decay each step",
         choices=choices.SCHEDULES,
     )
-    warmup_steps: int = _setting(0, "training", "steps over which the learning rate rises, in equal parts", at_least=0)
-    learning_rate_decay: float = _setting(1.0005, "training", "divisor a step of schedule=exponential", at_least=1)
-    min_learning_rate: float = _setting(1e-4, "training", "where schedule=exponential stops falling", at_least=0)
-    beta_1: float = _setting(0.9, "training", "Adam's decay of the mean gradient, a step", at_least=0, below=1)
+    warmup_steps: int = _setting(
+        0, "training", "steps over which the learning rate rises, in equal parts", at_least=0
+    )
+    learning_rate_decay: float = _setting(
+        1.0005, "training", "divisor a step of schedule=exponential", at_least=1
+    )
+    min_learning_rate: float = _setting(
+        1e-4, "training", "where schedule=exponential stops falling", at_least=0
+    )
+    beta_1: float = _setting(
+        0.9, "training", "Adam's decay of the mean gradient, a step", at_least=0, below=1
+    )
     beta_2: float = _setting(
-        0.99, "training", "decay of the mean squared gradient, a step, of both optimizers", at_least=0, below=1
+        0.99,
+        "training",
+        "decay of the mean squared gradient, a step, of both optimizers",
+        at_least=0,
+        below=1,
     )
     epsilon: float = _setting(
-        1e-4, "training", "Adam's epsilon, or the floor of RMSProp's root mean squared gradient", above=0
+        1e-4,
+        "training",
+        "Adam's epsilon, or the floor of RMSProp's root mean squared gradient",
+        above=0,
     )
     momentum: float = _setting(0.0, "training", "of RMSProp", at_least=0, below=1)
     momentum_start_epoch: int = _setting(
         0, "training", "epochs of RMSProp without its momentum, at the start", at_least=0
     )
     weight_decay: float = _setting(
-        0.0, "training", "decoupled decay of the kernels of m, times learning rate, a step", at_least=0
+        0.0,
+        "training",
+        "decoupled decay of the kernels of m, times learning rate, a step",
+        at_least=0,
     )
     gradient_clip_norm: float = _setting(
         0.0, "training", "largest global norm of the gradient; 0: not clipped", at_least=0
     )
     dropout: float = _setting(
-        0.0, "training", "share of the hidden units of m that each training step leaves out", at_least=0, below=1
+        0.0,
+        "training",
+        "share of the hidden units of m that each training step leaves out",
+        at_least=0,
+        below=1,
     )
     max_shift: int = _setting(
         0,
@@ -283,10 +351,15 @@ class Config:
         below=1,
     )
     early_stopping_epochs: int = _setting(
-        0, "training", "stop after so many epochs without a better validation log-likelihood; 0: never", at_least=0
+        0,
+        "training",
+        "stop after so many epochs without a better validation log-likelihood; 0: never",
+        at_least=0,
     )
     seed: int = _setting(0, "training", "of weights, data order, noise and samples", at_least=0)
-    deterministic: bool = _setting(False, "training", "only deterministic operations: same seed, same bits; slower")
+    deterministic: bool = _setting(
+        False, "training", "only deterministic operations: same seed, same bits; slower"
+    )
     jit_compile: str = _setting(
         "auto",
         "training",
@@ -303,8 +376,8 @@ class Config:
     strategy: str = _setting(
         "auto",
         "training",
-        "who shares each batch: one device for none, all GPUs of this machine for mirrored, the machines in the "
-        "environment variable TF_CONFIG for multi_worker; auto: what there is",
+        "who shares each batch: one device for none, all GPUs of this machine for mirrored, the "
+        "machines in the environment variable TF_CONFIG for multi_worker; auto: what there is",
         choices=choices.STRATEGIES,
         changes_result=False,
     )
@@ -317,7 +390,11 @@ class Config:
         at_least=1,
     )
     sample_every_epochs: int = _setting(
-        5, "results", "epochs between sample pictures; 0: only at the end", changes_result=False, at_least=0
+        5,
+        "results",
+        "epochs between sample pictures; 0: only at the end",
+        changes_result=False,
+        at_least=0,
     )
     temperature: float = _setting(
         1.0, "results", "of the samples: factor on the prior's draw", changes_result=False, above=0
@@ -331,9 +408,13 @@ class Config:
         self._check_units()
         self._check_delimiter()
         if self.resize and (len(self.resize) != 2 or not all(map(_is_size, self.resize))):
-            raise UserError(f"resize must be height,width of at least 1, got {self.flag_text('resize')}")
+            raise UserError(
+                f"resize must be height,width of at least 1, got {self.flag_text('resize')}"
+            )
         if math.prod(self.resize) > MAX_PIXELS:
-            raise UserError(f"resize must give at most {MAX_PIXELS:,} pixels, got {self.flag_text('resize')}")
+            raise UserError(
+                f"resize must give at most {MAX_PIXELS:,} pixels, got {self.flag_text('resize')}"
+            )
         self._check_what_goes_together()
 
     def _check_units(self):
@@ -347,31 +428,39 @@ class Config:
             raise UserError(f"hidden_units must all be below {_BELOW}, {got}")
         if per_coupling and len(lists) != self.num_couplings:
             raise UserError(
-                f"hidden_units has {len(lists)} lists for {self.num_couplings} couplings: give one for each, or a "
-                "single one for all"
+                f"hidden_units has {len(lists)} lists for {self.num_couplings} couplings: give one "
+                "for each, or a single one for all"
             )
 
     def _check_delimiter(self):
-        object.__setattr__(self, "delimiter", self.delimiter.replace("\\t", "\t"))  # as a flag spells it
+        object.__setattr__(
+            self, "delimiter", self.delimiter.replace("\\t", "\t")
+        )  # as a flag spells it
         if self.delimiter and not re.fullmatch(r"[\t !#-*,/:-@\[-`{-~]", self.delimiter):
             raise UserError(
-                "delimiter must be one character of ASCII that is no letter, no digit, no quote and no part of a "
-                f"number, got {self.delimiter!r}"
+                "delimiter must be one character of ASCII that is no letter, no digit, no quote "
+                f"and no part of a number, got {self.delimiter!r}"
             )
 
     def _check_what_goes_together(self):
         if self.whitening_epsilon and self.whitening != "zca":
             raise UserError(
-                f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with whitening {self.whitening}"
+                f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with "
+                f"whitening {self.whitening}"
             )
         if bool(self.max_shift) != bool(self.shift_share):
             raise UserError(
-                f"max_shift and shift_share go together, got max_shift {self.max_shift}, shift_share {self.shift_share}"
+                f"max_shift and shift_share go together, got max_shift {self.max_shift}, "
+                f"shift_share {self.shift_share}"
             )
         if self.schedule == "exponential" and self.warmup_steps:
-            raise UserError(f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}")
+            raise UserError(
+                f"schedule exponential has no warm-up, got warmup_steps {self.warmup_steps}"
+            )
         if self.levels == 1:
-            raise UserError("levels must be at least 2 (or 0 to take it from the data's type), got 1")
+            raise UserError(
+                "levels must be at least 2 (or 0 to take it from the data's type), got 1"
+            )
 
     def check_is_unconditional(self, what: str) -> None:
         """Looks whether the density takes no labels, for what can give it none.
@@ -384,15 +473,20 @@ class Config:
         """
         if self.condition_on:
             raise UserError(
-                f"{what} has condition_on {self.condition_on}: this command asks for p(x) alone, without labels. In "
-                "Python nice_tf.load_flow gives the conditional density and nice_tf.context_kwargs its labels "
-                "(docs/results.md, digits by their class); or train without condition_on"
+                f"{what} has condition_on {self.condition_on}: this command asks for p(x) alone, "
+                "without labels. In Python nice_tf.load_flow gives the conditional density and "
+                "nice_tf.context_kwargs its labels (docs/results.md, digits by their class); or "
+                "train without condition_on"
             )
 
     @property
     def column_names(self) -> list[str]:
         """The names of `columns`; one with a comma in it stands in double quotes."""
-        return [name.strip() for name in next(csv.reader([self.columns], skipinitialspace=True), []) if name.strip()]
+        return [
+            name.strip()
+            for name in next(csv.reader([self.columns], skipinitialspace=True), [])
+            if name.strip()
+        ]
 
     @property
     def widths_by_coupling(self) -> tuple[tuple[int, ...], ...]:
@@ -425,12 +519,16 @@ class Config:
         """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise UserError(f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?")
+            raise UserError(
+                f"unknown settings {', '.join(unknown)}: written by another version of nice_tf?"
+            )
         return cls(**{"output_scale": "one"} | values)
 
     def result_text(self) -> str:
         """The settings that change a result, as JSON."""
-        kept = {field.name for field in dataclasses.fields(self) if field.metadata["changes_result"]}
+        kept = {
+            field.name for field in dataclasses.fields(self) if field.metadata["changes_result"]
+        }
         return json.dumps({name: value for name, value in self.as_dict().items() if name in kept})
 
     def differences(self, other: "Config") -> list[str]:
@@ -438,7 +536,8 @@ class Config:
         return [
             f"{field.name}: {getattr(self, field.name)!r}, not {getattr(other, field.name)!r}"
             for field in dataclasses.fields(self)
-            if field.metadata["changes_result"] and getattr(self, field.name) != getattr(other, field.name)
+            if field.metadata["changes_result"]
+            and getattr(self, field.name) != getattr(other, field.name)
         ]
 
 
@@ -448,7 +547,9 @@ def _as_tuple(name, value):
         raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
     parts = tuple(tuple(part) if isinstance(part, list | tuple) else part for part in value)
     if len({isinstance(part, tuple) for part in parts}) > 1:
-        raise UserError(f"{name} must be a list of whole numbers or a list of such lists, got {value!r}")
+        raise UserError(
+            f"{name} must be a list of whole numbers or a list of such lists, got {value!r}"
+        )
     return parts
 
 
@@ -461,7 +562,9 @@ def _is_whole(value):
 
 
 def _check_value(name, value, kind, metadata):
-    """Refuses a value of another type than the default's, or out of the bounds that stand beside it."""
+    """Refuses a value of another type than the default's, or out of the bounds that stand beside
+    it.
+    """
     if metadata["choices"]:
         check_choice(name, value, metadata["choices"])
     elif kind is bool:
@@ -478,7 +581,9 @@ def _check_value(name, value, kind, metadata):
 def _check_text(name, value):
     if not isinstance(value, str):
         raise UserError(f"{name} must be text, got {value!r}")
-    is_encodable = not any("\ud800" <= character <= "\udfff" for character in value)  # bytes that are no UTF-8
+    is_encodable = not any(
+        "\ud800" <= character <= "\udfff" for character in value
+    )  # bytes that are no UTF-8
     if "\0" in value or not is_encodable:
         raise UserError(f"{name} must be text in UTF-8 without zero bytes, got {value!r}")
 
@@ -516,7 +621,9 @@ def _check_float(name, value, metadata):
 
 
 def _in_float32(value):
-    """A number as TensorFlow will keep it: of a very small one 0 is left, of a very large one infinity."""
+    """A number as TensorFlow will keep it: of a very small one 0 is left, of a very large one
+    infinity.
+    """
     try:
         return ctypes.c_float(value).value
     except OverflowError:  # a whole number that no float can hold

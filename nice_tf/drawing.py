@@ -19,7 +19,9 @@ _COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and 
 
 
 def is_image(event_shape: list[int]) -> bool:
-    """Whether examples of this shape are pictures: `[height, width]`, or with 1 or 3 channels behind."""
+    """Whether examples of this shape are pictures: `[height, width]`, or with 1 or 3 channels
+    behind.
+    """
     return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[-1] in (1, 3))
 
 
@@ -27,14 +29,19 @@ def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = 
     """Lays pictures out in a grid, by default as near to square as can be.
 
     Args:
-      images: `[N, height, width]` or `[N, height, width, 1 or 3]`, in data units: integers v stand for 0..levels-1.
-      levels: number of integer levels; `None` takes black and white from the smallest and largest value.
+      images: `[N, height, width]` or `[N, height, width, 1 or 3]`, in data units: integers v stand
+        for 0..levels-1.
+      levels: number of integer levels; `None` takes black and white from the smallest and largest
+        value.
       columns: pictures in a row.
 
     Returns:
-      `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between pictures.
+      `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between
+      pictures.
     """
-    images = np.nan_to_num(np.asarray(images, np.float64), nan=0.0)  # a flow that nearly diverged may draw NaN
+    images = np.nan_to_num(
+        np.asarray(images, np.float64), nan=0.0
+    )  # a flow that nearly diverged may draw NaN
     images = images[..., np.newaxis] if images.ndim == 3 else images
     low, high = (images.min(), images.max()) if levels is None else (0, levels - 1)
     grey = np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
@@ -61,7 +68,9 @@ def side_by_side(grids: list[np.ndarray]) -> np.ndarray:
 
 
 def png(grid: np.ndarray, *, min_width: int = 640) -> bytes:
-    """A picture `[H, W, 3]` as PNG; each pixel becomes a square so that it is about `min_width` wide."""
+    """A picture `[H, W, 3]` as PNG; each pixel becomes a square so that it is about `min_width`
+    wide.
+    """
     from matplotlib import image
 
     zoom = max(1, round(min_width / grid.shape[1]))
@@ -98,7 +107,7 @@ class Chart:
         return self._draw("png", facecolor="white", dpi=120)
 
     def svg(self) -> str:
-        """For a page: on nothing, with axes in the text colour of the page, whichever theme it has."""
+        """For a page: on nothing, with axes in its text colour, whichever theme it has."""
         drawing = self._draw("svg", transparent=True).decode().replace(_INK, "currentColor")
         return drawing[drawing.index("<svg") :]
 
@@ -107,7 +116,14 @@ class Chart:
         from matplotlib.figure import Figure
 
         ink = _INK if kind == "svg" else "#202020"
-        names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+        names = (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        )
         content = io.BytesIO()
         # Without a fixed salt and date the same chart would be another file each time.
         with matplotlib.rc_context({**dict.fromkeys(names, ink), "svg.hashsalt": "nice_tf"}):
@@ -117,10 +133,14 @@ class Chart:
                 axes.plot(x, y, label=name, color=color, marker="." if len(x) < 3 else None)
             if self.marked_x is not None:
                 axes.axvline(self.marked_x, color=ink, linestyle=":", linewidth=1)
-            axes.set(xlabel=self.x_label, ylabel=self.y_label, yscale="log" if self.log_y else "linear")
+            axes.set(
+                xlabel=self.x_label, ylabel=self.y_label, yscale="log" if self.log_y else "linear"
+            )
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             if len(self.lines) > 1:
                 axes.legend(frameon=False)
-            figure.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None, **options)
+            figure.savefig(
+                content, format=kind, metadata={"Date": None} if kind == "svg" else None, **options
+            )
         return content.getvalue()

@@ -1,4 +1,6 @@
-"""The one exception for what a user can put right, what it says of an error behind it, and checks that many share."""
+"""The one exception for what a user can put right, what it says of an error behind it, and checks
+that many share.
+"""
 
 import re
 from collections.abc import Sequence
@@ -7,11 +9,12 @@ from collections.abc import Sequence
 class UserError(ValueError):
     """Something that was given breaks a rule; the message names the value received and the rule.
 
-    The commands print the message alone and exit with status 1; any other exception is a defect of ours and
-    keeps its traceback.
+    The commands print the message alone and exit with status 1; any other exception is a defect of
+    ours and keeps its traceback.
     """
 
-    # What AutoGraph asks of an exception that it is to raise again: so it is still this one in a `tf.function`.
+    # What AutoGraph asks of an exception that it is to raise again: so it is still this one in a
+    # `tf.function`.
     __init__ = Exception.__init__
 
 

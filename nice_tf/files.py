@@ -1,4 +1,6 @@
-"""How a file is written and a folder is held, so that neither a kill nor a second process spoils what is there."""
+"""How a file is written and a folder is held, so that neither a kill nor a second process spoils
+what is there.
+"""
 
 import contextlib
 import fcntl
@@ -28,11 +30,13 @@ _MAX_NAME = 40  # characters of a file's name that its temporary name repeats: n
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once the block has ended well: readers see the old or the new one.
+    """A file that takes the place of `path` once the block has ended well: readers see the old or
+    the new one.
 
-    It is written under a name of its own in the same folder, which is made if need be, brought to the disk, and
-    renamed. The mode of a file that is replaced stays. A link is written through to its target. A block that fails
-    leaves the old file. What a killed process has left is removed when the same file is written again.
+    It is written under a name of its own in the same folder, which is made if need be, brought to
+    the disk, and renamed. The mode of a file that is replaced stays. A link is written through to
+    its target. A block that fails leaves the old file. What a killed process has left is removed
+    when the same file is written again.
 
     Args:
       path: of a file, or of one that is yet to be.
@@ -46,7 +50,9 @@ def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     try:
         target = _target(pathlib.Path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target.parent, re.escape(f".{_short(target.name)}.") + _DRAW + re.escape(_TEMPORARY))
+        _remove_abandoned(
+            target.parent, re.escape(f".{_short(target.name)}.") + _DRAW + re.escape(_TEMPORARY)
+        )
         with _temporary(target) as (temporary, file):
             yield file
             file.flush()
@@ -107,7 +113,8 @@ def temporary_folder(parent: pathlib.Path, start: str) -> Iterator[pathlib.Path]
     """A new folder, to be renamed in the block; if it is not, it is removed at the end.
 
     Args:
-      parent: where it lies; made if need be. Folders that killed processes have left there are removed.
+      parent: where it lies; made if need be. Folders that killed processes have left there are
+        removed.
       start: of its name and of theirs.
     """
     parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +131,9 @@ def _create_folder(parent, start):
     while True:
         temporary = parent / f"{start}{secrets.token_hex(8)}"
         temporary.mkdir()
-        with contextlib.suppress(FileNotFoundError):  # another process has taken it for an abandoned one
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another process has taken it for an abandoned one
             descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
             if _mark_in_use(descriptor) and temporary.exists():
                 return temporary, descriptor
@@ -148,17 +157,22 @@ def remove_at_once(folder: pathlib.Path) -> None:
 
 
 def _mark_in_use(descriptor):
-    """Locks what is open against `_remove_abandoned` as long as this process lives and keeps it open.
+    """Locks what is open against `_remove_abandoned` as long as this process lives and keeps it
+    open.
 
     Returns whether it is still there: another process may have removed it before it was marked.
     """
-    with contextlib.suppress(OSError):  # a file system without locks has no abandoned files that could be told
+    with contextlib.suppress(
+        OSError
+    ):  # a file system without locks has no abandoned files that could be told
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return os.fstat(descriptor).st_nlink > 0
 
 
 def _remove_abandoned(folder, pattern):
-    """Removes what has a name of ours, of which `pattern` is the whole, and is marked by no living process."""
+    """Removes what has a name of ours, of which `pattern` is the whole, and is marked by no living
+    process.
+    """
     names = os.listdir(folder) if folder.is_dir() else []
     for name in names:
         if re.fullmatch(pattern, name):
@@ -203,7 +217,8 @@ def sync_tree(folder: pathlib.Path) -> None:
 
 
 class Lock:
-    """A lock that a process holds through an open file: it ends with the process, however that ends.
+    """A lock that a process holds through an open file: it ends with the process, however that
+    ends.
 
     Attributes:
       path: of the file, which stays.
@@ -218,8 +233,8 @@ class Lock:
 
         Args:
           what: is locked, for the message.
-          shared: let others that share it hold it at the same time. A folder that cannot be written needs no such
-            lock.
+          shared: let others that share it hold it at the same time. A folder that cannot be written
+            needs no such lock.
 
         Raises:
           UserError: another process holds it, or this one does in another place.
@@ -243,13 +258,19 @@ class Lock:
             if descriptor is None:
                 return None
             try:
-                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                fcntl.flock(
+                    descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+                )
             except BlockingIOError as error:
                 holder = _holder(descriptor)
                 os.close(descriptor)
-                raise UserError(f"{what} is in use by {holder}: wait until it ends, or give another one") from error
+                raise UserError(
+                    f"{what} is in use by {holder}: wait until it ends, or give another one"
+                ) from error
             except OSError as error:  # a file system without locks
-                logging.warning("%s is not locked (%s): let no other process use it", what, error.strerror)
+                logging.warning(
+                    "%s is not locked (%s): let no other process use it", what, error.strerror
+                )
             if self._is(descriptor):
                 if not shared:
                     _sign(descriptor)
@@ -274,7 +295,9 @@ class Lock:
 
 
 def _sign(descriptor):
-    """Writes who holds a lock alone. Those that share one leave no name: one file cannot hold all of them."""
+    """Writes who holds a lock alone. Those that share one leave no name: one file cannot hold all
+    of them.
+    """
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 

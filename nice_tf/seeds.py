@@ -1,4 +1,4 @@
-"""Where every random number of a run comes from: stateless seeds, so that any step can be replayed."""
+"""Where each random number of a run comes from: stateless seeds, so that steps are replayed."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,8 +9,10 @@ def stateless_seed(seed: int, purpose: str, *counters: int | tf.Tensor) -> tf.Te
 
     Args:
       seed: the run's seed, an integer.
-      purpose: what the draw is for, e.g. `"train_noise"`; different purposes give independent draws.
-      *counters: integers or integer tensors (a step, a batch number) that set this draw apart from its siblings.
+      purpose: what the draw is for, e.g. `"train_noise"`; different purposes give independent
+        draws.
+      *counters: integers or integer tensors (a step, a batch number) that set this draw apart from
+        its siblings.
 
     Returns:
       An int32 tensor of shape `[2]` for the `tf.random.stateless_*` functions.

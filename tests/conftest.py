@@ -22,11 +22,18 @@ def run_command():
     """Runs a command of the repository as a user would and returns the finished process."""
 
     def run(*arguments, cwd=ROOT, timeout=240):
-        environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+        environment = {
+            key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"
+        }
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
-            cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
 
     return run
 
@@ -37,4 +44,6 @@ def mnist_files():
     for folder in (os.environ.get("NICE_TF_MNIST"), ROOT.parent / "shared" / "data" / "mnist"):
         if folder and (pathlib.Path(folder) / "train-images-idx3-ubyte.gz").exists():
             return pathlib.Path(folder).resolve()
-    pytest.skip("the four original MNIST files are in neither NICE_TF_MNIST nor ../shared/data/mnist")
+    pytest.skip(
+        "the four original MNIST files are in neither NICE_TF_MNIST nor ../shared/data/mnist"
+    )

@@ -1,7 +1,8 @@
-"""A SavedModel through TensorFlow's C++ loader, the one TensorFlow Serving uses, by way of its C interface.
+"""A SavedModel through TensorFlow's C++ loader, the one TensorFlow Serving uses, by way of its C
+interface.
 
-Nothing of TensorFlow's Python runs between feeding and fetching; it only locates the library and parses the
-SignatureDefs, whose tensor names are what is fed and fetched.
+Nothing of TensorFlow's Python runs between feeding and fetching; it only locates the library and
+parses the SignatureDefs, whose tensor names are what is fed and fetched.
 """
 
 import ctypes
@@ -18,7 +19,11 @@ class _Output(ctypes.Structure):
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p))
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("deallocator", ctypes.c_void_p),
+    )
 
 
 class ServingError(Exception):
@@ -56,7 +61,14 @@ class LoadedModel:
         tags = (ctypes.c_char_p * 1)(b"serve")
         self._session = ctypes.c_void_p(
             self._c.TF_LoadSessionFromSavedModel(
-                options, None, str(directory).encode(), tags, 1, self._graph, meta_graph, self._status
+                options,
+                None,
+                str(directory).encode(),
+                tags,
+                1,
+                self._graph,
+                meta_graph,
+                self._status,
             )
         )
         self._check()
@@ -76,7 +88,9 @@ class LoadedModel:
         value = np.asarray(value, order="C")
         dimensions = (ctypes.c_int64 * max(value.ndim, 1))(*value.shape)
         kind = tf.as_dtype(value.dtype).as_datatype_enum
-        tensor = ctypes.c_void_p(self._c.TF_AllocateTensor(kind, dimensions, value.ndim, ctypes.c_size_t(value.nbytes)))
+        tensor = ctypes.c_void_p(
+            self._c.TF_AllocateTensor(kind, dimensions, value.ndim, ctypes.c_size_t(value.nbytes))
+        )
         ctypes.memmove(self._c.TF_TensorData(tensor), value.ctypes.data, value.nbytes)
         return tensor
 
@@ -89,16 +103,33 @@ class LoadedModel:
         return np.frombuffer(content, dtype).reshape(shape)
 
     def __call__(self, signature, **inputs):
-        """Feeds the named inputs of a signature and fetches all its outputs; shapes are not compared, as in serving."""
+        """Feeds the named inputs of a signature and fetches all its outputs; shapes are not
+        compared, as in serving.
+        """
         definition = self.signatures[signature]
-        feeds = (_Output * len(inputs))(*(self._output(definition.inputs[name].name) for name in inputs))
+        feeds = (_Output * len(inputs))(
+            *(self._output(definition.inputs[name].name) for name in inputs)
+        )
         tensors = [self._feed(value) for value in inputs.values()]
         values = (ctypes.c_void_p * len(inputs))(*(tensor.value for tensor in tensors))
         names = list(definition.outputs)
-        fetches = (_Output * len(names))(*(self._output(definition.outputs[name].name) for name in names))
+        fetches = (_Output * len(names))(
+            *(self._output(definition.outputs[name].name) for name in names)
+        )
         results = (ctypes.c_void_p * len(names))()
         self._c.TF_SessionRun(
-            self._session, None, feeds, values, len(inputs), fetches, results, len(names), None, 0, None, self._status
+            self._session,
+            None,
+            feeds,
+            values,
+            len(inputs),
+            fetches,
+            results,
+            len(names),
+            None,
+            0,
+            None,
+            self._status,
         )
         for tensor in tensors:
             self._c.TF_DeleteTensor(tensor)

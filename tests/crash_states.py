@@ -1,7 +1,8 @@
 """Every state of a folder that a kill can leave, and whether the same command goes on from each.
 
-A command runs under `crash_recorder.c`, which stops it after each call that changes its folder; each new state of the
-folder is copied. The command is then started again in every copy and must end as the uninterrupted one did.
+A command runs under `crash_recorder.c`, which stops it after each call that changes its folder;
+each new state of the folder is copied. The command is then started again in every copy and must end
+as the uninterrupted one did.
 
 python tests/crash_states.py            all states of all commands, some minutes; `make crash-test`
 python tests/crash_states.py --number=20 --seed=1 train      so many states, drawn at random
@@ -29,9 +30,16 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).parent
 SETTINGS = {
-    "num_couplings": 3, "hidden_units": (8,), "epochs": 3, "batch_size": 50, "num_draws": 2, "sample_every_epochs": 2,
-    "precision": "float32", "deterministic": True, "learning_rate": 0.01,
-}  # fmt: skip
+    "num_couplings": 3,
+    "hidden_units": (8,),
+    "epochs": 3,
+    "batch_size": 50,
+    "num_draws": 2,
+    "sample_every_epochs": 2,
+    "precision": "float32",
+    "deterministic": True,
+    "learning_rate": 0.01,
+}
 ROWS = 250
 
 
@@ -61,7 +69,9 @@ def train_pictures(inputs, folder):
     """Trains on the pictures, which are drawn on the way."""
     from nice_tf import Config, train_and_evaluate
 
-    train_and_evaluate(Config(dataset=str(inputs / "pictures.npy"), levels=17, **SETTINGS), folder / "run")
+    train_and_evaluate(
+        Config(dataset=str(inputs / "pictures.npy"), levels=17, **SETTINGS), folder / "run"
+    )
 
 
 def score(inputs, folder, **options):
@@ -70,7 +80,9 @@ def score(inputs, folder, **options):
     from nice_tf.scoring import scorer as answers
 
     answers.rows_at_once = lambda *_: 60
-    files_lib.score_file(str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options)
+    files_lib.score_file(
+        str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options
+    )
 
 
 def impute(inputs, folder, **options):
@@ -78,7 +90,9 @@ def impute(inputs, folder, **options):
     from nice_tf.scoring import files as files_lib
 
     files_lib.rows_at_once = lambda *_: 60
-    files_lib.fill_file(str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options)
+    files_lib.fill_file(
+        str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options
+    )
 
 
 def sample(inputs, folder, **options):
@@ -87,7 +101,9 @@ def sample(inputs, folder, **options):
     from nice_tf.scoring import scorer as answers
 
     answers.VALUES_A_CALL = 180
-    files_lib.sample_file(str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options)
+    files_lib.sample_file(
+        str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options
+    )
 
 
 def sample_array(inputs, folder, **options):
@@ -124,7 +140,11 @@ def trained(folder):
     from nice_tf.runs.workdir import Workdir
 
     run = Workdir(folder / "run")
-    found = {"config": run.read_config()[0], "evaluation": run.finished_evaluation(), "left": unfinished(folder)}
+    found = {
+        "config": run.read_config()[0],
+        "evaluation": run.finished_evaluation(),
+        "left": unfinished(folder),
+    }
     found["metrics"] = [{**row, "seconds": None} for row in run.read_metrics()]
     for path in [run.calibration, *run.path.glob("samples*"), *run.samples.iterdir()]:
         if path.is_file():
@@ -133,9 +153,17 @@ def trained(folder):
         found[directory.name] = sorted(path.name for path in directory.iterdir())
         for path in checkpoints.complete(directory):
             reader = tf.train.load_checkpoint(path)
-            names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_", "history"))]
-            values = b"".join(np.ascontiguousarray(reader.get_tensor(name)).tobytes() for name in sorted(names))
-            found[f"{directory.name} {pathlib.Path(path).name}"] = hashlib.sha256(values).hexdigest()
+            names = [
+                name
+                for name in reader.get_variable_to_shape_map()
+                if not name.startswith(("_", "history"))
+            ]
+            values = b"".join(
+                np.ascontiguousarray(reader.get_tensor(name)).tobytes() for name in sorted(names)
+            )
+            found[f"{directory.name} {pathlib.Path(path).name}"] = hashlib.sha256(
+                values
+            ).hexdigest()
     return found
 
 
@@ -169,7 +197,9 @@ def _sorted(answers):
 def unfinished(folder):
     """What only a run that is going on may have."""
     patterns = ("*.tmp", ".*.parts*", ".unfinished-*", "unfinished", "*_temp*")
-    return sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.rglob(pattern))
+    return sorted(
+        str(path.relative_to(folder)) for pattern in patterns for path in folder.rglob(pattern)
+    )
 
 
 COMMANDS = {
@@ -192,7 +222,10 @@ def compile_recorder(folder):
     if compiler is None:
         return None
     source = HERE / "crash_recorder.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl", "-lpthread"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl", "-lpthread"],
+        check=True,
+    )
     return library
 
 
@@ -212,13 +245,21 @@ def record(name, inputs, folder, states, library):
     notified, notify = os.pipe()
     awaited, go = os.pipe()
     environment = os.environ | {
-        "LD_PRELOAD": str(library), "CRASH_FOLDER": str(folder), "CRASH_NOTIFY": str(notify), "CRASH_GO": str(awaited),
+        "LD_PRELOAD": str(library),
+        "CRASH_FOLDER": str(folder),
+        "CRASH_NOTIFY": str(notify),
+        "CRASH_GO": str(awaited),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-    }  # fmt: skip
+    }
     command = [sys.executable, __file__, "--inputs", inputs, "--folder", folder, "--run", name]
     with open(states / "log", "wb") as log:
         process = subprocess.Popen(
-            command, env=environment, pass_fds=(notify, awaited), stdout=log, stderr=log, cwd=HERE.parent
+            command,
+            env=environment,
+            pass_fds=(notify, awaited),
+            stdout=log,
+            stderr=log,
+            cwd=HERE.parent,
         )
         os.close(notify)
         os.close(awaited)
@@ -269,12 +310,18 @@ def resume(name, inputs, state, expected):
                         raise
                     if {**found(folder), "left": []} != {**expected, "left": []}:
                         return "an output that is there is not the whole one"
-                    run(inputs, folder, overwrite=True)  # what is left of the parts must not be taken for all
+                    run(
+                        inputs, folder, overwrite=True
+                    )  # what is left of the parts must not be taken for all
             ended = found(folder)
         except Exception:
             return traceback.format_exc()
         different = [key for key in {**expected, **ended} if expected.get(key) != ended.get(key)]
-        return f"other than without an interruption: {', '.join(map(str, different))}" if different else ""
+        return (
+            f"other than without an interruption: {', '.join(map(str, different))}"
+            if different
+            else ""
+        )
 
 
 def quieten():
@@ -320,21 +367,33 @@ def check(name, *, inputs, scratch, library, number=None, seed=0, processes=2):
         results = list(map(_resume, arguments))
     else:
         context = multiprocessing.get_context("spawn")
-        # TensorFlow keeps what each run has compiled: a process that makes all of them would fill the memory.
+        # TensorFlow keeps what each run has compiled: a process that makes all of them would fill
+        # the memory.
         with context.Pool(processes, quieten, maxtasksperchild=20) as pool:
             results = list(pool.imap_unordered(_resume, arguments))
     broken = {str(state): wrong for state, wrong in results if wrong}
-    counts = {"changes": num_changes, "states": len(found), "tried": len(tried), "broken": len(broken)}
+    counts = {
+        "changes": num_changes,
+        "states": len(found),
+        "tried": len(tried),
+        "broken": len(broken),
+    }
     return counts, broken
 
 
 def main():
     """Runs the commands that are named, or all, and says what is broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="*", help=f"of {', '.join(RECORDED)}; all if none is given")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "commands", nargs="*", help=f"of {', '.join(RECORDED)}; all if none is given"
+    )
     parser.add_argument("--number", type=int, help="states to try of each; all if not given")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=pathlib.Path, help="folder for the states, which are else deleted")
+    parser.add_argument(
+        "--keep", type=pathlib.Path, help="folder for the states, which are else deleted"
+    )
     for internal in ("--inputs", "--folder", "--run"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -356,9 +415,13 @@ def main():
         for name in arguments.commands or RECORDED:
             (scratch / name).mkdir()
             counts, broken = check(
-                name, inputs=inputs, scratch=scratch / name, library=library, number=arguments.number,
+                name,
+                inputs=inputs,
+                scratch=scratch / name,
+                library=library,
+                number=arguments.number,
                 seed=arguments.seed,
-            )  # fmt: skip
+            )
             totals.update(counts)
             print(name, json.dumps(counts), flush=True)
             for state, wrong in broken.items():

@@ -10,7 +10,9 @@ def randomize(module, seed=0, deviation=0.5):
     """Overwrites every variable of a module with N(0, deviation^2) draws."""
     generator = np.random.default_rng(seed)
     for variable in module.variables:
-        variable.assign(generator.normal(0.0, deviation, variable.shape).astype(variable.dtype.as_numpy_dtype))
+        variable.assign(
+            generator.normal(0.0, deviation, variable.shape).astype(variable.dtype.as_numpy_dtype)
+        )
     return module
 
 

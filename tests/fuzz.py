@@ -1,10 +1,11 @@
-"""Odd settings, damaged files and odd requests by the thousand: each must be answered, or refused in one line.
+"""Odd settings, damaged files and odd requests by the thousand: each must be answered, or refused
+in one line.
 
 python tests/fuzz.py --number=1000 --seed=0
 python tests/fuzz.py --kinds=readers --seed=0 --first=17 --number=1    # one case again
 
-A case is a pure function of its kind, the seed and its number. `make fuzz` runs 1,000 of each kind; exit status 1 says
-that one of them ended in a traceback, which is printed with what repeats it.
+A case is a pure function of its kind, the seed and its number. `make fuzz` runs 1,000 of each kind;
+exit status 1 says that one of them ended in a traceback, which is printed with what repeats it.
 """
 
 import argparse
@@ -49,14 +50,74 @@ from nice_tf.training import optimizers
 from nice_tf.training import run as run_lib
 
 NUMBERS = (
-    "0", "-0", "1", "-1", "2", "3", "7", "1.5", "-0.5", "0.5", "1e-60", "1e39", "-1e39", "1e400", "nan", "inf", "-inf",
-    "255", "256", "1000", "65536", str(2**31 - 1), str(2**31), str(2**63), str(10**20), "-" + str(10**20),
-    "0x" + "f" * 5000, "1" * 5000, "0.9999999999", "1_0", "²", "٣", "1e3", "0x10",
-)  # fmt: skip
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "2",
+    "3",
+    "7",
+    "1.5",
+    "-0.5",
+    "0.5",
+    "1e-60",
+    "1e39",
+    "-1e39",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "255",
+    "256",
+    "1000",
+    "65536",
+    str(2**31 - 1),
+    str(2**31),
+    str(2**63),
+    str(10**20),
+    "-" + str(10**20),
+    "0x" + "f" * 5000,
+    "1" * 5000,
+    "0.9999999999",
+    "1_0",
+    "²",
+    "٣",
+    "1e3",
+    "0x10",
+)
 TEXTS = (
-    "", " ", "/", "//", ",", ",,", "1/2", "1,2/3", "1,2/3,4/5", "3,,4", "28,28", "a", "a,b", '"', '"a', "\u20ac",
-    "\0", "a\0b", "a\nb", "\ud800", "--", "true", "false", "None", "label", "digits", "../..", "%s", "{}", "[a-", "*",
-)  # fmt: skip
+    "",
+    " ",
+    "/",
+    "//",
+    ",",
+    ",,",
+    "1/2",
+    "1,2/3",
+    "1,2/3,4/5",
+    "3,,4",
+    "28,28",
+    "a",
+    "a,b",
+    '"',
+    '"a',
+    "\u20ac",
+    "\0",
+    "a\0b",
+    "a\nb",
+    "\ud800",
+    "--",
+    "true",
+    "false",
+    "None",
+    "label",
+    "digits",
+    "../..",
+    "%s",
+    "{}",
+    "[a-",
+    "*",
+)
 
 
 @dataclasses.dataclass
@@ -81,7 +142,9 @@ def _odd_value(generator, field):
     return str(generator.choice(np.array(pools[generator.integers(len(pools))], object)))
 
 
-def settings_case(generator: np.random.Generator, folder: pathlib.Path) -> tuple[str, Callable[[], None]]:
+def settings_case(
+    generator: np.random.Generator, folder: pathlib.Path
+) -> tuple[str, Callable[[], None]]:
     """Some flags with odd values, parsed as a command does, to settings, data, optimizer and flow."""
     fields = dataclasses.fields(nice_tf.Config)
     chosen = generator.choice(len(fields), generator.integers(1, 5), replace=False)
@@ -126,7 +189,10 @@ def _cut(generator, content):
 
 
 def _inserted(generator, content):
-    place, more = generator.integers(len(content) + 1), generator.bytes(int(generator.integers(1, 40)))
+    place, more = (
+        generator.integers(len(content) + 1),
+        generator.bytes(int(generator.integers(1, 40))),
+    )
     return content[:place] + more + content[place:]
 
 
@@ -136,7 +202,10 @@ def _left_out(generator, content):
 
 
 def _overwritten(generator, content):
-    first, byte = int(generator.integers(len(content))), generator.choice([b"\0", b"\xff", b"(", b"9"])
+    first, byte = (
+        int(generator.integers(len(content))),
+        generator.choice([b"\0", b"\xff", b"(", b"9"]),
+    )
     number = min(int(generator.integers(1, 20)), len(content) - first)
     return content[:first] + bytes(byte) * number + content[first + number :]
 
@@ -147,7 +216,11 @@ def _other_number(generator, content):
     if not found:
         return _bits_flipped(generator, content)
     match = found[generator.integers(len(found))]
-    return content[: match.start()] + str(generator.choice(np.array(NUMBERS, object))).encode() + content[match.end() :]
+    return (
+        content[: match.start()]
+        + str(generator.choice(np.array(NUMBERS, object))).encode()
+        + content[match.end() :]
+    )
 
 
 def _other_word(generator, content):
@@ -156,7 +229,22 @@ def _other_word(generator, content):
     if not found:
         return _bits_flipped(generator, content)
     match = found[generator.integers(len(found))]
-    words = (b"", b"null", b"NaN", b"[]", b"{}", b"((((", b"'", b'"', b"True", b"O", b"<U0", b"x" * 300, b"-", b"shape")
+    words = (
+        b"",
+        b"null",
+        b"NaN",
+        b"[]",
+        b"{}",
+        b"((((",
+        b"'",
+        b'"',
+        b"True",
+        b"O",
+        b"<U0",
+        b"x" * 300,
+        b"-",
+        b"shape",
+    )
     return content[: match.start()] + words[generator.integers(len(words))] + content[match.end() :]
 
 
@@ -172,7 +260,9 @@ def _mutated(generator, content):
 
 
 def _changed_inside(generator, name, content):
-    """What lies in a container is damaged, and the container around it whole: its checksums find nothing."""
+    """What lies in a container is damaged, and the container around it whole: its checksums find
+    nothing.
+    """
     if name.endswith(".npz"):
         return _archive_with(generator, content)
     if name.endswith(".gz"):
@@ -180,7 +270,9 @@ def _changed_inside(generator, name, content):
     if name.startswith("record"):
         return _odd_record(generator, content)
     if name.endswith(".png"):
-        return _png_of_size(content, *generator.choice([0, 1, 5, 6, 100, 2**15, 2**20, 2**31 - 1, 2**31], 2))
+        return _png_of_size(
+            content, *generator.choice([0, 1, 5, 6, 100, 2**15, 2**20, 2**31 - 1, 2**31], 2)
+        )
     if name.endswith(".tfrecord"):
         whole = [record.numpy() for record in _records_of(content)]
         whole[generator.integers(len(whole))] = _odd_record(generator, whole[0])
@@ -194,7 +286,9 @@ def _archive_with(generator, content):
     name = list(members)[generator.integers(len(members))]
     members[name] = _mutated(generator, members[name])
     if generator.integers(4) == 0:
-        members[str(generator.choice(["a", "b.npy", "../c.npy", "x/y.npy", ".npy"]))] = members.pop(name)
+        members[str(generator.choice(["a", "b.npy", "../c.npy", "x/y.npy", ".npy"]))] = members.pop(
+            name
+        )
     changed = io.BytesIO()
     with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, values in members.items():
@@ -205,7 +299,19 @@ def _archive_with(generator, content):
 def _odd_record(generator, content):
     example = tf.train.Example.FromString(content)
     features = example.features.feature
-    shapes = ([], [-1], [0], [2**40, 2**40], [1] * 70, [-2, -2], [4], [6, 5, 3], [1, 90], [2**63 - 1], [4, 1, 1, 1, 1])
+    shapes = (
+        [],
+        [-1],
+        [0],
+        [2**40, 2**40],
+        [1] * 70,
+        [-2, -2],
+        [4],
+        [6, 5, 3],
+        [1, 90],
+        [2**63 - 1],
+        [4, 1, 1, 1, 1],
+    )
     if generator.integers(2):
         features["shape"].int64_list.value[:] = shapes[generator.integers(len(shapes))]
     else:
@@ -229,7 +335,9 @@ def _records_of(content):
 
 def _png_of_size(content, width, height):
     """A PNG picture whose header claims another size, with the checksum that belongs to it."""
-    header = b"IHDR" + int(width).to_bytes(4, "big") + int(height).to_bytes(4, "big") + content[24:29]
+    header = (
+        b"IHDR" + int(width).to_bytes(4, "big") + int(height).to_bytes(4, "big") + content[24:29]
+    )
     return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
 
 
@@ -238,7 +346,24 @@ def _changed_json(generator, content):
     values = json.loads(content)
     places = list(_places(values))
     holder, key = places[generator.integers(len(places))]
-    others = (None, -1, 0, 1, 2**31, 10**30, 1e300, "", "a", [], {}, [1], True, float("nan"), [[8]], {"a": 1})
+    others = (
+        None,
+        -1,
+        0,
+        1,
+        2**31,
+        10**30,
+        1e300,
+        "",
+        "a",
+        [],
+        {},
+        [1],
+        True,
+        float("nan"),
+        [[8]],
+        {"a": 1},
+    )
     if generator.integers(3) == 0:
         del holder[key]
     else:
@@ -283,7 +408,12 @@ def _table():
     generator = np.random.default_rng(0)
     names = np.array(["crow", "auk"])[generator.integers(0, 2, 40)]
     numbers = generator.normal(size=[40, 3]).round(3)
-    return {"a": numbers[:, 0], "b": numbers[:, 1], "c": generator.integers(0, 9, 40), "bird": names}
+    return {
+        "a": numbers[:, 0],
+        "b": numbers[:, 1],
+        "c": generator.integers(0, 9, 40),
+        "bird": names,
+    }
 
 
 def _csv():
@@ -307,8 +437,12 @@ def _make_inputs() -> dict[str, bytes]:
         "fortran.npy": _saved(np.save, np.asfortranarray(floats)),
         "pictures.npy": _saved(np.save, pictures),
         "one.npz": _saved(np.savez, floats),
-        "splits.npz": _saved(np.savez_compressed, train=floats, test=floats[:9], train_y=labels, test_y=labels[:9]),
-        "keras.npz": _saved(np.savez_compressed, x_train=pictures, x_test=pictures, y_train=labels, y_test=labels),
+        "splits.npz": _saved(
+            np.savez_compressed, train=floats, test=floats[:9], train_y=labels, test_y=labels[:9]
+        ),
+        "keras.npz": _saved(
+            np.savez_compressed, x_train=pictures, x_test=pictures, y_train=labels, y_test=labels
+        ),
         "table.csv": _csv(),
         "table.csv.gz": gzip.compress(_csv(), mtime=0),
         "table.parquet": _saved(lambda file: parquet.write_table(pa.table(_table()), file)),
@@ -329,8 +463,14 @@ LABELS = {"splits.npz": "y", "keras.npz": "label", "table.csv": "bird", "table.p
 SHAPES = {
     **{name: ([4], None) for name in ("floats.npy", "fortran.npy", "one.npz")},
     **{name: ([2, 2], None) for name in ("floats.tfrecord", "record of floats")},
-    **{name: ([6, 5, 3], 256) for name in ("pictures.npy", "a.png", "palette.png", "a.jpg", "raw.tfrecord")},
-    **{name: ([6, 5, 3], 256) for name in ("pictures.tfrecord", "record of integers", "record of a picture")},
+    **{
+        name: ([6, 5, 3], 256)
+        for name in ("pictures.npy", "a.png", "palette.png", "a.jpg", "raw.tfrecord")
+    },
+    **{
+        name: ([6, 5, 3], 256)
+        for name in ("pictures.tfrecord", "record of integers", "record of a picture")
+    },
 }
 
 
@@ -343,22 +483,35 @@ class Files:
         table = folder / "table.csv"
         table.write_bytes(self.inputs["table.csv"])
         self.config = nice_tf.Config(
-            dataset=str(table), columns="a,b,c", num_couplings=3, hidden_units=(4,), epochs=1, batch_size=10,
-            num_draws=2, precision="float32", sample_every_epochs=0,
-        )  # fmt: skip
+            dataset=str(table),
+            columns="a,b,c",
+            num_couplings=3,
+            hidden_units=(4,),
+            epochs=1,
+            batch_size=10,
+            num_draws=2,
+            precision="float32",
+            sample_every_epochs=0,
+        )
         self.run = folder / "run"
         with open(os.devnull, "w") as nowhere:
             stdout, sys.stdout = sys.stdout, nowhere
             try:
                 nice_tf.train_and_evaluate(self.config, self.run)
-                self.export = export.export_saved_model(self.run, folder / "export", inpaint_steps=2)
+                self.export = export.export_saved_model(
+                    self.run, folder / "export", inpaint_steps=2
+                )
             finally:
                 sys.stdout = stdout
-        # As in a run of an earlier version: without checksums, which would find all damage before anything is read.
+        # As in a run of an earlier version: without checksums, which would find all damage before
+        # anything is read.
         (self.run / "checksums.json").unlink()
         self.model = Model.load(self.export)
         self.parts = [
-            *(self.run / name for name in ("config.json", "evaluation.json", "metrics.csv", "calibration.npy")),
+            *(
+                self.run / name
+                for name in ("config.json", "evaluation.json", "metrics.csv", "calibration.npy")
+            ),
             self.export / "assets" / "data.json",
             self.export / "saved_model.pb",
             self.export / "variables" / "variables.index",
@@ -375,7 +528,9 @@ def reader_case(generator: np.random.Generator, files: Files) -> tuple[str, Call
         return _part_case(generator, files, chosen)
     content = files.inputs[chosen]
     is_inside = bool(generator.integers(2))
-    content = _changed_inside(generator, chosen, content) if is_inside else _mutated(generator, content)
+    content = (
+        _changed_inside(generator, chosen, content) if is_inside else _mutated(generator, content)
+    )
     label = LABELS.get(chosen, "") if generator.integers(2) or chosen == "splits.npz" else ""
     on_disk = bool(generator.integers(2))
     described = f"{chosen} label={label} on_disk={on_disk}"
@@ -383,7 +538,8 @@ def reader_case(generator: np.random.Generator, files: Files) -> tuple[str, Call
 
 
 def read_input(files: Files, name: str, content: bytes, *, label: str, on_disk: bool) -> None:
-    """Reads a file as data to train on and as input to score, where it can be both; one may take what one refuses.
+    """Reads a file as data to train on and as input to score, where it can be both; one may take
+    what one refuses.
 
     Args:
       files: the whole ones.
@@ -427,16 +583,23 @@ def _put(folder, name, content, whole):
 
 def _read_dataset(path, name, cache, *, label, on_disk):
     config = nice_tf.Config(
-        dataset=path, condition_on=label, batch_size=2, data_dir=str(cache), skip_bad=on_disk,
-        in_memory_mb=0 if on_disk else 512, columns="" if on_disk or "table" not in name else "a,b",
-    )  # fmt: skip
+        dataset=path,
+        condition_on=label,
+        batch_size=2,
+        data_dir=str(cache),
+        skip_bad=on_disk,
+        in_memory_mb=0 if on_disk else 512,
+        columns="" if on_disk or "table" not in name else "a,b",
+    )
     stdout, sys.stdout = sys.stdout, io.StringIO()
     try:
         found = dataset.load(config)
     finally:
         sys.stdout = stdout
     json.dumps(found.description())
-    assert all(np.all(np.isfinite(np.asarray(values, np.float64))) for values in (found.train, found.test))
+    assert all(
+        np.all(np.isfinite(np.asarray(values, np.float64))) for values in (found.train, found.test)
+    )
 
 
 def _read_to_score(path, name, cache, *, label, on_disk):
@@ -525,7 +688,11 @@ def request_case(generator: np.random.Generator, files: Files) -> tuple[str, Cal
 
 
 def _odd_tensor(generator, spec):
-    dtype = spec.dtype if generator.integers(10) else [tf.float64, tf.int64, tf.string, tf.bool][generator.integers(4)]
+    dtype = (
+        spec.dtype
+        if generator.integers(10)
+        else [tf.float64, tf.int64, tf.string, tf.bool][generator.integers(4)]
+    )
     batch = int(generator.choice([0, 1, 2, 2, 2, 3]))
     shape = [batch if length is None else length for length in spec.shape]
     if generator.integers(6) == 0:
@@ -538,7 +705,9 @@ def _odd_tensor(generator, spec):
         pool = np.array([0, 1, 2, 7, -1, 2**31 - 1, -(2**31)])
     else:
         largest = float(dtype.max)
-        pool = np.array([0, 1, -1, 0.5, 2, 1e-30, 1e10, -1e20, largest, -largest, np.nan, np.inf, -np.inf])
+        pool = np.array(
+            [0, 1, -1, 0.5, 2, 1e-30, 1e10, -1e20, largest, -largest, np.nan, np.inf, -np.inf]
+        )
         pool = pool[: generator.choice([3, 5, 7, len(pool)])]
     values = generator.choice(pool, shape)
     if spec.name == "num_samples" and dtype == tf.int32:
@@ -551,7 +720,9 @@ def _odd_tensor(generator, spec):
 KINDS = {"flags": settings_case, "readers": reader_case, "signatures": request_case}
 
 
-def run(kind: str, files: Files | None, *, number: int, seed: int, first: int = 0, verbose: bool = False) -> Result:
+def run(
+    kind: str, files: Files | None, *, number: int, seed: int, first: int = 0, verbose: bool = False
+) -> Result:
     """Tries so many cases of a kind.
 
     Args:
@@ -588,7 +759,9 @@ def run(kind: str, files: Files | None, *, number: int, seed: int, first: int = 
 
 def main() -> int:
     """Tries cases of each kind, prints the counts, and returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--number", type=int, default=1000, help="cases of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
@@ -602,9 +775,13 @@ def main() -> int:
         for kind in kinds:
             started = time.time()
             result = run(
-                kind, files, number=arguments.number, seed=arguments.seed, first=arguments.first,
+                kind,
+                files,
+                number=arguments.number,
+                seed=arguments.seed,
+                first=arguments.first,
                 verbose=arguments.verbose,
-            )  # fmt: skip
+            )
             for failure in result.failures:
                 print(failure, file=sys.stderr)
             print(f"{result} ({time.time() - started:.0f} s)", flush=True)

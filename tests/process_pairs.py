@@ -1,4 +1,5 @@
-"""Two processes on one folder at the same time: one of them works, or both do one after the other; never a mixture.
+"""Two processes on one folder at the same time: one of them works, or both do one after the other;
+never a mixture.
 
 python tests/process_pairs.py --number=20      so many pairs of each kind; part of `make crash-test`
 """
@@ -19,7 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import crash_states
 
-# Commands of `crash_states`: the first and the second process, and whether the folder starts with a finished run.
+# Commands of `crash_states`: the first and the second process, and whether the folder starts with a
+# finished run.
 PAIRS = {
     "train/train": ("train", "train", False),
     "train/export": ("train", "export_run", True),
@@ -33,8 +35,11 @@ def start(command, inputs, folder):
     arguments = [crash_states.__file__, "--inputs", inputs, "--folder", folder, "--run", command]
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        cwd=crash_states.HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=crash_states.HERE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def check(pair, *, inputs, expected, delay):
@@ -61,7 +66,9 @@ def check(pair, *, inputs, expected, delay):
         worked = [process.returncode == 0 for process in processes]
         wrong = []
         for text, is_done in zip(said, worked, strict=True):
-            if not is_done and not any(rule in text for rule in ("is in use by", "is there already")):
+            if not is_done and not any(
+                rule in text for rule in ("is in use by", "is there already")
+            ):
                 wrong.append(f"refused for another reason: {text[-2000:]}")
         if not any(worked):
             wrong.append("neither worked")
@@ -87,7 +94,9 @@ def expect(inputs, scratch):
 
 def main():
     """Runs so many pairs of each kind and says what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--number", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -102,7 +111,9 @@ def main():
         for pair in PAIRS:
             counts = {"pairs": arguments.number, "one worked": 0, "both worked": 0, "wrong": 0}
             for _ in range(arguments.number):
-                num_worked, wrong = check(pair, inputs=inputs, expected=expected, delay=generator.uniform(0, 0.5))
+                num_worked, wrong = check(
+                    pair, inputs=inputs, expected=expected, delay=generator.uniform(0, 0.5)
+                )
                 counts["both worked" if num_worked == 2 else "one worked"] += 1
                 counts["wrong"] += bool(wrong)
                 for line in wrong:

@@ -1,4 +1,5 @@
-"""REST and gRPC fronts over the C++ session, for the clients: what TensorFlow Serving does with a request, on loopback.
+"""REST and gRPC fronts over the C++ session, for the clients: what TensorFlow Serving does with a
+request, on loopback.
 
 The model behind them is the real one; only the fronts stand in for a server that does not run here.
 """
@@ -22,7 +23,10 @@ def _typed(model, signature, inputs):
     for name in specs:
         if name not in inputs:  # over REST the server knows no defaults
             raise ServingError(3, f"Missing named input: {name}")
-    return {name: np.asarray(value, tf.as_dtype(specs[name].dtype).as_numpy_dtype) for name, value in inputs.items()}
+    return {
+        name: np.asarray(value, tf.as_dtype(specs[name].dtype).as_numpy_dtype)
+        for name, value in inputs.items()
+    }
 
 
 @contextlib.contextmanager
@@ -33,11 +37,24 @@ def rest(model):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             signature, rows = body.get("signature_name", "serving_default"), body.get("instances")
-            inputs = body["inputs"] if rows is None else {key: [row[key] for row in rows] for key in rows[0]}
+            inputs = (
+                body["inputs"]
+                if rows is None
+                else {key: [row[key] for row in rows] for key in rows[0]}
+            )
             try:
-                outputs = {k: v.tolist() for k, v in model(signature, **_typed(model, signature, inputs)).items()}
-                by_row = [dict(zip(outputs, values, strict=True)) for values in zip(*outputs.values(), strict=True)]
-                status, answer = 200, {"outputs": outputs} if rows is None else {"predictions": by_row}
+                outputs = {
+                    k: v.tolist()
+                    for k, v in model(signature, **_typed(model, signature, inputs)).items()
+                }
+                by_row = [
+                    dict(zip(outputs, values, strict=True))
+                    for values in zip(*outputs.values(), strict=True)
+                ]
+                status, answer = (
+                    200,
+                    {"outputs": outputs} if rows is None else {"predictions": by_row},
+                )
             except ServingError as error:
                 status, answer = 400, {"error": str(error)}
             content = json.dumps(answer, allow_nan=False).encode()
@@ -65,7 +82,10 @@ def over_grpc(model):
             definition = model.signatures[request.model_spec.signature_name]
             inputs = {**definition.defaults, **request.inputs}
             try:
-                outputs = model(request.model_spec.signature_name, **{k: tf.make_ndarray(v) for k, v in inputs.items()})
+                outputs = model(
+                    request.model_spec.signature_name,
+                    **{k: tf.make_ndarray(v) for k, v in inputs.items()},
+                )
             except ServingError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             response = predict_pb2.PredictResponse()

@@ -69,7 +69,11 @@ def test_interpolation(kind):
     # On an arc between codes made equally long, all are as long, and as far apart.
     z = codes / np.linalg.norm(codes, axis=1, keepdims=True)
     equal = nice_tf.encoder(flow).inverse(tf.constant(z[[0, -1]]))
-    arc = nice_tf.encoder(flow).forward(tf.identity(nice_tf.interpolate(flow, *equal, 5, kind="spherical"))).numpy()
+    arc = (
+        nice_tf.encoder(flow)
+        .forward(tf.identity(nice_tf.interpolate(flow, *equal, 5, kind="spherical")))
+        .numpy()
+    )
     np.testing.assert_allclose(np.linalg.norm(arc, axis=1), np.ones(5), rtol=1e-9)
     lengths = np.linalg.norm(np.diff(arc, axis=0), axis=1)
     np.testing.assert_allclose(lengths, np.full(4, lengths[0]), rtol=1e-9)
@@ -84,7 +88,9 @@ def test_sphere(dimension):
     np.testing.assert_allclose(np.linalg.norm(z, axis=-1), np.full([4, 6], 3.0), rtol=1e-5)
     assert np.linalg.matrix_rank(z.reshape(24, 50), tol=1e-4) == dimension + 1
     assert len(np.unique(z.reshape(24, 50).round(4), axis=0)) == 24
-    closed = np.linalg.norm(np.roll(z, -1, axis=1) - z, axis=-1)  # once round: all steps of a row alike
+    closed = np.linalg.norm(
+        np.roll(z, -1, axis=1) - z, axis=-1
+    )  # once round: all steps of a row alike
     np.testing.assert_allclose(closed, np.tile(closed[:, :1], [1, 6]), rtol=1e-4)
     with pytest.raises(nice_tf.UserError, match="dimension must be 2 or 3 and below D = 2, got 2"):
         nice_tf.sphere_codes(2, radius=1.0, num_rows=2, num_columns=2, dimension=2, seed=0)
@@ -100,5 +106,7 @@ def test_bad_interpolations():
 
 def test_a_layer_is_no_flow():
     for ask in (nice_tf.inverse_scales, nice_tf.encoder, nice_tf.conditional_scales):
-        with pytest.raises(nice_tf.UserError, match="a flow as build_flow makes it is needed, got DiagonalScaling"):
+        with pytest.raises(
+            nice_tf.UserError, match="a flow as build_flow makes it is needed, got DiagonalScaling"
+        ):
             ask(nice_tf.DiagonalScaling(2))

@@ -31,7 +31,13 @@ def table(number=ROWS, seed=0):
     generator = np.random.default_rng(seed)
     a, b = generator.normal(3.0, 2.0, number), generator.integers(0, 9, number) * 5 - 10
     c = 2 * a + generator.normal(0, 0.1, number)
-    return {"a": a, "b": b, "k": np.full(number, 7), "c": c, "id": [f"row {k}" for k in range(number)]}
+    return {
+        "a": a,
+        "b": b,
+        "k": np.full(number, 7),
+        "c": c,
+        "id": [f"row {k}" for k in range(number)],
+    }
 
 
 def write_csv(path, columns):
@@ -52,8 +58,12 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apps")
     config = nice_tf.read_flagfile(
         ROOT / "configs" / "table.flags",
-        dataset=write_csv(folder / "train.csv", table()), hidden_units=(8,), epochs=3, num_draws=1, precision="float32",
-    )  # fmt: skip
+        dataset=write_csv(folder / "train.csv", table()),
+        hidden_units=(8,),
+        epochs=3,
+        num_draws=1,
+        precision="float32",
+    )
     nice_tf.train_and_evaluate(config, folder / "run")
     return str(folder / "run")
 
@@ -73,14 +83,25 @@ def test_scores_of_a_table_are_the_models_in_order(run, model, tmp_path, run_com
     shuffled = {name: columns[name] for name in ("id", "c", "a", "k", "b")}
     source = write_csv(tmp_path / "rows.csv", shuffled)
     finished = run_command(
-        "-m", "nice_tf.apps.score", f"--model={run}", f"--input={source}", f"--output={tmp_path}/s.csv", "--keep=id"
+        "-m",
+        "nice_tf.apps.score",
+        f"--model={run}",
+        f"--input={source}",
+        f"--output={tmp_path}/s.csv",
+        "--keep=id",
     )
     assert finished.returncode == 0, finished.stderr
     rows, expected = read_csv(tmp_path / "s.csv"), model.score(values(columns))
     assert [row["id"] for row in rows] == columns["id"]
     for name, numbers in expected.items():
-        np.testing.assert_allclose([float(row[name]) for row in rows], numbers, rtol=1e-5, err_msg=name)
-    assert rows[17]["is_anomaly"] == "true" and rows[17]["top_1"] == "c" and float(rows[17]["top_1_nats"]) > 5
+        np.testing.assert_allclose(
+            [float(row[name]) for row in rows], numbers, rtol=1e-5, err_msg=name
+        )
+    assert (
+        rows[17]["is_anomaly"] == "true"
+        and rows[17]["top_1"] == "c"
+        and float(rows[17]["top_1_nats"]) > 5
+    )
     assert "300 rows, mean log_prob" in finished.stdout
 
 
@@ -88,8 +109,12 @@ def test_an_export_scores_parquet_as_the_run_scores_csv(run, tmp_path):
     version = export_lib.export_saved_model(run, tmp_path / "export")
     columns = table(50, seed=2)
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    files.score_file(str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0)
-    files.score_file(run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0)
+    files.score_file(
+        str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0
+    )
+    files.score_file(
+        run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0
+    )
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
 
 
@@ -134,17 +159,27 @@ def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said
     said = files.score_file(run, source, str(tmp_path / "s.csv"), impute=True)
     rows = read_csv(tmp_path / "s.csv")
     assert [row["num_imputed"] for row in rows] == ["0", "0", "0", "1", "0"]
-    assert [row["off_constant"] for row in rows] == ["", "k", "", "", ""] and rows[1]["is_anomaly"] == "true"
+    assert [row["off_constant"] for row in rows] == ["", "k", "", "", ""] and rows[1][
+        "is_anomaly"
+    ] == "true"
     assert "1 of the rows differ from training in columns that were constant" in said
 
 
 def test_a_threshold_finer_than_the_validation_rows_tell_is_said(run, model, tmp_path):
-    step, source = 1 / len(np.load(f"{run}/calibration.npy")), write_csv(tmp_path / "rows.csv", table(200, seed=8))
+    step, source = (
+        1 / len(np.load(f"{run}/calibration.npy")),
+        write_csv(tmp_path / "rows.csv", table(200, seed=8)),
+    )
     tails = model.score(values(table(200, seed=8)))["tail_probability"]
     assert len(set(tails)) > 20 and np.allclose(tails / step, np.rint(tails / step), atol=1e-3)
     for threshold, is_said in ((0.9 * step, True), (1.1 * step, False)):
-        said = files.score_file(run, source, str(tmp_path / "s.csv"), threshold=threshold, top=0, overwrite=True)
-        assert f"{threshold:g}" in said and (f"which moves in steps of {step:.2g}: of 0 alone" in said) == is_said
+        said = files.score_file(
+            run, source, str(tmp_path / "s.csv"), threshold=threshold, top=0, overwrite=True
+        )
+        assert (
+            f"{threshold:g}" in said
+            and (f"which moves in steps of {step:.2g}: of 0 alone" in said) == is_said
+        )
 
 
 def test_an_output_is_not_overwritten_unasked(run, tmp_path):
@@ -161,10 +196,23 @@ def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
     source = write_csv(tmp_path / "rows.csv", table(150_000, seed=3))
     whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
     files.score_file(run, source, str(whole), top=1)
-    command = [sys.executable, "-m", "nice_tf.apps.score", f"--model={run}", f"--input={source}", f"--output={cut}"]
-    process = subprocess.Popen([*command, "--top=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "nice_tf.apps.score",
+        f"--model={run}",
+        f"--input={source}",
+        f"--output={cut}",
+    ]
+    process = subprocess.Popen(
+        [*command, "--top=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     folder, deadline = tmp_path / ".cut.csv.parts", time.monotonic() + 120
-    while not list(folder.glob("0*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(folder.glob("0*.parquet"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -200,7 +248,9 @@ def test_an_input_that_was_corrected_needs_overwrite(tmp_path):
 
     with pytest.raises(UserError, match="text in row 1"):
         output_lib.write(output, tables, settings={"input": "wrong"})
-    with pytest.raises(UserError, match=r"run of other input: .* are as they were; else only overwrite helps"):
+    with pytest.raises(
+        UserError, match=r"run of other input: .* are as they were; else only overwrite helps"
+    ):
         output_lib.write(output, corrected, settings={"input": "right"})
     output_lib.write(output, corrected, settings={"input": "right"}, overwrite=True)
     assert output.read_text() == "a\n0\n1\n2\n"
@@ -212,9 +262,15 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
     columns["c"] = [value if k % 2 else "" for k, value in enumerate(truth)]
     source = write_csv(tmp_path / "rows.csv", columns)
     finished = run_command(
-        "-m", "nice_tf.apps.impute", f"--model={run}", f"--input={source}", f"--output={tmp_path}/f.csv"
+        "-m",
+        "nice_tf.apps.impute",
+        f"--model={run}",
+        f"--input={source}",
+        f"--output={tmp_path}/f.csv",
     )
-    assert finished.returncode == 0 and "missing values filled: 20," in finished.stdout, finished.stderr
+    assert finished.returncode == 0 and "missing values filled: 20," in finished.stdout, (
+        finished.stderr
+    )
     before, after = read_csv(source), read_csv(tmp_path / "f.csv")
     filled = np.array([float(row["c"]) for row in after])
     for k, (old, new) in enumerate(zip(before, after, strict=True)):
@@ -225,18 +281,41 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
 def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
     generator = np.random.default_rng(0)
     a = generator.normal(size=300)
-    columns = {"a": a, "b": a + generator.normal(size=300), "flag": np.where(a > 0, "True", "False")}
+    columns = {
+        "a": a,
+        "b": a + generator.normal(size=300),
+        "flag": np.where(a > 0, "True", "False"),
+    }
     config = nice_tf.read_flagfile(
         ROOT / "configs" / "table.flags",
-        dataset=write_csv(tmp_path / "train.csv", columns), hidden_units=(4,), epochs=1, precision="float32",
-    )  # fmt: skip
+        dataset=write_csv(tmp_path / "train.csv", columns),
+        hidden_units=(4,),
+        epochs=1,
+        precision="float32",
+    )
     nice_tf.train_and_evaluate(config, tmp_path / "run")
-    rows = {"a": [-9.0, 0.5, 9.0, -0.5], "b": [-9.0, 1.0, 9.0, -1.0], "flag": ["", "True", "", "False"]}
+    rows = {
+        "a": [-9.0, 0.5, 9.0, -0.5],
+        "b": [-9.0, 1.0, 9.0, -1.0],
+        "flag": ["", "True", "", "False"],
+    }
     source = write_csv(tmp_path / "rows.csv", rows)
     files.fill_file(str(tmp_path / "run"), source, str(tmp_path / "f.csv"))
-    assert [row["flag"] for row in read_csv(tmp_path / "f.csv")] == ["False", "True", "True", "False"]
-    files.score_file(str(tmp_path / "run"), str(tmp_path / "f.csv"), str(tmp_path / "s.csv"), keep=["flag"])
-    assert [row["flag"] for row in read_csv(tmp_path / "s.csv")] == ["False", "True", "True", "False"]
+    assert [row["flag"] for row in read_csv(tmp_path / "f.csv")] == [
+        "False",
+        "True",
+        "True",
+        "False",
+    ]
+    files.score_file(
+        str(tmp_path / "run"), str(tmp_path / "f.csv"), str(tmp_path / "s.csv"), keep=["flag"]
+    )
+    assert [row["flag"] for row in read_csv(tmp_path / "s.csv")] == [
+        "False",
+        "True",
+        "True",
+        "False",
+    ]
     source = write_csv(tmp_path / "rows.csv", {**rows, "flag": ["True", "0", "perhaps", "1"]})
     with pytest.raises(UserError, match=r"column flag .* has 'perhaps' in row 2"):
         files.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
@@ -244,14 +323,27 @@ def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
 
 def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
     finished = run_command(
-        "-m", "nice_tf.apps.sample", f"--model={run}", f"--output={tmp_path}/s.csv", "--num_samples=50", "--seed=3"
+        "-m",
+        "nice_tf.apps.sample",
+        f"--model={run}",
+        f"--output={tmp_path}/s.csv",
+        "--num_samples=50",
+        "--seed=3",
     )
     assert finished.returncode == 0, finished.stderr
     rows = read_csv(tmp_path / "s.csv")
-    assert len(rows) == 50 and {row["k"] for row in rows} == {"7"} and all(int(row["b"]) % 5 == 0 for row in rows)
-    np.testing.assert_allclose([float(row["a"]) for row in rows], model.sample(50, seed=3)[:, 0], rtol=1e-5)
+    assert (
+        len(rows) == 50
+        and {row["k"] for row in rows} == {"7"}
+        and all(int(row["b"]) % 5 == 0 for row in rows)
+    )
+    np.testing.assert_allclose(
+        [float(row["a"]) for row in rows], model.sample(50, seed=3)[:, 0], rtol=1e-5
+    )
     files.sample_file(run, str(tmp_path / "s.npz"), num_samples=10, seed=3)
-    np.testing.assert_allclose(np.load(tmp_path / "s.npz")["x"][:, 0], model.sample(50, seed=3)[:10, 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "s.npz")["x"][:, 0], model.sample(50, seed=3)[:10, 0], rtol=1e-5
+    )
     for output, options, message in (
         ("s.png", {"num_samples": 5}, "is a picture"),
         ("t.csv", {"num_samples": 0}, "num_samples must be at least 1"),
@@ -267,9 +359,14 @@ def array_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arrays")
     np.save(folder / "train.npy", examples(500))
     config = nice_tf.Config(
-        dataset=str(folder / "train.npy"), num_couplings=3, hidden_units=(8,), epochs=2, batch_size=50, num_draws=1,
+        dataset=str(folder / "train.npy"),
+        num_couplings=3,
+        hidden_units=(8,),
+        epochs=2,
+        batch_size=50,
+        num_draws=1,
         precision="float32",
-    )  # fmt: skip
+    )
     nice_tf.train_and_evaluate(config, folder / "run")
     return str(folder / "run")
 
@@ -286,7 +383,9 @@ def write_tfrecord(path, values):
                 "x": tf.train.Feature(float_list=tf.train.FloatList(value=value.ravel())),
                 "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=value.shape)),
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+            )
     return str(path)
 
 
@@ -302,8 +401,13 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         files.score_file(array_run, str(tmp_path / name), str(tmp_path / f"{name}.parquet"))
         scores = pq.read_table(tmp_path / f"{name}.parquet")
         assert scores["row"].to_pylist() == list(range(70))
-        np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name)
-    assert [open_input(str(tmp_path / name), model).num_rows for name in ("x.npy", "x.npz")] == [70, None]
+        np.testing.assert_allclose(
+            scores["log_prob"].to_numpy(), expected["log_prob"], rtol=1e-6, err_msg=name
+        )
+    assert [open_input(str(tmp_path / name), model).num_rows for name in ("x.npy", "x.npz")] == [
+        70,
+        None,
+    ]
     (tmp_path / "empty.npy").write_bytes(b"")
     assert open_input(str(tmp_path / "empty.npy"), model).num_rows is None
     np.savez(tmp_path / "two.npz", x, y=x)
@@ -312,7 +416,11 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
     np.save(tmp_path / "gap.npy", np.where(x == x[3, 2, 1], np.nan, x))
     for name, options, message in (
         ("two.npz", {}, "holds the arrays .*: one array is needed"),
-        ("complex.npz", {}, r"complex\.npz cannot be read as a NumPy file of numbers: it is of type complex64"),
+        (
+            "complex.npz",
+            {},
+            r"complex\.npz cannot be read as a NumPy file of numbers: it is of type complex64",
+        ),
         ("flat.npy", {}, r"has examples of shape \[40\], the model is of shape \[8, 5\]"),
         ("gap.npy", {}, "there is a missing value .NaN. in row 3"),
         ("none.npy", {}, "there is no such file"),
@@ -323,7 +431,9 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         with pytest.raises(UserError, match=message):
             files.score_file(array_run, str(tmp_path / name), str(tmp_path / "s.csv"), **options)
     gap = Block(0, np.full([1, 8, 5], np.nan, np.float32))
-    with pytest.raises(UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"):
+    with pytest.raises(
+        UserError, match=r"of examples of shape \[8, 5\]: missing cells are of tables"
+    ):
         imputation.filled_table(model, gap)
 
 
@@ -341,7 +451,9 @@ with open("/proc/self/status") as file:
         x = np.lib.format.open_memmap(tmp_path / f"{number}.npy", "w+", np.float64, (number, 8, 5))
         for start in range(0, number, 100_000):
             x[start : start + 100_000] = examples(100_000, seed=start)
-        finished = run_command("-c", script, array_run, tmp_path / f"{number}.npy", tmp_path / f"{number}.parquet")
+        finished = run_command(
+            "-c", script, array_run, tmp_path / f"{number}.npy", tmp_path / f"{number}.parquet"
+        )
         assert finished.returncode == 0, finished.stderr
         assert pq.read_metadata(tmp_path / f"{number}.parquet").num_rows == number
         peaks.append(int(finished.stdout) / 1000)
@@ -368,7 +480,9 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
         options = ["--keep=id", "--top=2", f"--model={model}", f"--input={source}"]
         local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
         files.score_file(run, source, str(local), keep=["id"], top=2)
-        finished = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner")
+        finished = run_command(
+            "-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner"
+        )
         assert finished.returncode == 0, finished.stderr
         scores, expected = beam_scores(output.with_stem(f"{output.stem}-*")), read_csv(local)
         assert scores.column_names == list(expected[0]) and len(scores) == 900
@@ -376,9 +490,15 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
             assert list(map(str, scores[name].to_pylist())) == [row[name] for row in expected], name
         for name in ("log_prob", "tail_probability", "typicality", "top_1_nats"):
             numbers = [float(row[name]) for row in expected]
-            np.testing.assert_allclose(scores[name].to_numpy(), numbers, rtol=1e-4, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                scores[name].to_numpy(), numbers, rtol=1e-4, atol=1e-4, err_msg=name
+            )
         again = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}")
-        assert again.returncode == 1 and "is there already" in again.stderr and again.stderr.count("\n") == 1
+        assert (
+            again.returncode == 1
+            and "is there already" in again.stderr
+            and again.stderr.count("\n") == 1
+        )
 
 
 def test_beam_reads_and_writes_tfrecord(array_run, tmp_path):
@@ -413,7 +533,10 @@ def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
     from nice_tf.scoring import beam
 
     output, x = tmp_path / "scores.tfrecord", examples(20, seed=7)
-    earlier = tmp_path / "scores-00000-of-00001.tfrecord", tmp_path / "scores-00002-of-00009.tfrecord"
+    earlier = (
+        tmp_path / "scores-00000-of-00001.tfrecord",
+        tmp_path / "scores-00002-of-00009.tfrecord",
+    )
     for path in earlier:
         path.write_bytes(b"earlier")
     write_tfrecord(tmp_path / "0.tfrecord", x)
@@ -421,9 +544,9 @@ def test_beam_replaces_scores_once_all_are_there(array_run, tmp_path):
     arguments = array_run, str(tmp_path / "[01].tfrecord"), str(output)
     with pytest.raises(Exception, match=r"examples of shape \[3, 5\]"):
         beam.score(*arguments, overwrite=True)
-    assert sorted(tmp_path.glob("scores*")) == sorted(earlier) and {path.read_bytes() for path in earlier} == {
-        b"earlier"
-    }
+    assert sorted(tmp_path.glob("scores*")) == sorted(earlier) and {
+        path.read_bytes() for path in earlier
+    } == {b"earlier"}
     write_tfrecord(tmp_path / "1.tfrecord", x)
     found = beam.score(*arguments, overwrite=True)
     assert sorted(map(str, tmp_path.glob("scores*"))) == found and str(earlier[1]) not in found
@@ -442,7 +565,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("is_deleted", [False, True])
 def test_a_kill_while_parts_are_removed_loses_no_rows(tmp_path, monkeypatch, is_deleted):
-    """The output is there, some of its parts are, too: the same command must not take these for all."""
+    """The output is there, some of its parts are, too: the same command must not take these for
+    all.
+    """
     output = tmp_path / "s.csv"
 
     def killed(folder):
@@ -468,7 +593,8 @@ def damage_byte(part):
 
 
 @pytest.mark.parametrize(
-    "damage", [pathlib.Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:99]), damage_byte]
+    "damage",
+    [pathlib.Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:99]), damage_byte],
 )
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_rows_of_lost_or_damaged_parts_are_computed_again(tmp_path, damage, number):

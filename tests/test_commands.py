@@ -29,7 +29,11 @@ SMOKE = ("train.py", "--flagfile=configs/smoke.flags")
 def checkpoint_values(directory):
     """Name -> array of everything in the newest checkpoint of a directory."""
     reader = tf.train.load_checkpoint(checkpoints.newest(directory))
-    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_CHECKPOINTABLE", "history"))]
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith(("_CHECKPOINTABLE", "history"))
+    ]
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -47,9 +51,13 @@ def test_smoke_run_says_what_a_newcomer_needs(run_command, tmp_path):
     ):
         assert expected in first
     assert re.search(
-        r"log_prob: \d+\.\d+ - bits_per_dim: \d\.\d+ - val_log_prob: \d+\.\d+ - val_bits_per_dim: \d", last
+        r"log_prob: \d+\.\d+ - bits_per_dim: \d\.\d+ - val_log_prob: \d+\.\d+ - val_bits_per_dim: \d",
+        last,
     )
-    assert re.search(r"log-likelihood +\d+\.\d\d \+- \d\.\d\d +nats", last) and "logarithm positive" in last
+    assert (
+        re.search(r"log-likelihood +\d+\.\d\d \+- \d\.\d\d +nats", last)
+        and "logarithm positive" in last
+    )
     for name in ("evaluation.json", "metrics.csv", "samples.png", "samples_denoised.png"):
         assert name in last and (tmp_path / "run" / name).exists()
 
@@ -74,7 +82,10 @@ def test_help_lists_every_setting_by_group(run_command):
         (["--hidden_units=10,x"], "got '10,x'"),
         (["--hidden_units=10,0"], "hidden_units must all be at least 1, got [10, 0]"),
         (["--num_couplings=0"], "num_couplings must be at least 1, got 0"),
-        (["--num_couplings=2"], "2 couplings with mixing 'swap', partition 'interleaved' and D = 64 leave"),
+        (
+            ["--num_couplings=2"],
+            "2 couplings with mixing 'swap', partition 'interleaved' and D = 64 leave",
+        ),
         (["--batch_size=5000"], "batch_size 5000 is more than the 1247 training examples"),
         (["--prio=gaussian"], "Unknown command line flag 'prio'"),
         (["gaussian"], "unexpected argument 'gaussian'"),
@@ -83,14 +94,16 @@ def test_help_lists_every_setting_by_group(run_command):
         (["--workdir=/proc/nice_tf"], "workdir /proc/nice_tf cannot be written"),
         (["--learning_rate=1e30", "--workdir={tmp}/run"], "learning rate 1e+30"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_get_one_message_and_no_traceback(run_command, tmp_path, arguments, message):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     if not any(argument.startswith("--workdir") for argument in arguments):
         arguments.append(f"--workdir={tmp_path}/run")
     finished = run_command(*SMOKE, *arguments)
     assert finished.returncode == 1
-    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1, finished.stderr
+    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1, (
+        finished.stderr
+    )
     assert message in finished.stderr
     assert "Traceback" not in finished.stdout + finished.stderr
     if "1e30" not in arguments[0]:
@@ -106,9 +119,18 @@ def test_workdir_of_another_config(run_command, tmp_path):
 def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
     """kill -9 at random moments, many times; the end is that of a run which nothing interrupted."""
     arguments = [
-        *SMOKE, "--epochs=30", "--deterministic", "--ema_decay=0.9", "--schedule=cosine", "--warmup_steps=20",
-        "--hidden_units=64,64", "--num_couplings=4", "--dropout=0.1", "--max_shift=1", "--shift_share=0.5",
-    ]  # fmt: skip
+        *SMOKE,
+        "--epochs=30",
+        "--deterministic",
+        "--ema_decay=0.9",
+        "--schedule=cosine",
+        "--warmup_steps=20",
+        "--hidden_units=64,64",
+        "--num_couplings=4",
+        "--dropout=0.1",
+        "--max_shift=1",
+        "--shift_share=0.5",
+    ]
     whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
 
@@ -117,7 +139,10 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
     run, generator = Workdir(tmp_path / "killed"), random.Random(moments)
     for _ in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-u", *arguments, f"--workdir={run.path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-u", *arguments, f"--workdir={run.path}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         epochs = (line for line in process.stdout if line.startswith("Epoch "))
         for _ in range(generator.randint(2, 8)):
@@ -132,12 +157,17 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
 
     reference = Workdir(tmp_path / "whole")
     for directory in ("last", "best"):
-        expected, found = (checkpoint_values(getattr(which, directory)) for which in (reference, run))
+        expected, found = (
+            checkpoint_values(getattr(which, directory)) for which in (reference, run)
+        )
         assert expected.keys() == found.keys() and len(expected) > 25
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert run.evaluation.read_bytes() == reference.evaluation.read_bytes()
-    rows = [[{**row, "seconds": ""} for row in which.read_metrics(up_to_epoch=99)] for which in (reference, run)]
+    rows = [
+        [{**row, "seconds": ""} for row in which.read_metrics(up_to_epoch=99)]
+        for which in (reference, run)
+    ]
     assert rows[0] == rows[1] and len(rows[0]) == 30
     assert not list(run.path.rglob("*.tmp"))
 
@@ -146,15 +176,23 @@ def readme_commands():
     """Every shell line and every Python block of the README."""
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
-    lines = [line.split("  #")[0].strip() for kind, block in blocks if kind == "sh" for line in block.splitlines()]
+    lines = [
+        line.split("  #")[0].strip()
+        for kind, block in blocks
+        if kind == "sh"
+        for line in block.splitlines()
+    ]
     return [line for line in lines if line], [block for kind, block in blocks if kind == "python"]
 
 
 def test_readme_names_the_two_commands_and_what_is_behind_them():
     commands, _ = readme_commands()
-    assert {"make demo", "make test", "pip install -e .", "python train.py --flagfile=configs/digits.flags"} <= set(
-        commands
-    )
+    assert {
+        "make demo",
+        "make test",
+        "pip install -e .",
+        "python train.py --flagfile=configs/digits.flags",
+    } <= set(commands)
     makefile = (ROOT / "Makefile").read_text()
     for command in commands:
         if command.startswith("make "):
@@ -176,7 +214,11 @@ def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request)
                 files = request.getfixturevalue("mnist_files")
             except pytest.skip.Exception:
                 continue
-            arguments += [f"--manual_dir={files}", f"--data_dir={tmp_path}/tfds", "--hidden_units=8"]
+            arguments += [
+                f"--manual_dir={files}",
+                f"--data_dir={tmp_path}/tfds",
+                "--hidden_units=8",
+            ]
         finished = run_command(*arguments, cwd=tmp_path)
         assert finished.returncode == 0, (command, finished.stderr)
     assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
@@ -189,19 +231,34 @@ def test_readme_python_runs(run_command, tmp_path, block):
 
 
 def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_path):
-    (tmp_path / "variants.txt").write_text("# three ways\nplain\nslow --learning_rate=1e-9 --epochs=2\nleft_out\n")
+    (tmp_path / "variants.txt").write_text(
+        "# three ways\nplain\nslow --learning_rate=1e-9 --epochs=2\nleft_out\n"
+    )
     command = (
-        "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
-        f"--variants={tmp_path}/variants.txt", "--only=plain,slow", "--seeds=0,1",
-    )  # fmt: skip
+        "benchmarks/ablation.py",
+        "--flagfile=configs/smoke.flags",
+        "--epochs=1",
+        f"--workdir={tmp_path}/runs",
+        f"--variants={tmp_path}/variants.txt",
+        "--only=plain,slow",
+        "--seeds=0,1",
+    )
     finished = run_command(*command)
     assert finished.returncode == 0, finished.stderr
     table = [line for line in finished.stdout.split("\n\n")[-1].splitlines() if "seed" in line]
-    assert [row.split(" | ")[0][2:] for row in table] == ["plain-seed0", "plain-seed1", "slow-seed0", "slow-seed1"]
+    assert [row.split(" | ")[0][2:] for row in table] == [
+        "plain-seed0",
+        "plain-seed1",
+        "slow-seed0",
+        "slow-seed1",
+    ]
     for row in table:
         run = Workdir(tmp_path / "runs" / row.split(" | ")[0][2:])
         best = max(run.read_metrics(up_to_epoch=9), key=lambda found: float(found["val_log_prob"]))
-        assert f"| {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | {best['epoch']} of" in row
+        assert (
+            f"| {float(best['val_log_prob']):.1f} | {float(best['log_prob']):.1f} | "
+            f"{best['epoch']} of" in row
+        )
         assert not run.evaluation.exists() and not run.calibration.exists()
         config, _ = run.read_config()
         is_slow = run.path.name.startswith("slow")
@@ -224,9 +281,16 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         ("plain", "--jobs=9999", "jobs must be at most"),
     ],
 )
-def test_ablation_refuses_what_it_would_have_to_guess(run_command, tmp_path, line, argument, message):
+def test_ablation_refuses_what_it_would_have_to_guess(
+    run_command, tmp_path, line, argument, message
+):
     (tmp_path / "variants.txt").write_text(line)
-    command = ("benchmarks/ablation.py", f"--variants={tmp_path}/variants.txt", f"--workdir={tmp_path}/runs", argument)
+    command = (
+        "benchmarks/ablation.py",
+        f"--variants={tmp_path}/variants.txt",
+        f"--workdir={tmp_path}/runs",
+        argument,
+    )
     failed = run_command(*command)
     assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
     assert not (tmp_path / "runs").exists()
@@ -235,33 +299,57 @@ def test_ablation_refuses_what_it_would_have_to_guess(run_command, tmp_path, lin
 def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
     finished = run_command(
-        "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
+        "benchmarks/ablation.py",
+        "--flagfile=configs/smoke.flags",
+        "--epochs=1",
+        f"--workdir={tmp_path}/runs",
         f"--variants={tmp_path}/variants.txt",
-    )  # fmt: skip
+    )
     assert finished.returncode == 1 and "batch_size 5000 is more than the 1247" in finished.stderr
     assert "| too_many-seed0 | failed |" in finished.stdout and "Traceback" not in finished.stderr
     assert "| plain-seed0 | " in finished.stdout.split("\n\n")[-1]
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="two jobs need two cores")
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the cores are named where there is no GPU")
+@pytest.mark.skipif(
+    bool(tf.config.list_physical_devices("GPU")), reason="the cores are named where there is no GPU"
+)
 def test_ablation_runs_side_by_side_each_on_its_cores(run_command, tmp_path):
-    (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\nslow --learning_rate=1e-9\n")
+    (tmp_path / "variants.txt").write_text(
+        "too_many --batch_size=5000\nplain\nslow --learning_rate=1e-9\n"
+    )
     command = (
-        "benchmarks/ablation.py", "--flagfile=configs/smoke.flags", "--epochs=1", f"--workdir={tmp_path}/runs",
-        f"--variants={tmp_path}/variants.txt", "--jobs=2",
-    )  # fmt: skip
+        "benchmarks/ablation.py",
+        "--flagfile=configs/smoke.flags",
+        "--epochs=1",
+        f"--workdir={tmp_path}/runs",
+        f"--variants={tmp_path}/variants.txt",
+        "--jobs=2",
+    )
     os.sched_setaffinity(0, CORES[:2])
     try:
         finished = run_command(*command)
     finally:
         os.sched_setaffinity(0, CORES)
-    assert finished.returncode == 1 and f"too_many-seed0 failed, see {tmp_path}/runs/NAME.log" in finished.stderr
-    logs = {name: (tmp_path / "runs" / f"{name}-seed0.log").read_text() for name in ("too_many", "plain", "slow")}
+    assert (
+        finished.returncode == 1
+        and f"too_many-seed0 failed, see {tmp_path}/runs/NAME.log" in finished.stderr
+    )
+    logs = {
+        name: (tmp_path / "runs" / f"{name}-seed0.log").read_text()
+        for name in ("too_many", "plain", "slow")
+    }
     assert "batch_size 5000 is more than the 1247" in logs["too_many"]
-    assert all("CPU, 1 core\n" in logs[name] and "val_log_prob: " in logs[name] for name in ("plain", "slow"))
+    assert all(
+        "CPU, 1 core\n" in logs[name] and "val_log_prob: " in logs[name]
+        for name in ("plain", "slow")
+    )
     rows = finished.stdout.split("\n\n")[-1].splitlines()[2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| too_many-seed0", "| plain-seed0", "| slow-seed0"]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| too_many-seed0",
+        "| plain-seed0",
+        "| slow-seed0",
+    ]
 
 
 @pytest.mark.skipif(not CORES, reason="needs a system that keeps processes to cores")
@@ -278,18 +366,28 @@ def test_ablation_gives_no_core_to_two_jobs(run_command):
 
 
 def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_command, tmp_path):
-    for name, values in {"short": [1.25, 2.5], "long": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]}.items():
+    for name, values in {
+        "short": [1.25, 2.5],
+        "long": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
+    }.items():
         (tmp_path / name).mkdir()
-        rows = [{"epoch": epoch, "val_log_prob": value} for epoch, value in enumerate(values, start=1)]
+        rows = [
+            {"epoch": epoch, "val_log_prob": value} for epoch, value in enumerate(values, start=1)
+        ]
         Workdir(tmp_path / name).write_metrics(rows)
     arguments = (f"a={tmp_path}/short", f"b={tmp_path}/long")
-    finished = run_command("benchmarks/learning_curves.py", *arguments, f"--output={tmp_path}/curves.png")
+    finished = run_command(
+        "benchmarks/learning_curves.py", *arguments, f"--output={tmp_path}/curves.png"
+    )
     assert finished.returncode == 0, finished.stderr
     rows = ["| 1 | 1.2 | 10.0 |", "| 2 | 2.5 | 20.0 |", "| 5 | - | 50.0 |", "| 6 | - | 60.0 |"]
     assert finished.stdout.splitlines() == ["| epoch | a | b |", "|---|---|---|", *rows]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     refused = run_command("benchmarks/learning_curves.py", f"a={tmp_path}/nowhere")
-    assert refused.returncode == 2 and "nowhere' is no folder of a run: it has no metrics.csv" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "nowhere' is no folder of a run: it has no metrics.csv" in refused.stderr
+    )
     refused = run_command("benchmarks/learning_curves.py", f"{tmp_path}/short")
     assert refused.returncode == 2 and "short' is not of the form NAME=WORKDIR" in refused.stderr
 
@@ -298,7 +396,9 @@ def test_baselines_give_the_density_of_what_they_chose(run_command):
     finished = run_command("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
     assert finished.returncode == 0, finished.stderr
     pattern = r"\| {} \| \w+ (\S+) \| (-?\d+\.\d+) \| (-?\d+\.\d+) \+- "
-    ridge, _, found = map(float, re.search(pattern.format("full-covariance Gaussian"), finished.stdout).groups())
+    ridge, _, found = map(
+        float, re.search(pattern.format("full-covariance Gaussian"), finished.stdout).groups()
+    )
     data = dataset.load(nice_tf.Config())
     generator = np.random.default_rng(0)
     train, test = (
@@ -310,7 +410,9 @@ def test_baselines_give_the_density_of_what_they_chose(run_command):
     squares = np.sum(centred @ np.linalg.inv(covariance) * centred, axis=1)
     expected = np.mean(-0.5 * (squares + np.linalg.slogdet(covariance)[1] + 64 * np.log(2 * np.pi)))
     np.testing.assert_allclose(found, expected, atol=1.0)
-    bandwidth, chosen, found = map(float, re.search(pattern.format("kernel density"), finished.stdout).groups())
+    bandwidth, chosen, found = map(
+        float, re.search(pattern.format("kernel density"), finished.stdout).groups()
+    )
     distances = np.sum((test[:, np.newaxis] - train) ** 2, axis=-1)
     kernels = -distances / (2 * bandwidth**2) - 32 * np.log(2 * np.pi * bandwidth**2)
     highest = kernels.max(axis=1)

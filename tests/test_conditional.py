@@ -16,7 +16,9 @@ def conditional_flow(**kwargs):
 
 
 def at_context(flow, context, **kwargs):
-    """The flow without a context that a conditional one is at this context: W x + (V c + b) in every first layer."""
+    """The flow without a context that a conditional one is at this context: W x + (V c + b) in
+    every first layer.
+    """
     plain = random_flow([2, 3], num_couplings=3, **kwargs)
     for mine, theirs in zip(plain.variables, flow.variables, strict=True):
         if mine.shape == theirs.shape:
@@ -56,14 +58,23 @@ def test_context_is_that_of_every_coupling():
 def test_one_context_an_example_or_fewer_that_are_broadcast():
     flow = conditional_flow()
     x, contexts = random_points(2, 3, 2, 3), random_points(2, 3, 3, seed=2)
-    expected = [[flow.log_prob(x[i, j], **nice_tf.context_kwargs(contexts[i, j])) for j in range(3)] for i in range(2)]
-    np.testing.assert_allclose(flow.log_prob(x, **nice_tf.context_kwargs(contexts)), expected, rtol=1e-9)
+    expected = [
+        [flow.log_prob(x[i, j], **nice_tf.context_kwargs(contexts[i, j])) for j in range(3)]
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(
+        flow.log_prob(x, **nice_tf.context_kwargs(contexts)), expected, rtol=1e-9
+    )
     for given in (contexts[0], contexts[:, :1], contexts[0, 0]):
         each = nice_tf.context_kwargs(tf.broadcast_to(given, [2, 3, 3]))
         expected = flow.log_prob(fresh(x), **each)
-        np.testing.assert_allclose(flow.log_prob(fresh(x), **nice_tf.context_kwargs(given)), expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            flow.log_prob(fresh(x), **nice_tf.context_kwargs(given)), expected, rtol=1e-12
+        )
     whole = flow.log_prob(x, **nice_tf.context_kwargs([1, 0, 2]))
-    np.testing.assert_array_equal(whole, flow.log_prob(x, **nice_tf.context_kwargs([1.0, 0.0, 2.0])))
+    np.testing.assert_array_equal(
+        whole, flow.log_prob(x, **nice_tf.context_kwargs([1.0, 0.0, 2.0]))
+    )
 
 
 def test_samples_of_a_context():
@@ -74,7 +85,9 @@ def test_samples_of_a_context():
     np.testing.assert_allclose(drawn, plain.sample([4, 2], seed=[1, 2]), rtol=1e-8)
     seed = tf.constant([1, 2])
     cool = nice_tf.sample(flow, 4, seed=seed, temperature=0.5, context=CONTEXT)
-    np.testing.assert_allclose(cool, nice_tf.sample(plain, 4, seed=seed, temperature=0.5), rtol=1e-8)
+    np.testing.assert_allclose(
+        cool, nice_tf.sample(plain, 4, seed=seed, temperature=0.5), rtol=1e-8
+    )
     contexts = random_points(4, 3, seed=2)
     rows = nice_tf.sample(flow, 4, seed=seed, context=contexts)
     expected = nice_tf.sample(at_context(flow, contexts[2].numpy()), 4, seed=seed)[2]
@@ -87,7 +100,9 @@ def test_dropout_in_the_same_call():
     x, seed = random_points(5, 2, 3), tf.constant([3, 4])
     dropped = flow.log_prob(x, **nice_tf.context_kwargs(CONTEXT, dropout_seed=seed))
     np.testing.assert_allclose(
-        dropped, plain.log_prob(fresh(x), **nice_tf.context_kwargs(None, dropout_seed=seed)), rtol=1e-10
+        dropped,
+        plain.log_prob(fresh(x), **nice_tf.context_kwargs(None, dropout_seed=seed)),
+        rtol=1e-10,
     )
     assert not np.allclose(dropped, plain.log_prob(fresh(x)))
 
@@ -98,7 +113,9 @@ def test_frozen_flow_keeps_its_context(num_branches):
     x, contexts = random_points(5, 2, 3), random_points(5, 3, seed=2)
     frozen = nice_tf.freeze(flow, num_branches=num_branches)
     expected = flow.log_prob(x, **nice_tf.context_kwargs(contexts))
-    np.testing.assert_allclose(frozen.log_prob(fresh(x), **nice_tf.context_kwargs(contexts)), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        frozen.log_prob(fresh(x), **nice_tf.context_kwargs(contexts)), expected, rtol=1e-10
+    )
     with pytest.raises(nice_tf.UserError, match="context_size 3 and got no context"):
         frozen.log_prob(fresh(x))
 
@@ -108,7 +125,9 @@ def test_initialization_takes_the_contexts_of_the_data():
     flow = random_flow([4], context_size=3, prior="gaussian")
     x, contexts = random_points(20_011, 4), random_points(20_011, 3, seed=2)
     nice_tf.initialize_from_data(flow, x, context=contexts)
-    kwargs = nice_tf.context_kwargs(contexts[::3])["bijector_kwargs"]  # the scales look at every third
+    kwargs = nice_tf.context_kwargs(contexts[::3])[
+        "bijector_kwargs"
+    ]  # the scales look at every third
     z = nice_tf.encoder(flow).forward(x[::3], **kwargs)
     np.testing.assert_allclose(tf.math.reduce_std(z, axis=0), np.ones(4), rtol=1e-9)
     nice_tf.initialize_from_data(flow, x, scales=False)  # mean and whitening come before every m
@@ -117,7 +136,11 @@ def test_initialization_takes_the_contexts_of_the_data():
 def test_filling_and_denoising_under_a_context():
     flow = conditional_flow()
     plain = at_context(flow, CONTEXT)
-    x, observed, seed = random_points(4, 2, 3), np.array([[True, False, True]] * 2), tf.zeros([4, 2], tf.int32)
+    x, observed, seed = (
+        random_points(4, 2, 3),
+        np.array([[True, False, True]] * 2),
+        tf.zeros([4, 2], tf.int32),
+    )
     filled, log_prob = nice_tf.inpaint(flow, x, observed, seed=seed, num_steps=2, context=CONTEXT)
     expected, expected_log_prob = nice_tf.inpaint(plain, x, observed, seed=seed, num_steps=2)
     np.testing.assert_allclose(filled, expected, rtol=1e-8)
@@ -133,17 +156,32 @@ def test_filling_and_denoising_under_a_context():
     [
         (lambda flow, x: flow.log_prob(x), "context_size 3 and got no context"),
         (lambda flow, x: flow.sample(2, seed=[0, 1]), "context_size 3 and got no context"),
-        (lambda flow, x: nice_tf.sample(flow, 2, seed=tf.constant([0, 1])), "context_size 3 and got no context"),
-        (lambda flow, x: nice_tf.initialize_from_data(flow, x), "context_size 3 and got no context"),
-        (lambda flow, x: nice_tf.interpolate(flow, x[0], x[1], 3), "context_size 3 and got no context"),
+        (
+            lambda flow, x: nice_tf.sample(flow, 2, seed=tf.constant([0, 1])),
+            "context_size 3 and got no context",
+        ),
+        (
+            lambda flow, x: nice_tf.initialize_from_data(flow, x),
+            "context_size 3 and got no context",
+        ),
+        (
+            lambda flow, x: nice_tf.interpolate(flow, x[0], x[1], 3),
+            "context_size 3 and got no context",
+        ),
         (lambda flow, x: nice_tf.reconstruct(flow, x, 2), "context_size 3 and got no context"),
         (lambda flow, x: nice_tf.denoise(flow, x), "context_size 3 and got no context"),
-        (lambda flow, x: server(flow).log_prob(tf.cast(x, tf.float32)), "context_size 3 and got no context"),
+        (
+            lambda flow, x: server(flow).log_prob(tf.cast(x, tf.float32)),
+            "context_size 3 and got no context",
+        ),
         (
             lambda flow, x: flow.log_prob(x, **nice_tf.context_kwargs(np.ones([5, 2]))),
             r"must have 3 values, .* got shape \(5, 2\)",
         ),
-        (lambda flow, x: flow.log_prob(x, **nice_tf.context_kwargs(1.0)), r"must have 3 values, .* got shape \(\)"),
+        (
+            lambda flow, x: flow.log_prob(x, **nice_tf.context_kwargs(1.0)),
+            r"must have 3 values, .* got shape \(\)",
+        ),
         (
             lambda flow, x: flow.log_prob(x, **nice_tf.context_kwargs(np.ones([4, 3]))),
             r"shape \(4, 3\) cannot be broadcast to examples of batch shape \(5,\)",
@@ -156,7 +194,10 @@ def test_filling_and_denoising_under_a_context():
             lambda flow, x: random_flow([2, 3]).log_prob(x, **nice_tf.context_kwargs(CONTEXT)),
             r"must have 0 values, .* got shape \(3,\)",
         ),
-        (lambda flow, x: nice_tf.build_flow([4], context_size=-1), "context_size must be at least 0, got -1"),
+        (
+            lambda flow, x: nice_tf.build_flow([4], context_size=-1),
+            "context_size must be at least 0, got -1",
+        ),
     ],
 )
 def test_bad_contexts(call, message):
@@ -180,7 +221,9 @@ def test_context_of_another_size_is_refused_in_the_run():
 
 
 def test_digits_by_their_class():
-    """A plain loop: samples are of their class by another model's eyes, and p(y | x) follows by Bayes."""
+    """A plain loop: samples are of their class by another model's eyes, and p(y | x) follows by
+    Bayes.
+    """
     digits = sklearn.datasets.load_digits()
     x, y = nice_tf.dequantize(digits.images, 17, seed=[0, 1]), digits.target
     train, test = slice(0, 1400), slice(1400, None)
@@ -194,7 +237,9 @@ def test_digits_by_their_class():
     def step(rows):
         noisy = nice_tf.dequantize(tf.gather(digits.images, rows), 17, seed=tf.stack([1, rows[0]]))
         with tf.GradientTape() as tape:
-            log_prob = flow.log_prob(noisy, **nice_tf.context_kwargs(tf.gather(classes, tf.gather(y, rows))))
+            log_prob = flow.log_prob(
+                noisy, **nice_tf.context_kwargs(tf.gather(classes, tf.gather(y, rows)))
+            )
             loss = -tf.reduce_mean(log_prob)
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
@@ -205,12 +250,16 @@ def test_digits_by_their_class():
 
     def log_posterior(x):
         """log p(y | x) of ten equally likely classes, [N, 10]."""
-        log_prob = flow.log_prob(tf.repeat(x[:, tf.newaxis], 10, axis=1), **nice_tf.context_kwargs(classes))
+        log_prob = flow.log_prob(
+            tf.repeat(x[:, tf.newaxis], 10, axis=1), **nice_tf.context_kwargs(classes)
+        )
         return tf.nn.log_softmax(log_prob)
 
     accuracy = np.mean(np.argmax(log_posterior(x[test]), axis=1) == y[test])
     judge = sklearn.neighbors.KNeighborsClassifier().fit(digits.data[:1400] / 17, y[train])
     wanted = np.repeat(np.arange(10), 30)
-    drawn = nice_tf.sample(flow, 300, seed=tf.constant([2, 3]), temperature=0.7, context=classes.numpy()[wanted])
+    drawn = nice_tf.sample(
+        flow, 300, seed=tf.constant([2, 3]), temperature=0.7, context=classes.numpy()[wanted]
+    )
     seen = np.mean(judge.predict(np.reshape(drawn, [300, 64])) == wanted)
     assert accuracy > 0.8 and seen > 0.8, "chance is 0.1"

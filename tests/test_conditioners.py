@@ -38,7 +38,9 @@ def test_initial_weights():
 
 def test_activation_by_name_and_by_function():
     by_name = randomize(nice_tf.MLP(3, 2, hidden_units=(4,), activation="softplus"))
-    by_function = randomize(nice_tf.MLP(3, 2, hidden_units=(4,), activation=lambda h: tf.math.log(1 + tf.exp(h))))
+    by_function = randomize(
+        nice_tf.MLP(3, 2, hidden_units=(4,), activation=lambda h: tf.math.log(1 + tf.exp(h)))
+    )
     x = random_points(6, 3, dtype=np.float32)
     np.testing.assert_allclose(by_name(x), by_function(x), rtol=1e-5)
     assert not np.allclose(by_name(x), randomize(nice_tf.MLP(3, 2, hidden_units=(4,)))(x))
@@ -71,7 +73,9 @@ def test_output_scale():
     np.testing.assert_array_equal(mlp(x), plain(x))  # 1 at first
     mlp.assign_output_scale([0.01, 3.0])
     np.testing.assert_allclose(mlp(x), plain(x) * [0.01, 3.0], rtol=1e-12)
-    assert [v.shape for v in mlp.trainable_variables] == [v.shape for v in plain.trainable_variables]
+    assert [v.shape for v in mlp.trainable_variables] == [
+        v.shape for v in plain.trainable_variables
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,9 @@ def test_dropout_leaves_out_the_share_that_was_asked_for(compute_dtype, rate):
     ):
         variable.assign(value)
     dropped = mlp(tf.zeros([400, 1]), dropout_seed=tf.constant([0, 1])).numpy()
-    np.testing.assert_allclose(np.mean(dropped == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / dropped.size))
+    np.testing.assert_allclose(
+        np.mean(dropped == 0), rate, atol=5 * np.sqrt(rate * (1 - rate) / dropped.size)
+    )
     np.testing.assert_allclose(dropped[dropped != 0], 1 / (1 - rate), rtol=4e-3)
 
 
@@ -132,7 +138,11 @@ def test_dropout_leaves_units_out_by_seed_and_keeps_the_mean():
 @pytest.mark.parametrize("hidden_units", [(), (4,), (5, 4), (5, 4, 7)])
 @pytest.mark.parametrize("has_output_scale", [False, True])
 def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_scale):
-    mlp = randomize(nice_tf.MLP(3, 2, hidden_units=hidden_units, has_output_scale=has_output_scale, dtype=tf.float64))
+    mlp = randomize(
+        nice_tf.MLP(
+            3, 2, hidden_units=hidden_units, has_output_scale=has_output_scale, dtype=tf.float64
+        )
+    )
     frozen = nice_tf.FrozenMLP(mlp, num_branches=num_branches)
     x = random_points(50, 3)
     for batch in (x, x[:, tf.newaxis], x[0]):
@@ -145,7 +155,9 @@ def test_frozen_is_the_same_function(hidden_units, num_branches, has_output_scal
 
 @pytest.mark.parametrize("has_output_scale", [False, True])
 def test_frozen_holds_the_weights_once_in_the_dtype_of_the_products(has_output_scale):
-    mlp = nice_tf.MLP(3, 2, hidden_units=(4,), compute_dtype=tf.bfloat16, has_output_scale=has_output_scale)
+    mlp = nice_tf.MLP(
+        3, 2, hidden_units=(4,), compute_dtype=tf.bfloat16, has_output_scale=has_output_scale
+    )
     randomize(mlp)
     x = random_points(6, 3, dtype=np.float32)
     whole = nice_tf.FrozenMLP(mlp)

@@ -38,7 +38,9 @@ def flag_file_config(name):
     ("share", "epochs", "expected"), [(0.65, 100, 65), (0.29, 100, 29), (0.65, 3, 1), (0.65, 1, 0)]
 )
 def test_shifted_epochs_are_a_share_rounded_down(share, epochs, expected):
-    assert nice_tf.Config(max_shift=1, shift_share=share, epochs=epochs).num_shifted_epochs == expected
+    assert (
+        nice_tf.Config(max_shift=1, shift_share=share, epochs=epochs).num_shifted_epochs == expected
+    )
 
 
 @pytest.mark.parametrize("name", FLAG_FILES)
@@ -47,18 +49,28 @@ def test_every_flag_file_builds(name, monkeypatch):
     config = flag_file_config(name)
     header = (ROOT / name).read_text()
     assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
-    event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1], "tfd.npz": [48, 48]}.get(config.dataset, [32, 32, 3])
-    with tf.Graph().as_default():  # variables have their shapes there, and no values: 349 million would take 1.4 GB
+    event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1], "tfd.npz": [48, 48]}.get(
+        config.dataset, [32, 32, 3]
+    )
+    with (
+        tf.Graph().as_default()
+    ):  # variables have their shapes there, and no values: 349 million would take 1.4 GB
         built = architecture.make_flow(config, event_shape)
     parameters = sum(variable.shape.num_elements() for variable in built.trainable_variables)
     if config.dataset != "digits":
-        assert parameters == PARAMETERS[name.removeprefix("configs/")] and f"{parameters:,} parameters" in header
+        assert (
+            parameters == PARAMETERS[name.removeprefix("configs/")]
+            and f"{parameters:,} parameters" in header
+        )
 
 
 def counted_by_hand(size, depths, width):
     """Weights and biases of one m for each number of hidden layers, and the scaling."""
     half = size // 2
-    return size + sum((half + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * half for depth in depths)
+    return size + sum(
+        (half + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * half
+        for depth in depths
+    )
 
 
 PARAMETERS = {
@@ -77,14 +89,30 @@ PARAMETERS = {
 }
 
 
-# Of the released code: what is common, then what differs (Dinh et al. 2014, exp/*.yaml; momentum from epoch 6 on).
+# Of the released code: what is common, then what differs (Dinh et al. 2014, exp/*.yaml; momentum
+# from epoch 6 on).
 RELEASED = {
-    "optimizer": "rmsprop", "beta_2": 0.95, "epsilon": 1e-2, "momentum": 0.5, "momentum_start_epoch": 5,
-    "schedule": "exponential", "learning_rate": 1e-3, "learning_rate_decay": 1.0005, "min_learning_rate": 1e-4,
-    "batch_size": 200, "epochs": 1500, "mixing": "reverse", "partition": "interleaved", "init_range": 0.01,
-    "kernel_init": "uniform", "weight_decay": 0.0, "data_init": False, "zero_last_layer": False, "scaling": "layer",
+    "optimizer": "rmsprop",
+    "beta_2": 0.95,
+    "epsilon": 1e-2,
+    "momentum": 0.5,
+    "momentum_start_epoch": 5,
+    "schedule": "exponential",
+    "learning_rate": 1e-3,
+    "learning_rate_decay": 1.0005,
+    "min_learning_rate": 1e-4,
+    "batch_size": 200,
+    "epochs": 1500,
+    "mixing": "reverse",
+    "partition": "interleaved",
+    "init_range": 0.01,
+    "kernel_init": "uniform",
+    "weight_decay": 0.0,
+    "data_init": False,
+    "zero_last_layer": False,
+    "scaling": "layer",
     "output_scale": "one",
-}  # fmt: skip
+}
 RELEASED_BY_SET = {
     "mnist": {},
     "tfd": {"batch_size": 128},
@@ -92,11 +120,24 @@ RELEASED_BY_SET = {
     "cifar10": {"partition": "halves", "learning_rate": 2e-4, "min_learning_rate": 1e-5},
 }
 PAPER = {
-    "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-4,
-    "weight_decay": 0.0, "epochs": 1500, "partition": "interleaved", "mixing": "swap", "kernel_init": "uniform",
-    "init_range": 0.01, "data_init": False, "zero_last_layer": False, "scaling": "layer", "num_couplings": 4,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "beta_1": 0.9,
+    "beta_2": 0.99,
+    "epsilon": 1e-4,
+    "weight_decay": 0.0,
+    "epochs": 1500,
+    "partition": "interleaved",
+    "mixing": "swap",
+    "kernel_init": "uniform",
+    "init_range": 0.01,
+    "data_init": False,
+    "zero_last_layer": False,
+    "scaling": "layer",
+    "num_couplings": 4,
     "output_scale": "one",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", RELEASED_BY_SET)
@@ -112,12 +153,22 @@ def test_presets_have_the_numbers_of_their_sources(name, monkeypatch):
 
 def test_settings_of_the_start_reach_the_flow():
     config = nice_tf.Config(
-        hidden_units=(40,), input_range="symmetric", kernel_init="uniform", init_range=0.02, zero_last_layer=False
+        hidden_units=(40,),
+        input_range="symmetric",
+        kernel_init="uniform",
+        init_range=0.02,
+        zero_last_layer=False,
     )
     built = nice_tf.layers(architecture.make_flow(config, [6]))
     (scale,) = (layer for layer in built if isinstance(layer, tfb.Scale))
     assert float(scale.scale) == 2.0
-    kernels = [v for layer in built if hasattr(layer, "conditioner") for v in layer.variables if v.shape.rank == 2]
+    kernels = [
+        v
+        for layer in built
+        if hasattr(layer, "conditioner")
+        for v in layer.variables
+        if v.shape.rank == 2
+    ]
     assert len(kernels) == 8
     for kernel in kernels:
         assert 0.015 < np.max(np.abs(kernel)) <= 0.02
@@ -131,31 +182,64 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
             flag_file_config(f"configs/paper/{name}.flags"),
             flag_file_config(f"configs/code_2014/{name}.flags"),
         )
-        assert (paper.optimizer, paper.learning_rate, paper.beta_2, paper.epsilon) == ("adam", 1e-3, 0.99, 1e-4)
-        assert (code.optimizer, code.beta_2, code.epsilon, code.mixing) == ("rmsprop", 0.95, 1e-2, "reverse")
+        assert (paper.optimizer, paper.learning_rate, paper.beta_2, paper.epsilon) == (
+            "adam",
+            1e-3,
+            0.99,
+            1e-4,
+        )
+        assert (code.optimizer, code.beta_2, code.epsilon, code.mixing) == (
+            "rmsprop",
+            0.95,
+            1e-2,
+            "reverse",
+        )
         assert {paper.epochs, code.epochs} == {1500} and code.init_range == 0.01
-        assert paper.whitening == {"mnist": "none", "tfd": "triangular"}.get(name, "zca") and code.whitening == "none"
+        assert (
+            paper.whitening == {"mnist": "none", "tfd": "triangular"}.get(name, "zca")
+            and code.whitening == "none"
+        )
         assert paper.prior == ("gaussian" if name == "tfd" else "logistic")
         assert code.prior == ("gaussian" if name in ("svhn", "cifar10") else "logistic")
-        assert paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
+        assert (
+            paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
+        )
     recipe = flag_file_config("configs/mnist.flags")
-    assert flag_file_config("configs/mnist_gaussian.flags") == dataclasses.replace(recipe, prior="gaussian")
+    assert flag_file_config("configs/mnist_gaussian.flags") == dataclasses.replace(
+        recipe, prior="gaussian"
+    )
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
 
 
 @pytest.mark.parametrize("name", [name for name in FLAG_FILES if name.count("/") == 2])
 def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
-    """Each experiment's own settings on the digits, with m narrowed: whitening, range and schedule as they stand."""
+    """Each experiment's own settings on the digits, with m narrowed: whitening, range and schedule
+    as they stand.
+    """
     monkeypatch.chdir(ROOT)
     config = flag_file_config(name)
     nested = isinstance(config.hidden_units[0], tuple)
-    narrow = tuple((8,) * len(widths) for widths in config.hidden_units) if nested else (8,) * len(config.hidden_units)
+    narrow = (
+        tuple((8,) * len(widths) for widths in config.hidden_units)
+        if nested
+        else (8,) * len(config.hidden_units)
+    )
     config = dataclasses.replace(
-        config, dataset="digits", hidden_units=narrow, num_validation=250, batch_size=100, epochs=2, num_draws=2,
-        precision="float32", sample_every_epochs=0,
-    )  # fmt: skip
+        config,
+        dataset="digits",
+        hidden_units=narrow,
+        num_validation=250,
+        batch_size=100,
+        epochs=2,
+        num_draws=2,
+        precision="float32",
+        sample_every_epochs=0,
+    )
     result = nice_tf.train_and_evaluate(config, tmp_path)
-    history = [float(row["log_prob"]) for row in csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines())]
+    history = [
+        float(row["log_prob"])
+        for row in csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines())
+    ]
     assert history[1] > history[0], "it learns"
     flow, test = nice_tf.load_flow(tmp_path), dataset.load(config).test
     own = flow.log_prob(nice_tf.dequantize(test, 17, tf.constant([4, 2]))).numpy()
@@ -165,8 +249,12 @@ def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
 
 
 def test_choices_are_those_of_the_parts():
-    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)}
-    assert choices["partition"] == choices_lib.PARTITIONS and choices["mixing"] == choices_lib.MIXINGS
+    choices = {
+        field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)
+    }
+    assert (
+        choices["partition"] == choices_lib.PARTITIONS and choices["mixing"] == choices_lib.MIXINGS
+    )
     assert choices["prior"] == choices_lib.PRIORS and choices["scaling"] == flow.SCALINGS
     assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
     assert choices["output_scale"] == flow.OUTPUT_SCALES
@@ -182,13 +270,17 @@ def test_json_round_trip():
 
 
 def test_runs_from_before_output_scales_are_read_and_continued(tmp_path):
-    config = nice_tf.Config(output_scale="one", hidden_units=(8,), epochs=1, num_draws=1, sample_every_epochs=0)
+    config = nice_tf.Config(
+        output_scale="one", hidden_units=(8,), epochs=1, num_draws=1, sample_every_epochs=0
+    )
     nice_tf.train_and_evaluate(config, tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
     del written["config"]["output_scale"]
     (tmp_path / "config.json").write_text(json.dumps(written))
     (tmp_path / "checksums.json").unlink()  # nor had it checksums
-    assert not any("output_scale" in variable.name for variable in nice_tf.load_flow(tmp_path).variables)
+    assert not any(
+        "output_scale" in variable.name for variable in nice_tf.load_flow(tmp_path).variables
+    )
     nice_tf.train_and_evaluate(config, tmp_path)
     with pytest.raises(nice_tf.UserError, match="output_scale: 'deviation', not 'one'"):
         nice_tf.train_and_evaluate(dataclasses.replace(config, output_scale="deviation"), tmp_path)
@@ -208,7 +300,10 @@ def test_differences_leave_out_what_changes_no_result():
     [
         ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
         ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
-        ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
+        (
+            {"partition": "thirds"},
+            "partition must be one of interleaved, halves, checkerboard, got 'thirds'",
+        ),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),
         ({"batch_size": -1}, "batch_size must be at least 0, got -1"),
@@ -218,7 +313,10 @@ def test_differences_leave_out_what_changes_no_result():
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"max_shift": 1}, "go together, got max_shift 1, shift_share 0"),
         ({"shift_share": 0.5}, "go together, got max_shift 0, shift_share 0.5"),
-        ({"shift_share": 1.0, "max_shift": 1}, "shift_share must be at least 0 and below 1, got 1.0"),
+        (
+            {"shift_share": 1.0, "max_shift": 1},
+            "shift_share must be at least 0 and below 1, got 1.0",
+        ),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
         (
@@ -226,7 +324,10 @@ def test_differences_leave_out_what_changes_no_result():
             r"hidden_units must all be at least 1, got \[\[4\], \[4, 0\]\]",
         ),
         ({"hidden_units": ((4,), (5,))}, "hidden_units has 2 lists for 4 couplings"),
-        ({"whitening_epsilon": 0.1}, "whitening_epsilon is for whitening zca, got 0.1 with whitening none"),
+        (
+            {"whitening_epsilon": 0.1},
+            "whitening_epsilon is for whitening zca, got 0.1 with whitening none",
+        ),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],
@@ -238,10 +339,17 @@ def test_bad_settings(setting, message):
 
 def test_flag_files_as_settings(tmp_path):
     config = read_flagfile(ROOT / "configs" / "mnist_fast.flags", epochs=7)
-    assert (config.dataset, config.epochs, config.shift_share, config.max_shift) == ("mnist", 7, 0.6, 1)
+    assert (config.dataset, config.epochs, config.shift_share, config.max_shift) == (
+        "mnist",
+        7,
+        0.6,
+        1,
+    )
     for content, message in (
-        ("--no_such=3", "no_such"), ("epochs=3", "'epochs=3' is no flag"), ("--epochs=0", "epochs must be at least 1")
-    ):  # fmt: skip
+        ("--no_such=3", "no_such"),
+        ("epochs=3", "'epochs=3' is no flag"),
+        ("--epochs=0", "epochs must be at least 1"),
+    ):
         (tmp_path / "a.flags").write_text(content)
         with pytest.raises(nice_tf.UserError, match=message):
             read_flagfile(tmp_path / "a.flags")
@@ -257,18 +365,39 @@ def test_flag_files_as_settings(tmp_path):
         ("--resize=28,28/3", "expected integers by commas"),
         ("--resize=28", "resize must be height,width of at least 1, got 28"),
         ("--resize=0,4", "resize must be height,width of at least 1, got 0,4"),
-        ("--resize=100000,100000", "resize must give at most 134,217,728 pixels, got 100000,100000"),
-        ("--warmup_steps=100000000000000000000", "warmup_steps must be below 2147483648, got 100000000000000000000"),
-        ("--momentum_start_epoch=100000000000000000000", "momentum_start_epoch must be below 2147483648, got 1000"),
+        (
+            "--resize=100000,100000",
+            "resize must give at most 134,217,728 pixels, got 100000,100000",
+        ),
+        (
+            "--warmup_steps=100000000000000000000",
+            "warmup_steps must be below 2147483648, got 100000000000000000000",
+        ),
+        (
+            "--momentum_start_epoch=100000000000000000000",
+            "momentum_start_epoch must be below 2147483648, got 1000",
+        ),
         ("--epochs=0x" + "f" * 5000, "epochs must be below 2147483648, got a number of 20000 bits"),
         ("--num_couplings=1001", "num_couplings must be below 1001, got 1001"),
-        ("--hidden_units=3,100000000000000", r"hidden_units must all be below 2147483648, got \[3, 100000000000000\]"),
+        (
+            "--hidden_units=3,100000000000000",
+            r"hidden_units must all be below 2147483648, got \[3, 100000000000000\]",
+        ),
         ("--hidden_units=/", "hidden_units has 2 lists for 4 couplings"),
         ("--weight_decay=inf", "weight_decay must be at least 0 and finite, got inf"),
         ("--learning_rate=1e400", "learning_rate must be a finite number above 0, got inf"),
-        ("--learning_rate=1e39", r"learning_rate must be a finite number above 0, got 1e\+39 \(inf in float32\)"),
-        ("--epsilon=1e-60", r"epsilon must be a finite number above 0, got 1e-60 \(0\.0 in float32\)"),
-        ("--beta_2=0.999999999", r"beta_2 must be at least 0 and below 1, got 0\.999999999 \(1\.0 in float32\)"),
+        (
+            "--learning_rate=1e39",
+            r"learning_rate must be a finite number above 0, got 1e\+39 \(inf in float32\)",
+        ),
+        (
+            "--epsilon=1e-60",
+            r"epsilon must be a finite number above 0, got 1e-60 \(0\.0 in float32\)",
+        ),
+        (
+            "--beta_2=0.999999999",
+            r"beta_2 must be at least 0 and below 1, got 0\.999999999 \(1\.0 in float32\)",
+        ),
         ("--dataset=a\0b", "dataset must be text in UTF-8 without zero bytes"),
         ("--columns=\ud800", "columns must be text in UTF-8 without zero bytes"),
     ],
@@ -286,8 +415,14 @@ def test_every_number_has_bounds_and_none_is_infinite():
     for field in dataclasses.fields(nice_tf.Config):
         if isinstance(field.default, bool) or not isinstance(field.default, int | float):
             continue
-        assert field.metadata["at_least"] is not None or field.metadata["above"] is not None, field.name
-        values = (float("inf"), float("-inf"), float("nan")) if isinstance(field.default, float) else (-1, 2**31)
+        assert field.metadata["at_least"] is not None or field.metadata["above"] is not None, (
+            field.name
+        )
+        values = (
+            (float("inf"), float("-inf"), float("nan"))
+            if isinstance(field.default, float)
+            else (-1, 2**31)
+        )
         for value in values:
             with pytest.raises(nice_tf.UserError, match=f"^{field.name} must be .*got {value}"):
                 nice_tf.Config(**{field.name: value})
@@ -330,12 +465,16 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_built(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: needed)
     model.make_model(small, digits)
     monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
-    with pytest.raises(nice_tf.UserError, match=r"units 100 in 4 couplings .* make 26,1\d\d parameters, which need"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"units 100 in 4 couplings .* make 26,1\d\d parameters, which need"
+    ):
         model.make_model(small, digits)
     architecture.make_flow(small, [8, 8, 1])  # a fifth of it, to read a run
     monkeypatch.undo()
     huge = {"hidden_units": (20_000, 20_000), "num_couplings": 999}, {"hidden_units": (2**31 - 1,)}
     for changes in (*huge, {"whitening": "zca"}):
         shape = [2000, 2000, 3] if "whitening" in changes else [8, 8, 1]
-        with pytest.raises(nice_tf.UserError, match=r"GB of memory; .* GB are free: give fewer or narrower"):
+        with pytest.raises(
+            nice_tf.UserError, match=r"GB of memory; .* GB are free: give fewer or narrower"
+        ):
             architecture.make_flow(nice_tf.Config(**changes), shape)

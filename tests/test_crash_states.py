@@ -34,17 +34,25 @@ def library(tmp_path_factory):
     return compiled or pytest.skip("the recorder needs a C compiler, cc or gcc")
 
 
-@pytest.mark.parametrize(("command", "number"), [("train", 5), ("score", 4), ("sample", 3), ("export", 2)])
-def test_every_state_that_a_kill_leaves_can_be_gone_on_from(inputs, library, tmp_path, command, number):
+@pytest.mark.parametrize(
+    ("command", "number"), [("train", 5), ("score", 4), ("sample", 3), ("export", 2)]
+)
+def test_every_state_that_a_kill_leaves_can_be_gone_on_from(
+    inputs, library, tmp_path, command, number
+):
     counts, broken = crash_states.check(
         command, inputs=inputs, scratch=tmp_path, library=library, number=number, processes=1
     )
     assert not broken, broken
-    assert counts["tried"] == number and counts["states"] > 15, "the recorder saw the command at work"
+    assert counts["tried"] == number and counts["states"] > 15, (
+        "the recorder saw the command at work"
+    )
 
 
 def test_a_state_that_is_broken_is_found(inputs, tmp_path):
-    """An output that is not the whole one; parts with a hole, which without a check would be taken for all."""
+    """An output that is not the whole one; parts with a hole, which without a check would be taken
+    for all.
+    """
     from nice_tf.scoring import output as output_lib
 
     folder = tmp_path / "state"
@@ -81,16 +89,22 @@ def test_of_two_processes_one_works(inputs, tmp_path, pair):
 def terminated(arguments, is_at_work):
     """A command that gets SIGTERM once it is at work, and has ended."""
     process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)], cwd=crash_states.HERE.parent, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, *map(str, arguments)],
+        cwd=crash_states.HERE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 240
     while not is_at_work() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=240)
     assert process.returncode == 143, said
-    assert "terminated; the same command continues from what was saved last" in said and "Traceback" not in said
+    assert (
+        "terminated; the same command continues from what was saved last" in said
+        and "Traceback" not in said
+    )
     return said
 
 
@@ -107,7 +121,9 @@ def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_command):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("where", ["import", "later", "lost"])
 def test_an_interrupt_that_other_code_hides_is_still_one(tmp_path, number, where):
-    """While TensorFlow is imported it waits; later, another exception may come instead of it, or none."""
+    """While TensorFlow is imported it waits; later, another exception may come instead of it, or
+    none.
+    """
     script = f"""
 import os, sys, time
 import signal
@@ -126,10 +142,15 @@ def main():
     print("not reached")
 command.run(main, usage="", groups=[])
 """
-    finished = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
     assert finished.returncode == 128 + number, finished.stderr
     name = "terminated" if number == signal.SIGTERM else "interrupted"
-    assert finished.stderr.startswith(f"\n{name}; the same command continues") and finished.stdout == ""
+    assert (
+        finished.stderr.startswith(f"\n{name}; the same command continues")
+        and finished.stdout == ""
+    )
 
 
 def test_sigterm_ends_an_export_and_leaves_nothing(inputs, tmp_path):
@@ -142,7 +163,13 @@ def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
     rows = (inputs / "table.csv").read_text().splitlines(keepends=True)
     source, output = tmp_path / "rows.csv", tmp_path / "scores.csv"
     source.write_text(rows[0] + "".join(rows[1:] * 2000))
-    command = ("-m", "nice_tf.apps.score", f"--model={inputs}/run", f"--input={source}", f"--output={output}")
+    command = (
+        "-m",
+        "nice_tf.apps.score",
+        f"--model={inputs}/run",
+        f"--input={source}",
+        f"--output={output}",
+    )
     terminated(command, lambda: list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
     assert not output.exists() and not list(tmp_path.rglob("*.tmp"))
     made = len(list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
@@ -161,7 +188,10 @@ def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):
 
 
 def test_an_export_of_a_run_in_training_is_refused(inputs, tmp_path):
-    with Workdir(inputs / "run").writing(), pytest.raises(nice_tf.UserError, match="is in use by process"):
+    with (
+        Workdir(inputs / "run").writing(),
+        pytest.raises(nice_tf.UserError, match="is in use by process"),
+    ):
         export.export_saved_model(inputs / "run", tmp_path)
 
 
@@ -177,9 +207,18 @@ def test_all_that_gets_its_final_name_is_on_the_disk_before(inputs, tmp_path, mo
     def rename(name):
         def call(source, target):
             source = pathlib.Path(source).resolve()
-            content = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
+            content = (
+                [path for path in source.rglob("*") if path.is_file()]
+                if source.is_dir()
+                else [source]
+            )
             is_final = ".parts." not in str(target)  # a folder that is put aside to be removed
-            renamed.append((pathlib.Path(target).name, is_final and [path for path in content if path not in synced]))
+            renamed.append(
+                (
+                    pathlib.Path(target).name,
+                    is_final and [path for path in content if path not in synced],
+                )
+            )
             real[name](source, target)
 
         return call
@@ -190,5 +229,12 @@ def test_all_that_gets_its_final_name_is_on_the_disk_before(inputs, tmp_path, mo
     with contextlib.redirect_stdout(io.StringIO()):
         for command in (crash_states.train_table, crash_states.score, crash_states.export):
             command(inputs, tmp_path)
-    assert {"config.json", "epoch-3.index", "metrics.csv", "evaluation.json", "scores.csv", "1"} <= dict(renamed).keys()
+    assert {
+        "config.json",
+        "epoch-3.index",
+        "metrics.csv",
+        "evaluation.json",
+        "scores.csv",
+        "1",
+    } <= dict(renamed).keys()
     assert [(name, missing) for name, missing in renamed if missing] == []

@@ -34,7 +34,9 @@ def rows(values):
 def test_digits():
     digits = load(dataset="digits")
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1247, 250, 300)
-    assert digits.event_shape == [8, 8, 1] and digits.levels == 17 and digits.train.dtype == np.uint8
+    assert (
+        digits.event_shape == [8, 8, 1] and digits.levels == 17 and digits.train.dtype == np.uint8
+    )
     assert {digits.train.min(), digits.train.max()} == {0, 16}
     np.testing.assert_array_equal(digits.test, load(dataset="digits", seed=5).test)
     assert rows(digits.test) != rows(load(dataset="digits", split_seed=1).test)
@@ -50,7 +52,9 @@ def test_single_array_is_split_without_overlap(tmp_path):
 
 
 def test_given_splits_are_kept_and_validation_comes_from_train(tmp_path):
-    result = load(dataset=saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:]), num_validation=5)
+    result = load(
+        dataset=saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:]), num_validation=5
+    )
     np.testing.assert_array_equal(result.train, FLOATS[:45])
     np.testing.assert_array_equal(result.validation, FLOATS[45:50])
     np.testing.assert_array_equal(result.test, FLOATS[50:])
@@ -61,7 +65,10 @@ def test_given_splits_are_kept_and_validation_comes_from_train(tmp_path):
 
 
 def test_floats_that_are_levels(tmp_path):
-    result = load(dataset=saved(tmp_path / "a.npz", only=np.floor(INTEGERS / 100).astype(np.float64)), levels=3)
+    result = load(
+        dataset=saved(tmp_path / "a.npz", only=np.floor(INTEGERS / 100).astype(np.float64)),
+        levels=3,
+    )
     assert result.levels == 3 and result.train.dtype == np.uint8 and result.train.max() == 2
 
 
@@ -80,7 +87,11 @@ def with_value(value):
             r"1 values .* not finite, the first in example 7 \(counted from 0\): nan",
         ),
         ({"a": with_value(np.inf)}, {}, "not finite.*inf"),
-        ({"a": INTEGERS}, {"levels": 100}, r"values from \d+ to 25\d: with levels 100 they must lie in 0..99"),
+        (
+            {"a": INTEGERS},
+            {"levels": 100},
+            r"values from \d+ to 25\d: with levels 100 they must lie in 0..99",
+        ),
         ({"a": FLOATS}, {"levels": 4}, r"values from -\d.* they must lie in 0..3"),
         ({"a": np.abs(FLOATS)}, {"levels": 9}, "no integers, although levels is 9"),
         ({"a": INTEGERS.astype(np.int64)}, {}, "type int64: give the number of integer levels"),
@@ -93,10 +104,18 @@ def with_value(value):
         ({"a": FLOATS[:0]}, {}, "a of .* has 0 examples: at least 2"),
         ({"a": FLOATS[:5]}, {}, "has 5 examples: at least 6 are needed to split"),
         ({"train": FLOATS[:0], "test": FLOATS}, {}, "train of .* has 0 examples: at least 2"),
-        ({"train": FLOATS, "test": FLOATS[:, :3]}, {}, r"test of .* shape \[3\], train of shape \[5\]"),
+        (
+            {"train": FLOATS, "test": FLOATS[:, :3]},
+            {},
+            r"test of .* shape \[3\], train of shape \[5\]",
+        ),
         ({"train": FLOATS, "valid": FLOATS}, {}, "holds the arrays train, valid; it must hold"),
         ({"a": FLOATS}, {"batch_size": 43}, "batch_size 43 is more than the 42 training examples"),
-        ({"a": FLOATS}, {"num_validation": 50}, "50 training examples: 50 of them for validation leaves too few"),
+        (
+            {"a": FLOATS},
+            {"num_validation": 50},
+            "50 training examples: 50 of them for validation leaves too few",
+        ),
     ],
 )
 def test_bad_arrays(tmp_path, arrays, settings, message):
@@ -110,7 +129,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "text.npy").write_text("1,2,3")
     with pytest.raises(nice_tf.UserError, match="cannot be read as a NumPy file of numbers"):
         load(dataset=str(tmp_path / "text.npy"))
-    (tmp_path / "cut.npz").write_bytes(pathlib.Path(saved(tmp_path / "whole.npz", a=FLOATS)).read_bytes()[:-30])
+    (tmp_path / "cut.npz").write_bytes(
+        pathlib.Path(saved(tmp_path / "whole.npz", a=FLOATS)).read_bytes()[:-30]
+    )
     with pytest.raises(nice_tf.UserError, match="cannot be read as a NumPy file of numbers"):
         load(dataset=str(tmp_path / "cut.npz"))
     np.save(tmp_path / "objects.npy", np.array([{}] * 10, object), allow_pickle=True)
@@ -124,7 +145,9 @@ def test_training_batches_are_a_function_of_the_step():
     def batches(first, last, seed=0):
         return [
             batch.numpy()[:, 0]
-            for batch in batches_lib.training_batches(train, 5, seed=seed, first_step=first, last_step=last)
+            for batch in batches_lib.training_batches(
+                train, 5, seed=seed, first_step=first, last_step=last
+            )
         ]
 
     whole = batches(0, 12)
@@ -151,14 +174,20 @@ def test_mnist_through_the_real_builder(tmp_path, mnist_files):
         original = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 784)
     assert rows(mnist.test) == rows(original), "test is the original test set"
     again = load(**by_label, in_memory_mb=10)  # train is larger, test is not
-    assert isinstance(again.train, Rows) and isinstance(again.validation, Rows) and isinstance(again.test, np.ndarray)
+    assert (
+        isinstance(again.train, Rows)
+        and isinstance(again.validation, Rows)
+        and isinstance(again.test, np.ndarray)
+    )
     assert again.description() == mnist.description()
     with gzip.open(mnist_files / "t10k-labels-idx1-ubyte.gz") as file:
         labels = np.frombuffer(file.read(), np.uint8, offset=8)
     labels = {image.tobytes(): label for image, label in zip(original, labels, strict=True)}
     assert mnist.labels.classes == tuple("0123456789")
     assert [labels[image.tobytes()] for image in mnist.test] == mnist.classes("test").tolist()
-    with pytest.raises(nice_tf.UserError, match="condition_on image: mnist has the class labels label"):
+    with pytest.raises(
+        nice_tf.UserError, match="condition_on image: mnist has the class labels label"
+    ):
         load(**{**by_label, "condition_on": "image"})
 
 
@@ -168,13 +197,20 @@ def test_mnist_without_network_says_what_would_help(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    with pytest.raises(nice_tf.UserError, match=r"no network.*--data_dir.*--manual_dir.*train-images-idx3-ubyte\.gz"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"no network.*--data_dir.*--manual_dir.*train-images-idx3-ubyte\.gz",
+    ):
         load(dataset="mnist", data_dir=str(tmp_path))
     with pytest.raises(nice_tf.UserError, match="there is no such folder"):
         load(dataset="mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path / "nowhere"))
-    with pytest.raises(nice_tf.UserError, match=r"lacks train-images-idx3-ubyte\.gz, .* of dataset 'mnist'"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"lacks train-images-idx3-ubyte\.gz, .* of dataset 'mnist'"
+    ):
         load(dataset="mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path))
-    with pytest.raises(nice_tf.UserError, match=r"lacks cifar-10-binary\.tar\.gz of dataset 'cifar10'"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"lacks cifar-10-binary\.tar\.gz of dataset 'cifar10'"
+    ):
         load(dataset="cifar10", data_dir=str(tmp_path), manual_dir=str(tmp_path))
 
 
@@ -195,15 +231,23 @@ def test_arrays_with_the_names_of_keras(tmp_path):
     np.testing.assert_array_equal(found.validation, INTEGERS[50:])
     np.testing.assert_array_equal(found.test, INTEGERS[:9])
     assert found.labels is None
-    assert found.warnings == ("y_train, y_test hold labels and are left out: condition_on=y takes them",)
+    assert found.warnings == (
+        "y_train, y_test hold labels and are left out: condition_on=y takes them",
+    )
     for name in ("y", "label"):
         found = load(dataset=path, condition_on=name, num_validation=10)
         np.testing.assert_array_equal(found.classes("test"), LABELS[:9])
         assert found.labels.name == name and found.warnings == ()
-    columns = {name: values[:, np.newaxis] if name[0] == "y" else values for name, values in arrays.items()}
-    found = load(dataset=saved(tmp_path / "cifar.npz", **columns), condition_on="y", num_validation=10)
+    columns = {
+        name: values[:, np.newaxis] if name[0] == "y" else values for name, values in arrays.items()
+    }
+    found = load(
+        dataset=saved(tmp_path / "cifar.npz", **columns), condition_on="y", num_validation=10
+    )
     np.testing.assert_array_equal(found.classes("test"), LABELS[:9])
-    with pytest.raises(nice_tf.UserError, match=r"condition_on kind: .* holds the labels y_train, y_test, which"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"condition_on kind: .* holds the labels y_train, y_test, which"
+    ):
         load(dataset=path, condition_on="kind")
     without = saved(tmp_path / "x.npz", x_train=INTEGERS, x_test=INTEGERS)
     assert load(dataset=without).warnings == ()
@@ -212,15 +256,24 @@ def test_arrays_with_the_names_of_keras(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": FLOATS, "label": LABELS > 1}, "label holds labels, not examples: condition_on=label uses them"),
+        (
+            {"x": FLOATS, "label": LABELS > 1},
+            "label holds labels, not examples: condition_on=label uses them",
+        ),
         ({"x": FLOATS, "name": LABELS.astype(str)}, "condition_on=name uses them"),
         (
             {"train": FLOATS, "test": FLOATS[:9], "train_kind": LABELS, "test_kind": LABELS[:9]},
             "train_kind and test_kind hold labels, not examples: condition_on=kind uses them",
         ),
-        ({"x": FLOATS, "weight": FLOATS[:, 0]}, "holds the arrays weight, x; it must hold one array, or 'train'"),
+        (
+            {"x": FLOATS, "weight": FLOATS[:, 0]},
+            "holds the arrays weight, x; it must hold one array, or 'train'",
+        ),
         ({"x": FLOATS, "other": LABELS[:7]}, "holds the arrays other, x; it must hold one array"),
-        ({"train": FLOATS, "test": FLOATS, "more": LABELS}, "holds the arrays more, test, train; it must hold"),
+        (
+            {"train": FLOATS, "test": FLOATS, "more": LABELS},
+            "holds the arrays more, test, train; it must hold",
+        ),
         ({}, r"holds the arrays \(none\); it must hold"),
     ],
 )
@@ -248,7 +301,9 @@ def test_a_search_through_half_a_disk_ends(tmp_path, monkeypatch):
         (tmp_path / "half" / str(number % 7) / f"{number}.txt").touch()
     (tmp_path / "half" / "round").symlink_to(tmp_path / "half")
     (tmp_path / "half" / "a.png").touch()
-    with pytest.raises(nice_tf.UserError, match="half and the folders below it hold more than 30 files and folders"):
+    with pytest.raises(
+        nice_tf.UserError, match="half and the folders below it hold more than 30 files and folders"
+    ):
         load(dataset=str(tmp_path / "half"))
     for number in range(99):  # of mostly pictures, any number is read
         (tmp_path / "half" / f"{number}.png").touch()
@@ -274,23 +329,38 @@ def header_of(shape, descr="'<f4'", order="False"):
 DAMAGED = {
     "empty": (b"", "cannot be read as a NumPy file of numbers"),
     "other magic": (b"PK\x03\x04" + b"\0" * 60, "magic string is not correct"),
-    "18 TiB": (with_header(header_of((2**40, 4))), r"header claims 17,592,186,044,416 bytes .* the file holds 64"),
-    "too many for an int": (with_header(header_of((10**30, 4))), "header claims 16,000,000.* the file holds 64"),
-    "negative": (with_header(header_of((-4, -4))), r"claims the shape \[-4, -4\]: at most 32 axes, none below 0"),
+    "18 TiB": (
+        with_header(header_of((2**40, 4))),
+        r"header claims 17,592,186,044,416 bytes .* the file holds 64",
+    ),
+    "too many for an int": (
+        with_header(header_of((10**30, 4))),
+        "header claims 16,000,000.* the file holds 64",
+    ),
+    "negative": (
+        with_header(header_of((-4, -4))),
+        r"claims the shape \[-4, -4\]: at most 32 axes, none below 0",
+    ),
     "many axes": (with_header(header_of((16, *[1] * 70))), "and 63 more axes: at most 32 axes"),
     "rows of nothing": (with_header(header_of((10**18, 0)), b""), "which holds nothing"),
     "values of nothing": (with_header(header_of((10**18, 4), "'<U0'"), b""), "it is of type <U0"),
     "longer": (with_header(header_of((4, 3))), "header claims 48 bytes .* the file holds 64"),
     "shorter": (with_header(header_of((4, 5))), "header claims 80 bytes .* the file holds 64"),
     "objects": (with_header(header_of((8, 1), "'|O'")), "it is of type object"),
-    "records": (with_header(header_of((4, 4), "[('a', '<f4')]")), r"it is of type \[\('a', '<f4'\)\]"),
+    "records": (
+        with_header(header_of((4, 4), "[('a', '<f4')]")),
+        r"it is of type \[\('a', '<f4'\)\]",
+    ),
     "no type": (with_header(header_of((4, 4), "'<f1000'")), "not a valid dtype"),
     "cut header": (with_header("{'descr': ("), "cannot be read as a NumPy file of numbers"),
     "brackets": (with_header("(" * 5000), "cannot be read as a NumPy file of numbers"),
     "text": (with_header('"""x\n\\'), "cannot be read as a NumPy file of numbers"),
     "fractional": (with_header(header_of((4.5, 4))), "shape is not valid"),
     "long header": (with_header(header_of((4, 4)) + " " * 20_000), "is large and may not be safe"),
-    "format 3": (with_header(header_of((4, 4)), version=(3, 0)), "its format is 3.0, known are 1.0 and 2.0"),
+    "format 3": (
+        with_header(header_of((4, 4)), version=(3, 0)),
+        "its format is 3.0, known are 1.0 and 2.0",
+    ),
     "format 9": (with_header(header_of((4, 4)), version=(9, 9)), "its format is 9.9"),
 }
 
@@ -304,9 +374,14 @@ def test_damaged_arrays_end_in_one_line_before_memory_is_taken(tmp_path, name):
         archive.writestr("a.npy", content)
     reads = [
         *(lambda file=file: load(dataset=str(tmp_path / file)) for file in ("a.npy", "a.npz")),
-        lambda: load(dataset=str(tmp_path / "a.npy"), in_memory_mb=0, data_dir=str(tmp_path / "cache")),
+        lambda: load(
+            dataset=str(tmp_path / "a.npy"), in_memory_mb=0, data_dir=str(tmp_path / "cache")
+        ),
         lambda: Rows(tmp_path / "a.npy"),
-        *(lambda file=file: list(ArrayInput(str(tmp_path / file), [4], None).blocks(9)) for file in ("a.npy", "a.npz")),
+        *(
+            lambda file=file: list(ArrayInput(str(tmp_path / file), [4], None).blocks(9))
+            for file in ("a.npy", "a.npz")
+        ),
         lambda: arrays.read_array(tmp_path / "a.npy", "mask_file a.npy"),
     ]
     for read in reads:
@@ -319,7 +394,9 @@ def test_headers_that_are_odd_but_whole_are_read(tmp_path):
     """By an old Python, of another version, or of no memory of its own."""
     values = np.arange(32, dtype=np.float32).reshape(8, 4)
     for name, content in {
-        "long integers": with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (8L, 4L)}\n", values.tobytes()),
+        "long integers": with_header(
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (8L, 4L)}\n", values.tobytes()
+        ),
         "format 2": with_header(header_of((8, 4)), values.tobytes(), (2, 0)),
         "fortran": with_header(header_of((8, 4), order="True"), values.tobytes("F")),
     }.items():
@@ -330,7 +407,9 @@ def test_headers_that_are_odd_but_whole_are_read(tmp_path):
 
 def damaged_archives():
     whole = as_bytes(np.savez_compressed, a=FLOATS)
-    place = whole.index(b"PK\x01\x02")  # its directory, of which bytes 8 and 10 are the flags and the method
+    place = whole.index(
+        b"PK\x01\x02"
+    )  # its directory, of which bytes 8 and 10 are the flags and the method
     encrypted = whole[: place + 8] + b"\x01" + whole[place + 9 :]
     method = whole[: place + 10] + b"\x63" + whole[place + 11 :]
     changed = bytearray(whole)
@@ -339,15 +418,24 @@ def damaged_archives():
     with zipfile.ZipFile(text, "w") as archive:
         archive.writestr("readme.txt", "no array")
     return {
-        "cut": whole[:-30], "encrypted": encrypted, "method": method, "changed": bytes(changed), "empty": b"",
-        "a .npy": as_bytes(np.save, FLOATS), "text": text.getvalue(),
-    }  # fmt: skip
+        "cut": whole[:-30],
+        "encrypted": encrypted,
+        "method": method,
+        "changed": bytes(changed),
+        "empty": b"",
+        "a .npy": as_bytes(np.save, FLOATS),
+        "text": text.getvalue(),
+    }
 
 
 @pytest.mark.parametrize(("name", "content"), damaged_archives().items())
 def test_damaged_archives_end_in_one_line(tmp_path, name, content):
     (tmp_path / "a.npz").write_bytes(content)
-    message = "holds readme.txt, which is no array" if name == "text" else "cannot be read as a NumPy file of numbers"
+    message = (
+        "holds readme.txt, which is no array"
+        if name == "text"
+        else "cannot be read as a NumPy file of numbers"
+    )
     for read in (
         lambda: load(dataset=str(tmp_path / "a.npz")),
         lambda: list(ArrayInput(str(tmp_path / "a.npz"), [5], None).blocks(9)),
@@ -360,12 +448,21 @@ def test_damaged_archives_end_in_one_line(tmp_path, name, content):
 def test_an_archive_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.npz", train=FLOATS, test=FLOATS)
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
-    with pytest.raises(nice_tf.UserError, match=r"a\.npz has 2,656 bytes of values, of memory 1,000 bytes are free"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"a\.npz has 2,656 bytes of values, of memory 1,000 bytes are free"
+    ):
         load(dataset=path)
 
 
 def test_unreadable_names(tmp_path):
-    for name in ("", "a\nb", "[a-", "/dev/null", "/dev/null.npy", str(tmp_path / ("a" * 300 + ".npy"))):
+    for name in (
+        "",
+        "a\nb",
+        "[a-",
+        "/dev/null",
+        "/dev/null.npy",
+        str(tmp_path / ("a" * 300 + ".npy")),
+    ):
         with pytest.raises(nice_tf.UserError):
             load(dataset=name, data_dir=str(tmp_path))
 
@@ -375,9 +472,15 @@ def test_a_value_beyond_the_models_type_is_named(tmp_path):
     values[7, 1] = 1e39
     np.save(tmp_path / "rows.npy", values)
     source = ArrayInput(str(tmp_path / "rows.npy"), [3], None, dtype=np.float32)
-    with pytest.raises(nice_tf.UserError, match=r"rows\.npy has 1e\+39 in row 7 \(counted from 0\): the model is of"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"rows\.npy has 1e\+39 in row 7 \(counted from 0\): the model is of",
+    ):
         list(source.blocks(4))
-    assert len(list(ArrayInput(str(tmp_path / "rows.npy"), [3], None, dtype=np.float64).blocks(4))) == 3
+    assert (
+        len(list(ArrayInput(str(tmp_path / "rows.npy"), [3], None, dtype=np.float64).blocks(4)))
+        == 3
+    )
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
@@ -394,5 +497,7 @@ def test_pictures_are_found_whatever_the_order_of_folders(tmp_path, monkeypatch,
     assert sum(map(pictures.is_picture, below)) == 150
     for number in range(120, 400):
         (notes / f"{number}.txt").touch()
-    with pytest.raises(nice_tf.UserError, match=r"more than 100 files and folders beside \d+ of those"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"more than 100 files and folders beside \d+ of those"
+    ):
         paths.files_below(str(tmp_path), pictures.is_picture)

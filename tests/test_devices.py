@@ -20,7 +20,9 @@ def gpu(monkeypatch):
     return capability
 
 
-@pytest.mark.parametrize(("features", "expected"), [({"avx2"}, "float32"), ({"avx512_bf16", "sse"}, "bfloat16")])
+@pytest.mark.parametrize(
+    ("features", "expected"), [({"avx2"}, "float32"), ({"avx512_bf16", "sse"}, "bfloat16")]
+)
 def test_auto_on_cpus(monkeypatch, features, expected):
     monkeypatch.setattr(devices, "_cpu_features", lambda: features)
     assert devices.choose_precision("auto") == expected
@@ -28,7 +30,9 @@ def test_auto_on_cpus(monkeypatch, features, expected):
     assert not devices.choose_jit_compile("auto") and devices.choose_jit_compile("true")
     config = nice_tf.Config(hidden_units=(8,), num_couplings=3)
     flow = model.make_model(config, dataset.load(config)).flow
-    conditioner = next(layer.conditioner for layer in nice_tf.layers(flow) if hasattr(layer, "conditioner"))
+    conditioner = next(
+        layer.conditioner for layer in nice_tf.layers(flow) if hasattr(layer, "conditioner")
+    )
     assert conditioner.compute_dtype.name == expected
 
 
@@ -43,7 +47,9 @@ def test_auto_on_gpus(gpu, capability, expected):
 def test_memory_grows_unless_the_program_has_decided(gpu, monkeypatch):
     grown = []
     monkeypatch.setattr(
-        tf.config.experimental, "set_memory_growth", lambda device, value: grown.append((device, value))
+        tf.config.experimental,
+        "set_memory_growth",
+        lambda device, value: grown.append((device, value)),
     )
     devices.let_memory_grow()
     assert grown == [(GPU, True)]
@@ -62,9 +68,17 @@ def test_steps_per_execution(gpu):
 
 
 def test_steps_per_execution_changes_no_step(tmp_path):
-    config = {"hidden_units": (8,), "num_couplings": 3, "precision": "float32", "epochs": 2, "num_draws": 1}
+    config = {
+        "hidden_units": (8,),
+        "num_couplings": 3,
+        "precision": "float32",
+        "epochs": 2,
+        "num_draws": 1,
+    }
     results = [
-        nice_tf.train_and_evaluate(nice_tf.Config(**config, steps_per_execution=number), tmp_path / str(number))
+        nice_tf.train_and_evaluate(
+            nice_tf.Config(**config, steps_per_execution=number), tmp_path / str(number)
+        )
         for number in (1, 4)
     ]
     assert devices.choose_steps_per_execution(0, 250) == 1
@@ -110,15 +124,22 @@ def test_several_replicas(monkeypatch, tmp_path):
         devices.choose_jit_compile("true", Three())
     assert devices.describe(Three()).endswith("3 replicas share each batch")
     monkeypatch.setattr(devices, "make_strategy", lambda requested: Three())
-    with pytest.raises(nice_tf.UserError, match="batch_size 200 cannot be shared equally by 3 replicas"):
+    with pytest.raises(
+        nice_tf.UserError, match="batch_size 200 cannot be shared equally by 3 replicas"
+    ):
         nice_tf.train_and_evaluate(nice_tf.Config(), tmp_path)
 
 
 def test_what_exceeds_memory_ends_in_one_line():
     assert 2**20 < memory.available_memory() < 2**50
-    errors = (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand more"))
+    errors = (
+        MemoryError(),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand more"),
+    )
     for error, cause in zip(errors, ("MemoryError", "OOM when allocating"), strict=True):
-        with pytest.raises(nice_tf.UserError, match="training needs more memory than there is") as refused:
+        with pytest.raises(
+            nice_tf.UserError, match="training needs more memory than there is"
+        ) as refused:
             with devices.saying_out_of_memory("training"):
                 raise error
         assert f"({cause})" in str(refused.value) and "\n" not in str(refused.value)
@@ -137,6 +158,10 @@ def test_memory_of_a_container_is_what_its_limit_leaves_beside_pages_of_files(tm
     used = {"memory.current": "190\n", "memory.stat": statistics}
     assert write("second", {**used, "memory.max": "1000\n"}) == [890]
     assert write("unlimited", {**used, "memory.max": "max\n"}) == []
-    first = {"limit_in_bytes": "1000\n", "usage_in_bytes": "190\n", "stat": "total_inactive_file 40\n"}
+    first = {
+        "limit_in_bytes": "1000\n",
+        "usage_in_bytes": "190\n",
+        "stat": "total_inactive_file 40\n",
+    }
     assert write("first", {f"memory/memory.{name}": text for name, text in first.items()}) == [850]
     assert write("none", {}) == []

@@ -17,9 +17,15 @@ import nice_tf
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = {
-    "hidden_units": (16, 16), "batch_size": 50, "epochs": 30, "precision": "float32", "epsilon": 1e-8,
-    "ema_decay": 0.9, "weight_decay": 0.1, "gradient_clip_norm": 5.0,
-}  # fmt: skip
+    "hidden_units": (16, 16),
+    "batch_size": 50,
+    "epochs": 30,
+    "precision": "float32",
+    "epsilon": 1e-8,
+    "ema_decay": 0.9,
+    "weight_decay": 0.1,
+    "gradient_clip_norm": 5.0,
+}
 
 
 @pytest.fixture
@@ -27,7 +33,9 @@ def table(tmp_path):
     """Continuous data, in which no noise can hide a difference."""
     generator = np.random.default_rng(0)
     path = tmp_path / "table.npy"
-    np.save(path, (generator.normal(size=[600, 6]) @ generator.normal(size=[6, 6])).astype(np.float32))
+    np.save(
+        path, (generator.normal(size=[600, 6]) @ generator.normal(size=[6, 6])).astype(np.float32)
+    )
     return path
 
 
@@ -49,10 +57,13 @@ def start_workers():
             workers.append(
                 subprocess.Popen(
                     [sys.executable, "train.py", *arguments, *different[index]],
-                    cwd=ROOT, env={**os.environ, "TF_CONFIG": json.dumps(task)}, text=True,
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    cwd=ROOT,
+                    env={**os.environ, "TF_CONFIG": json.dumps(task)},
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
                 )
-            )  # fmt: skip
+            )
         started.extend(workers)
         return workers
 
@@ -64,7 +75,11 @@ def start_workers():
 
 def arguments(table, workdir):
     settings = {**SETTINGS, "hidden_units": "16,16"}
-    return [f"--dataset={table}", f"--workdir={workdir}", *(f"--{name}={value}" for name, value in settings.items())]
+    return [
+        f"--dataset={table}",
+        f"--workdir={workdir}",
+        *(f"--{name}={value}" for name, value in settings.items()),
+    ]
 
 
 def metrics(workdir):
@@ -76,7 +91,8 @@ def test_two_workers_are_one_device_even_if_one_is_killed(table, tmp_path, start
     one, two = tmp_path / "one", tmp_path / "two"
     result = nice_tf.train_and_evaluate(nice_tf.Config(dataset=str(table), **SETTINGS), one)
 
-    # The first time they read from disk, the second time from memory: where the data lie changes nothing.
+    # The first time they read from disk, the second time from memory: where the data lie changes
+    # nothing.
     chief, other = start_workers(*arguments(table, two), "--in_memory_mb=0")
     deadline = time.monotonic() + 240
     while not list(two.glob("checkpoints/last/epoch-2.index")):
@@ -99,14 +115,19 @@ def test_two_workers_are_one_device_even_if_one_is_killed(table, tmp_path, start
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for name in ("log_prob", "val_log_prob"):
         np.testing.assert_allclose(
-            [float(row[name]) for row in ours], [float(row[name]) for row in theirs], rtol=1e-4, err_msg=name
+            [float(row[name]) for row in ours],
+            [float(row[name]) for row in theirs],
+            rtol=1e-4,
+            err_msg=name,
         )
     evaluation = json.loads((two / "evaluation.json").read_text())
     np.testing.assert_allclose(evaluation["log_prob"], result["log_prob"], rtol=1e-4)
 
 
 def test_workers_that_differ_refuse_to_train(table, tmp_path, start_workers):
-    workers = start_workers(*arguments(table, tmp_path / "run"), different=(["--seed=1"], ["--seed=2"]))
+    workers = start_workers(
+        *arguments(table, tmp_path / "run"), different=(["--seed=1"], ["--seed=2"])
+    )
     for worker in workers:
         _, errors = worker.communicate(timeout=240)
         assert worker.returncode == 1 and "the workers differ in settings: " in errors, errors

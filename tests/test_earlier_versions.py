@@ -1,4 +1,6 @@
-"""What an earlier version wrote is read, scored, served and continued: see earlier_version/README.md."""
+"""What an earlier version wrote is read, scored, served and continued: see
+earlier_version/README.md.
+"""
 
 import csv
 import pathlib
@@ -33,9 +35,14 @@ def columns(path):
 
 def settings():
     return nice_tf.read_flagfile(
-        ROOT / "configs" / "table.flags", dataset="table.csv", epochs=3, hidden_units=(4,), num_couplings=3,
-        batch_size=50, precision="float32",
-    )  # fmt: skip
+        ROOT / "configs" / "table.flags",
+        dataset="table.csv",
+        epochs=3,
+        hidden_units=(4,),
+        num_couplings=3,
+        batch_size=50,
+        precision="float32",
+    )
 
 
 @pytest.mark.parametrize("model", ["run", "export"])
@@ -51,13 +58,17 @@ def test_scores_stay(folder, model):
         elif name == "off_constant":
             assert set(now[name]) == {""}
         else:
-            np.testing.assert_allclose(np.float64(now[name]), np.float64(values), atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(
+                np.float64(now[name]), np.float64(values), atol=1e-3, err_msg=name
+            )
 
 
 def test_a_run_is_continued_to_the_same_result(folder):
     run = Workdir("run")
     before = run.finished_evaluation()
-    assert nice_tf.train_and_evaluate(settings(), "run") == before, "finished: nothing is computed again"
+    assert nice_tf.train_and_evaluate(settings(), "run") == before, (
+        "finished: nothing is computed again"
+    )
     (run.last / "epoch-3.index").unlink()
     run.evaluation.unlink()
     rows = run.read_metrics()
@@ -65,14 +76,17 @@ def test_a_run_is_continued_to_the_same_result(folder):
     np.testing.assert_allclose(after["log_prob"], before["log_prob"], atol=1e-3)
     assert [row["epoch"] for row in run.read_metrics()] == ["1", "2", "3"]
     np.testing.assert_allclose(
-        [float(row["val_log_prob"]) for row in run.read_metrics()], [float(row["val_log_prob"]) for row in rows],
+        [float(row["val_log_prob"]) for row in run.read_metrics()],
+        [float(row["val_log_prob"]) for row in rows],
         atol=1e-3,
-    )  # fmt: skip
+    )
 
 
 def test_a_run_is_exported_and_answers_as_its_old_export(folder):
     version = export.export_saved_model("run", "export")
     assert version.name == "2"
-    x = np.array([[float(cell) for cell in row] for row in zip(*columns("table.csv").values(), strict=True)])
+    x = np.array(
+        [[float(cell) for cell in row] for row in zip(*columns("table.csv").values(), strict=True)]
+    )
     old, new = (Model.load(folder / "export" / name).score(x)["log_prob"] for name in ("1", "2"))
     np.testing.assert_allclose(new, old, atol=1e-3)

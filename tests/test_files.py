@@ -28,7 +28,9 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.replaced(path) as file:
         file.write(b"new")
         raise KeyboardInterrupt
-    with pytest.raises(files.CannotWrite, match=r"file\.txt cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        files.CannotWrite, match=r"file\.txt cannot be written \(No space left on device\)"
+    ):
         with files.replaced(path) as file:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_bytes() == b"old" and names(tmp_path) == ["file.txt"]
@@ -58,7 +60,9 @@ def test_a_link_is_written_through_and_what_is_no_file_is_refused(tmp_path):
     loop.symlink_to(loop)
     os.mkfifo(tmp_path / "pipe")
     for path in (loop, tmp_path / "pipe", tmp_path / "far"):
-        with pytest.raises(files.CannotWrite, match=f"{path.name} cannot be written: it is there and is no file"):
+        with pytest.raises(
+            files.CannotWrite, match=f"{path.name} cannot be written: it is there and is no file"
+        ):
             files.write_atomically(path, b"new")
     assert loop.is_symlink()
 
@@ -86,8 +90,8 @@ def test_names_of_any_length_and_kind(tmp_path):
 def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     path = tmp_path / "file.txt"
     script = (
-        "import os, sys, pathlib; from nice_tf import files\n"
-        "with files.replaced(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
+        "import os, sys, pathlib; from nice_tf import files\nwith files.replaced(sys.argv[1]) as "
+        "file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, path], check=False)
     (left,) = names(tmp_path)
@@ -112,11 +116,17 @@ def test_two_processes_write_one_file_and_readers_see_it_whole(tmp_path):
     while any(writer.poll() is None for writer in writers):
         assert path.read_bytes() in contents
         reads += 1
-    assert reads > 10 and [writer.returncode for writer in writers] == [0, 0] and names(tmp_path) == ["file"]
+    assert (
+        reads > 10
+        and [writer.returncode for writer in writers] == [0, 0]
+        and names(tmp_path) == ["file"]
+    )
 
 
 def test_files_and_folder_are_brought_to_the_disk_before_they_count(tmp_path, monkeypatch):
-    """A power cut may drop what was not synced: first the content, then the rename, then the folder's names."""
+    """A power cut may drop what was not synced: first the content, then the rename, then the
+    folder's names.
+    """
     done = []
     real = {name: getattr(os, name) for name in ("fsync", "replace")}
 
@@ -151,7 +161,10 @@ def test_a_lock_is_held_by_a_living_process_alone(tmp_path):
     lock = files.Lock(tmp_path / "lock")
     with holder(lock.path) as process:
         for shared in (False, True):
-            with pytest.raises(nice_tf.UserError, match=rf"it is in use by process {process.pid} on \S+: wait until"):
+            with pytest.raises(
+                nice_tf.UserError,
+                match=rf"it is in use by process {process.pid} on \S+: wait until",
+            ):
                 lock.acquire("it", shared=shared)
         process.kill()
     lock.acquire("it")
@@ -167,14 +180,22 @@ def test_readers_share_a_lock_and_the_last_writer_is_not_named_for_them(tmp_path
     with holder(lock.path, "shared") as process:
         lock.acquire("it", shared=True)
         lock.release()
-        with pytest.raises(nice_tf.UserError, match="it is in use by a process that reads it: wait"):
+        with pytest.raises(
+            nice_tf.UserError, match="it is in use by a process that reads it: wait"
+        ):
             lock.acquire("it")
         process.kill()
 
 
 def test_files_of_others_stay(tmp_path):
     """Only what has the very form of our names is taken for what a kill has left."""
-    others = [".notes.tmp", ".file.txt.tmp", ".file.txt.draft.tmp", ".unfinished-thesis", "file.txt.0123456789abcdef"]
+    others = [
+        ".notes.tmp",
+        ".file.txt.tmp",
+        ".file.txt.draft.tmp",
+        ".unfinished-thesis",
+        "file.txt.0123456789abcdef",
+    ]
     for name in others:
         (tmp_path / name).mkdir()
         (tmp_path / name / "thesis.txt").write_text("precious")

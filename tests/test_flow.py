@@ -21,7 +21,9 @@ def num_parameters(module):
 @pytest.mark.parametrize("mixing", ["swap", "shuffle", "reverse"])
 @pytest.mark.parametrize("event_size", [2, 5, 6])
 def test_encoder_laws(partition, mixing, event_size):
-    flow = random_flow([event_size], partition=partition, mixing=mixing, allow_incomplete_mixing=True)
+    flow = random_flow(
+        [event_size], partition=partition, mixing=mixing, allow_incomplete_mixing=True
+    )
     check_laws(nice_tf.encoder(flow), random_points(4, event_size), atol=1e-11)
 
 
@@ -34,19 +36,29 @@ def test_encoder_laws(partition, mixing, event_size):
     scaling=st.sampled_from(["layer", "prior", "none"]),
     seed=st.integers(0, 1000),
 )
-def test_log_prob_is_change_of_variables(event_size, partition, mixing, num_couplings, scaling, seed):
+def test_log_prob_is_change_of_variables(
+    event_size, partition, mixing, num_couplings, scaling, seed
+):
     """log p(x) = log p_Z(z) + log |det dz/dx|, with the Jacobian from automatic differentiation."""
     flow = random_flow(
-        [event_size], seed, partition=partition, mixing=mixing, num_couplings=num_couplings, scaling=scaling,
+        [event_size],
+        seed,
+        partition=partition,
+        mixing=mixing,
+        num_couplings=num_couplings,
+        scaling=scaling,
         allow_incomplete_mixing=True,
-    )  # fmt: skip
+    )
     x = random_points(event_size, seed=seed)
     encoder = nice_tf.encoder(flow)
     expected = (
-        flow.distribution.log_prob(encoder.forward(fresh(x))) + np.linalg.slogdet(jacobian(encoder.forward, x))[1]
+        flow.distribution.log_prob(encoder.forward(fresh(x)))
+        + np.linalg.slogdet(jacobian(encoder.forward, x))[1]
     )
     np.testing.assert_allclose(flow.log_prob(fresh(x)), expected, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(flow.bijector.forward(fresh(encoder.forward(fresh(x)))), x, atol=1e-8)
+    np.testing.assert_allclose(
+        flow.bijector.forward(fresh(encoder.forward(fresh(x)))), x, atol=1e-8
+    )
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
@@ -56,22 +68,32 @@ def test_log_prob_is_change_of_variables(event_size, partition, mixing, num_coup
     mixing=st.sampled_from(["swap", "reverse", "shuffle"]),
     num_couplings=st.integers(1, 5),
 )
-def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(event_size, partition, mixing, num_couplings):
+def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(
+    event_size, partition, mixing, num_couplings
+):
     """The mask of `build_flow` against the Jacobian of a flow with dense random weights."""
     kwargs = {"partition": partition, "mixing": mixing, "num_couplings": num_couplings}
     flow = random_flow([event_size], hidden_units=(5,), allow_incomplete_mixing=True, **kwargs)
-    # Exactly zero at every point only where no path leads; at two points to be sure that no accident hides one.
+    # Exactly zero at every point only where no path leads; at two points to be sure that no
+    # accident hides one.
     encoder = nice_tf.encoder(flow)
-    reached = sum(np.abs(jacobian(encoder.forward, random_points(event_size, seed=s))) for s in (1, 2)) != 0
+    reached = (
+        sum(np.abs(jacobian(encoder.forward, random_points(event_size, seed=s))) for s in (1, 2))
+        != 0
+    )
     if reached.all():
         nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
     else:
-        with pytest.raises(nice_tf.UserError, match=f"leave {np.sum(~reached)} of {event_size**2} pairs"):
+        with pytest.raises(
+            nice_tf.UserError, match=f"leave {np.sum(~reached)} of {event_size**2} pairs"
+        ):
             nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
 
 
 def test_mixing_of_very_many_coordinates_is_checked_in_little_memory():
-    """A mask of all pairs would take 40 GB. Here the even half is never shifted and the odd half only by it."""
+    """A mask of all pairs would take 40 GB. Here the even half is never shifted and the odd half
+    only by it.
+    """
     assert 100_001 * 200_000 + 100_000 * 99_999 == 30_000_100_000
     splits = coupling_splits([200_001], 3, partition="interleaved", mixing="reverse")
     with pytest.raises(nice_tf.UserError, match="leave 30000100000 of 40000400001 pairs"):
@@ -80,7 +102,10 @@ def test_mixing_of_very_many_coordinates_is_checked_in_little_memory():
 
 
 def test_known_incomplete_mixings():
-    with pytest.raises(nice_tf.UserError, match=r"mixing 'reverse', partition 'interleaved' and D = 5 leave .* pairs"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"mixing 'reverse', partition 'interleaved' and D = 5 leave .* pairs",
+    ):
         nice_tf.build_flow([5], mixing="reverse", num_couplings=8)
     with pytest.raises(nice_tf.UserError, match="2 couplings with mixing 'swap'"):
         nice_tf.build_flow([6], num_couplings=2)
@@ -94,7 +119,9 @@ def test_density_integrates_to_one(prior):
     axis = np.linspace(-60, 60, 1601)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     log_prob = tf.function(flow.log_prob)
-    total = sum(np.exp(log_prob(tf.constant(part)).numpy()).sum() for part in np.array_split(grid, 8))
+    total = sum(
+        np.exp(log_prob(tf.constant(part)).numpy()).sum() for part in np.array_split(grid, 8)
+    )
     np.testing.assert_allclose(total * (axis[1] - axis[0]) ** 2, 1.0, atol=1e-4)
 
 
@@ -122,7 +149,10 @@ def test_scaling_layer_equals_trainable_scale_of_the_prior(prior):
     scaled = random_flow([5], scaling="prior", prior=prior)
     log_scale = nice_tf.layers(layered)[-1].trainable_variables[0]
     prior_log_scale = scaled.distribution.distribution.scale.pretransformed_input
-    conditioners = [[v for v in flow.trainable_variables if "log_scale" not in v.name] for flow in (layered, scaled)]
+    conditioners = [
+        [v for v in flow.trainable_variables if "log_scale" not in v.name]
+        for flow in (layered, scaled)
+    ]
     for mine, theirs in zip(*conditioners, strict=True):
         theirs.assign(mine)
     nice_tf.layers(scaled)[1].loc.assign(nice_tf.layers(layered)[1].loc)
@@ -130,7 +160,10 @@ def test_scaling_layer_equals_trainable_scale_of_the_prior(prior):
 
     x = random_points(6, 5)
     results = []
-    for flow, scale, kernels in ((layered, log_scale, conditioners[0]), (scaled, prior_log_scale, conditioners[1])):
+    for flow, scale, kernels in (
+        (layered, log_scale, conditioners[0]),
+        (scaled, prior_log_scale, conditioners[1]),
+    ):
         with tf.GradientTape() as tape:
             log_prob = flow.log_prob(fresh(x))
         results.append((log_prob, tape.gradient(log_prob, [scale, *kernels])))
@@ -147,24 +180,32 @@ def test_event_shapes_of_any_rank(event_shape):
     flat = random_flow([int(np.prod(event_shape))])
     x = random_points(3, 4, *event_shape)
     assert flow.event_shape == event_shape
-    np.testing.assert_allclose(flow.log_prob(x), flat.log_prob(tf.reshape(x, [3, 4, -1])), rtol=1e-12)
+    np.testing.assert_allclose(
+        flow.log_prob(x), flat.log_prob(tf.reshape(x, [3, 4, -1])), rtol=1e-12
+    )
     assert flow.sample([3, 2], seed=[0, 1]).shape == [3, 2, *event_shape]
 
 
 def test_latents_keep_the_order_of_the_data():
-    """With m = 0, z is (x - mean) * s coordinate by coordinate, however the halves are drawn and mixed."""
+    """With m = 0, z is (x - mean) * s coordinate by coordinate, however the halves are drawn and
+    mixed.
+    """
     for mixing in ("swap", "reverse", "shuffle"):
         flow = nice_tf.build_flow([6], mixing=mixing, hidden_units=(4,))
         *_, scaling = nice_tf.layers(flow)
         scaling.assign_log_scale(tf.math.log(tf.range(1.0, 7.0)))
-        np.testing.assert_allclose(nice_tf.encoder(flow).forward(tf.ones(6)), np.arange(1, 7), rtol=1e-6)
+        np.testing.assert_allclose(
+            nice_tf.encoder(flow).forward(tf.ones(6)), np.arange(1, 7), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("scaling", ["layer", "prior"])
 @pytest.mark.parametrize("prior", ["logistic", "gaussian"])
 def test_initialization_from_data(scaling, prior):
     flow = nice_tf.build_flow([3, 2], scaling=scaling, prior=prior, hidden_units=(4,))
-    data = tf.constant(np.random.default_rng(0).normal(5.0, 3.0, [500, 3, 2]) * [[1, 10]], tf.float32)
+    data = tf.constant(
+        np.random.default_rng(0).normal(5.0, 3.0, [500, 3, 2]) * [[1, 10]], tf.float32
+    )
     before = tf.reduce_mean(flow.log_prob(data))
     nice_tf.initialize_from_data(flow, data)
     z = nice_tf.encoder(flow).forward(fresh(data)) / flow.distribution.distribution.scale
@@ -185,7 +226,12 @@ def test_output_scales_are_the_deviations_of_what_is_shifted():
         ("one", True, np.ones(5)),
     ):
         flow = nice_tf.build_flow(
-            [5], num_couplings=4, output_scale=output_scale, scaling="none", hidden_units=(4,), dtype=tf.float64
+            [5],
+            num_couplings=4,
+            output_scale=output_scale,
+            scaling="none",
+            hidden_units=(4,),
+            dtype=tf.float64,
         )
         nice_tf.initialize_from_data(flow, data, scales=scales)
         before = nice_tf.encoder(flow).forward(fresh(data))
@@ -193,21 +239,31 @@ def test_output_scales_are_the_deviations_of_what_is_shifted():
             if "bias_1" in variable.name:
                 variable.assign(tf.ones_like(variable))
         moved = nice_tf.encoder(flow).forward(fresh(data)) - before
-        np.testing.assert_allclose(moved, np.tile(2 * expected, [500, 1]), rtol=1e-9)  # half of four couplings each
+        np.testing.assert_allclose(
+            moved, np.tile(2 * expected, [500, 1]), rtol=1e-9
+        )  # half of four couplings each
 
 
 @pytest.mark.parametrize("scaling", ["layer", "prior"])
 def test_initialization_with_a_constant_coordinate(scaling):
     data = tf.constant(np.random.default_rng(0).normal(size=[50, 4]) * [1, 0, 1, 1], tf.float32)
     flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,))
-    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates have the same value .* counted from 0, is 1"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"1 of 4 coordinates have the same value .* counted from 0, is 1"
+    ):
         nice_tf.initialize_from_data(flow, data)
-    with pytest.raises(nice_tf.UserError, match=r"1 of 4 coordinates spread too far for float32 .* is 0"):
-        nice_tf.initialize_from_data(flow, (data + tf.random.stateless_normal([50, 4], [0, 1])) * [1e30, 1, 1, 1])
+    with pytest.raises(
+        nice_tf.UserError, match=r"1 of 4 coordinates spread too far for float32 .* is 0"
+    ):
+        nice_tf.initialize_from_data(
+            flow, (data + tf.random.stateless_normal([50, 4], [0, 1])) * [1e30, 1, 1, 1]
+        )
     flow = nice_tf.build_flow([4], scaling=scaling, hidden_units=(4,), min_inverse_scale=1e-3)
     nice_tf.initialize_from_data(flow, data)
     assert np.all(np.isfinite([variable.numpy().sum() for variable in flow.variables]))
-    output_scales = np.ravel([variable for variable in flow.variables if "output_scale" in variable.name])
+    output_scales = np.ravel(
+        [variable for variable in flow.variables if "output_scale" in variable.name]
+    )
     expected = np.where([False, True, False, False], 1, data.numpy().std(axis=0))
     np.testing.assert_allclose(np.sort(output_scales), np.sort(np.tile(expected, 2)), rtol=1e-5)
     # The bound holds: a constant coordinate gains log(1000) + log p_Z(0) nats and no more.
@@ -229,7 +285,9 @@ def test_sample_is_a_function_of_seed_and_temperature():
     assert not np.allclose(first, nice_tf.sample(flow, 5, seed=tf.constant([3, 5])))
     encoder = nice_tf.encoder(flow)
     cooler = nice_tf.sample(flow, 5, seed=seed, temperature=0.5)
-    np.testing.assert_allclose(encoder.forward(cooler), 0.5 * encoder.forward(fresh(first)), atol=1e-9)
+    np.testing.assert_allclose(
+        encoder.forward(cooler), 0.5 * encoder.forward(fresh(first)), atol=1e-9
+    )
 
 
 def test_samples_follow_the_density():
@@ -239,7 +297,11 @@ def test_samples_follow_the_density():
     axis = np.linspace(-60, 60, 1201)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     density = np.exp(flow.log_prob(tf.constant(grid)).numpy()) * (axis[1] - axis[0]) ** 2
-    for function in (lambda x: np.tanh(x[:, 0]), lambda x: np.tanh(x[:, 1]), lambda x: np.tanh(x[:, 0] * x[:, 1])):
+    for function in (
+        lambda x: np.tanh(x[:, 0]),
+        lambda x: np.tanh(x[:, 1]),
+        lambda x: np.tanh(x[:, 0] * x[:, 1]),
+    ):
         np.testing.assert_allclose(function(x).mean(), np.sum(density * function(grid)), atol=0.01)
 
 
@@ -259,7 +321,10 @@ def test_samples_follow_the_density():
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"output_scale": "two"}, "output_scale must be one of deviation, one, got 'two'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
-        ({"partition": "thirds"}, "partition must be one of interleaved, halves, checkerboard, got 'thirds'"),
+        (
+            {"partition": "thirds"},
+            "partition must be one of interleaved, halves, checkerboard, got 'thirds'",
+        ),
     ],
 )
 def test_bad_arguments(kwargs, message):
@@ -267,19 +332,27 @@ def test_bad_arguments(kwargs, message):
         nice_tf.build_flow(**{"event_shape": [4], **kwargs})
 
 
-@pytest.mark.parametrize("whitening", ["none", "standardize", "zca", "triangular", "standardize_triangular"])
+@pytest.mark.parametrize(
+    "whitening", ["none", "standardize", "zca", "triangular", "standardize_triangular"]
+)
 def test_data_that_are_not_finite_are_refused_by_name(whitening):
     x = random_points(20, 4).numpy()
     x[[3, 7], [0, 2]] = np.nan, np.inf
     flow = nice_tf.build_flow([4], hidden_units=(4,), whitening=whitening, whitening_epsilon=1e-3)
-    with pytest.raises(nice_tf.UserError, match=r"2 of 20 examples have values that are not finite, the first is 3 "):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"2 of 20 examples have values that are not finite, the first is 3 ",
+    ):
         nice_tf.initialize_from_data(flow, x)
 
 
 def test_bad_temperature():
     with pytest.raises(nice_tf.UserError, match="temperature must be above 0, got 0"):
         nice_tf.sample(
-            randomize(nice_tf.build_flow([4], hidden_units=(4,))), 1, seed=tf.constant([0, 0]), temperature=0
+            randomize(nice_tf.build_flow([4], hidden_units=(4,))),
+            1,
+            seed=tf.constant([0, 0]),
+            temperature=0,
         )
 
 
@@ -290,8 +363,12 @@ def test_frozen_flow_is_the_same_density(scaling):
     x = random_points(20, 5)
     before = flow.log_prob(x).numpy()
     np.testing.assert_allclose(frozen.log_prob(fresh(x)), before, rtol=1e-10)
-    np.testing.assert_allclose(frozen.sample(4, seed=[1, 2]), flow.sample(4, seed=[1, 2]), rtol=1e-10)
-    assert [type(layer) for layer in nice_tf.layers(frozen)] == [type(layer) for layer in nice_tf.layers(flow)]
+    np.testing.assert_allclose(
+        frozen.sample(4, seed=[1, 2]), flow.sample(4, seed=[1, 2]), rtol=1e-10
+    )
+    assert [type(layer) for layer in nice_tf.layers(frozen)] == [
+        type(layer) for layer in nice_tf.layers(flow)
+    ]
     (scale,) = frozen.trainable_variables  # shared; the networks are not trained
     assert any(scale is variable for variable in flow.trainable_variables)
     for layer in nice_tf.layers(flow):

@@ -61,12 +61,24 @@ def test_a_traceback_is_counted_and_can_be_repeated(files, monkeypatch):
 
 
 def test_versions_are_the_folders_that_tensorflow_serving_takes(files, tmp_path):
-    names = {"1": 1, "007": 7, "²": None, "٣": None, "1a": None, "-1": None, "+1": None, " 1": None, "": None}
+    names = {
+        "1": 1,
+        "007": 7,
+        "²": None,
+        "٣": None,
+        "1a": None,
+        "-1": None,
+        "+1": None,
+        " 1": None,
+        "": None,
+    }
     names |= {str(2**63 - 1): 2**63 - 1, str(2**63): None, "9" * 200: None}
     assert {name: server.version_number(name) for name in names} == names
     for name in ("²", "٣", "1a", ".unfinished-1"):
         (tmp_path / name).mkdir()
-    with pytest.raises(nice_tf.UserError, match="a finished run or an export is needed, there is neither"):
+    with pytest.raises(
+        nice_tf.UserError, match="a finished run or an export is needed, there is neither"
+    ):
         Model.load(tmp_path)
     assert export.export_saved_model(files.run, tmp_path, inpaint_steps=1).name == "1"
     shutil.copytree(tmp_path / "1", tmp_path / "007")
@@ -78,10 +90,19 @@ def damaged_parts(files):
     """Name of a file, its content and what is said of it."""
     data = json.loads(files.whole[files.export / "assets" / "data.json"])
     for name, value in (
-        ("event_shape", None), ("event_shape", [2]), ("event_shape", []), ("levels", "many"), ("usual_log_prob", None),
-        ("usual_log_prob", float("nan")), ("dtype", "float7"), ("resize", [1]), ("schema", {}), ("num_validation", 0),
-        ("schema", data["schema"] | {"columns": data["schema"]["columns"][:2]}), ("name", 3),
-    ):  # fmt: skip
+        ("event_shape", None),
+        ("event_shape", [2]),
+        ("event_shape", []),
+        ("levels", "many"),
+        ("usual_log_prob", None),
+        ("usual_log_prob", float("nan")),
+        ("dtype", "float7"),
+        ("resize", [1]),
+        ("schema", {}),
+        ("num_validation", 0),
+        ("schema", data["schema"] | {"columns": data["schema"]["columns"][:2]}),
+        ("name", 3),
+    ):
         yield files.export / "assets" / "data.json", json.dumps(data | {name: value}).encode()
     for name in ("event_shape", "levels", "usual_log_prob", "num_validation"):
         kept = {key: value for key, value in data.items() if key != name}
@@ -96,7 +117,9 @@ def damaged_parts(files):
 
 def test_damaged_exports_end_in_one_line(files):
     for path, content in damaged_parts(files):
-        with pytest.raises(nice_tf.UserError, match=r"model .* cannot be loaded \(.*\): export it again") as refused:
+        with pytest.raises(
+            nice_tf.UserError, match=r"model .* cannot be loaded \(.*\): export it again"
+        ) as refused:
             fuzz.read_part(files, path, content)
         assert len(str(refused.value).splitlines()) == 1, path
 
@@ -105,7 +128,11 @@ def test_damaged_exports_end_in_one_line(files):
     ("name", "change", "message"),
     [
         ("metrics.csv", lambda text: text[:60], r"metrics\.csv"),
-        ("metrics.csv", lambda text: text.replace("val_log_prob", "val_log_prop"), r"metrics\.csv is damaged"),
+        (
+            "metrics.csv",
+            lambda text: text.replace("val_log_prob", "val_log_prop"),
+            r"metrics\.csv is damaged",
+        ),
         ("metrics.csv", lambda text: text.replace("\n1,", "\none,"), r"metrics\.csv"),
         ("metrics.csv", lambda text: "", "has no metrics.csv"),
         (
@@ -113,11 +140,23 @@ def test_damaged_exports_end_in_one_line(files):
             lambda text: text.replace('"event_size"', '"event_sizd"'),
             "has no evaluation that is whole",
         ),
-        ("evaluation.json", lambda text: text.replace('"log_prob":', '"log_prob": "a", "b":'), r"evaluation\.json"),
+        (
+            "evaluation.json",
+            lambda text: text.replace('"log_prob":', '"log_prob": "a", "b":'),
+            r"evaluation\.json",
+        ),
         ("evaluation.json", lambda text: "[]", "has no evaluation that is whole"),
-        ("config.json", lambda text: text.replace('"event_shape"', '"event_shap"'), r"config\.json is damaged"),
+        (
+            "config.json",
+            lambda text: text.replace('"event_shape"', '"event_shap"'),
+            r"config\.json is damaged",
+        ),
         ("config.json", lambda text: text.replace('"step"', '"stem"'), r"config\.json is damaged"),
-        ("config.json", lambda text: text.replace('"levels": null', '"levels": [2]'), r"config\.json is damaged"),
+        (
+            "config.json",
+            lambda text: text.replace('"levels": null', '"levels": [2]'),
+            r"config\.json is damaged",
+        ),
     ],
 )
 def test_a_page_of_damaged_files_ends_in_one_line(files, tmp_path, name, change, message):
@@ -133,12 +172,21 @@ def test_a_page_of_damaged_files_ends_in_one_line(files, tmp_path, name, change,
 
 @pytest.mark.parametrize(
     "values",
-    [np.array([3.0, 2.0, 1.0]), np.array([1.0, np.nan]), np.zeros([2, 2]), np.array(["a"]), np.array([], float)],
+    [
+        np.array([3.0, 2.0, 1.0]),
+        np.array([1.0, np.nan]),
+        np.zeros([2, 2]),
+        np.array(["a"]),
+        np.array([], float),
+    ],
 )
 def test_a_calibration_that_is_none_is_refused(files, values):
     content = io.BytesIO()
     np.save(content, values)
-    with pytest.raises(nice_tf.UserError, match=r"calibration\.npy is damaged: delete it and run the training command"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"calibration\.npy is damaged: delete it and run the training command",
+    ):
         fuzz.read_part(files, files.run / "calibration.npy", content.getvalue())
 
 
@@ -149,8 +197,14 @@ def test_masks_that_are_none_end_in_one_line(tmp_path):
     np.save(cut, np.ones([8, 8]))
     for content, message in (
         (whole.getvalue(), "mask is an archive, a single array (.npy) is needed"),
-        (cut.getvalue()[:-8], "mask cannot be read as a NumPy file of numbers: its header claims 512 bytes"),
-        (b"\x93NUMPY\x01\x00\x0c\x00{'descr': (\n", "mask cannot be read as a NumPy file of numbers"),
+        (
+            cut.getvalue()[:-8],
+            "mask cannot be read as a NumPy file of numbers: its header claims 512 bytes",
+        ),
+        (
+            b"\x93NUMPY\x01\x00\x0c\x00{'descr': (\n",
+            "mask cannot be read as a NumPy file of numbers",
+        ),
     ):
         (tmp_path / "mask.npy").write_bytes(content)
         with pytest.raises(nice_tf.UserError, match=re.escape(message)):

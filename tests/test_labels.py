@@ -1,4 +1,6 @@
-"""Runs with `condition_on`: labels from their source to the density of each class, and what follows by Bayes."""
+"""Runs with `condition_on`: labels from their source to the density of each class, and what follows
+by Bayes.
+"""
 
 import csv
 import dataclasses
@@ -28,9 +30,16 @@ from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
 
 SMALL = {
-    "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 30, "num_draws": 3, "epsilon": 1e-8,
-    "learning_rate": 0.01, "precision": "float32", "condition_on": "label",
-}  # fmt: skip
+    "num_couplings": 3,
+    "hidden_units": (16,),
+    "epochs": 3,
+    "batch_size": 30,
+    "num_draws": 3,
+    "epsilon": 1e-8,
+    "learning_rate": 0.01,
+    "precision": "float32",
+    "condition_on": "label",
+}
 GENERATOR = np.random.default_rng(0)
 WORDS = np.array(["crow", "auk", "bee"])
 NUMBERS = GENERATOR.choice(3, 240, p=(0.5, 0.3, 0.2))
@@ -65,24 +74,39 @@ def class_seen(points):
 def assert_together(found):
     assert {len(getattr(found, split)) for split in found.labels.numbers} != {len(POINTS)}
     for split, numbers in found.labels.numbers.items():
-        np.testing.assert_array_equal(found.labels.names(numbers), class_seen(getattr(found, split)[:]))
+        np.testing.assert_array_equal(
+            found.labels.names(numbers), class_seen(getattr(found, split)[:])
+        )
 
 
 # From the source to batches
 
 
 def test_labels_of_arrays_stay_with_their_examples(tmp_path):
-    found = dataset.load(settings(dataset=saved(tmp_path / "a.npz", x=POINTS, label=WORDS[NUMBERS])))
+    found = dataset.load(
+        settings(dataset=saved(tmp_path / "a.npz", x=POINTS, label=WORDS[NUMBERS]))
+    )
     assert found.labels.classes == ("auk", "bee", "crow") and found.num_classes == 3
     assert_together(found)
-    parts = {"train": POINTS[:150], "test": POINTS[150:], "train_kind": NUMBERS[:150], "test_kind": NUMBERS[150:]}
+    parts = {
+        "train": POINTS[:150],
+        "test": POINTS[150:],
+        "train_kind": NUMBERS[:150],
+        "test_kind": NUMBERS[150:],
+    }
     path = saved(tmp_path / "b.npz", **parts)
     found = dataset.load(settings(dataset=path, condition_on="kind", num_validation=20))
     assert found.labels.classes == ("0", "1", "2") and len(found.validation) == 20
-    for split, numbers in (("train", NUMBERS[:130]), ("validation", NUMBERS[130:150]), ("test", NUMBERS[150:])):
+    for split, numbers in (
+        ("train", NUMBERS[:130]),
+        ("validation", NUMBERS[130:150]),
+        ("test", NUMBERS[150:]),
+    ):
         np.testing.assert_array_equal(found.classes(split), numbers)
     with_validation = {**parts, "validation": POINTS[:9], "validation_kind": NUMBERS[:9]}
-    found = dataset.load(settings(dataset=saved(tmp_path / "c.npz", **with_validation), condition_on="kind"))
+    found = dataset.load(
+        settings(dataset=saved(tmp_path / "c.npz", **with_validation), condition_on="kind")
+    )
     np.testing.assert_array_equal(found.classes("validation"), NUMBERS[:9])
 
 
@@ -94,9 +118,13 @@ def test_labels_of_a_table_stay_with_their_rows(tmp_path, on_disk):
     assert isinstance(found.train, Rows) == on_disk
     assert found.schema.names == ["a", "b", "c", "d"] and found.schema.ignored == ()
     assert_together(found)
-    values, classes = next(iter(batches_lib.training_batches(
-        found.train, 30, seed=0, first_step=3, last_step=4, classes=found.classes("train")
-    )))  # fmt: skip
+    values, classes = next(
+        iter(
+            batches_lib.training_batches(
+                found.train, 30, seed=0, first_step=3, last_step=4, classes=found.classes("train")
+            )
+        )
+    )
     np.testing.assert_array_equal(found.labels.names(classes), class_seen(values))
 
 
@@ -114,19 +142,30 @@ def test_columns_of_classes_of_several_types(tmp_path, kind):
         path = str(tmp_path / "a.parquet")
         pa.parquet.write_table(pa.table({"y": columns[kind], **columns_of(POINTS)}), path)
     found = dataset.load(settings(dataset=path, condition_on="y"))
-    expected = {"booleans": ("false", "true"), "categories": ("auk", "bee", "crow")}.get(kind, ("9", "10", "11"))
+    expected = {"booleans": ("false", "true"), "categories": ("auk", "bee", "crow")}.get(
+        kind, ("9", "10", "11")
+    )
     assert found.labels.classes == expected and found.schema.names == ["a", "b", "c", "d"]
-    names = {"booleans": np.where(NUMBERS == 0, "true", "false"), "categories": WORDS[NUMBERS]}.get(kind, NUMBERS + 9)
-    whole = np.concatenate([found.labels.names(found.classes(split)) for split in ("train", "validation", "test")])
+    names = {"booleans": np.where(NUMBERS == 0, "true", "false"), "categories": WORDS[NUMBERS]}.get(
+        kind, NUMBERS + 9
+    )
+    whole = np.concatenate(
+        [found.labels.names(found.classes(split)) for split in ("train", "validation", "test")]
+    )
     rows = np.concatenate([found.train, found.validation, found.test])
     place = {tuple(row): str(name) for row, name in zip(POINTS, names, strict=True)}
     assert [place[tuple(row)] for row in rows] == whole.tolist()
-    assert "y" in dataset.load(settings(dataset=path, condition_on="")).schema.names or kind == "categories"
+    assert (
+        "y" in dataset.load(settings(dataset=path, condition_on="")).schema.names
+        or kind == "categories"
+    )
 
 
 def test_labels_of_files_by_split(tmp_path):
     for split, rows in (("train", slice(0, 200)), ("test", slice(200, None))):
-        written(tmp_path / "set" / f"{split}.csv", bird=WORDS[NUMBERS[rows]], **columns_of(POINTS[rows]))
+        written(
+            tmp_path / "set" / f"{split}.csv", bird=WORDS[NUMBERS[rows]], **columns_of(POINTS[rows])
+        )
     found = dataset.load(settings(dataset=str(tmp_path / "set"), condition_on="bird"))
     np.testing.assert_array_equal(found.labels.names(found.classes("test")), WORDS[NUMBERS[200:]])
     assert_together(found)
@@ -151,10 +190,17 @@ def test_digits_and_what_config_json_keeps():
 
 
 def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
-    values, classes = np.arange(23, dtype=np.int32)[:, np.newaxis], np.arange(23, dtype=np.int32) % 4
+    values, classes = (
+        np.arange(23, dtype=np.int32)[:, np.newaxis],
+        np.arange(23, dtype=np.int32) % 4,
+    )
 
     def batches(first, classes=None):
-        return list(batches_lib.training_batches(values, 5, seed=0, first_step=first, last_step=12, classes=classes))
+        return list(
+            batches_lib.training_batches(
+                values, 5, seed=0, first_step=first, last_step=12, classes=classes
+            )
+        )
 
     pairs = batches(0, classes)
     np.testing.assert_array_equal([pair[0] for pair in pairs], batches(0))
@@ -162,7 +208,10 @@ def test_batches_are_those_without_labels_and_resume_at_any_step(tmp_path):
         np.testing.assert_array_equal(y, x[:, 0] % 4)
     for resumed, pair in zip(batches(7, classes), pairs[7:], strict=True):
         np.testing.assert_array_equal(resumed[1], pair[1])
-    numbered = batches_lib.evaluation_batches(values, 5), batches_lib.evaluation_batches(values, 5, classes)
+    numbered = (
+        batches_lib.evaluation_batches(values, 5),
+        batches_lib.evaluation_batches(values, 5, classes),
+    )
     for (number, plain), (same_number, (x, y)) in zip(*numbered, strict=True):
         np.testing.assert_array_equal(number, same_number)
         np.testing.assert_array_equal(plain, x)
@@ -184,27 +233,58 @@ def with_value(values, place, value):
             {"train": POINTS, "test": POINTS, "train_label": NUMBERS},
             "holds the arrays test, train, train_label, but none of labels test_label",
         ),
-        ({"train": POINTS, "test": POINTS, "label": NUMBERS}, "but none of labels test_label, train_label"),
-        ({"x": POINTS, "label": NUMBERS[1:]}, r"labels of x of .* have shape \[239\]: one for each of the 240"),
+        (
+            {"train": POINTS, "test": POINTS, "label": NUMBERS},
+            "but none of labels test_label, train_label",
+        ),
+        (
+            {"x": POINTS, "label": NUMBERS[1:]},
+            r"labels of x of .* have shape \[239\]: one for each of the 240",
+        ),
         ({"x": POINTS, "label": NUMBERS[:, np.newaxis]}, r"have shape \[240, 1\]: one for each"),
-        ({"x": POINTS, "label": NUMBERS / 2}, "have type float64: text or whole numbers are needed"),
-        ({"x": POINTS, "label": np.zeros(240, int)}, "all 167 training examples are of the class 0: at least 2"),
-        ({"x": POINTS, "label": np.arange(240)}, "167 classes in 167 training examples: at most 1000 .* half as many"),
+        (
+            {"x": POINTS, "label": NUMBERS / 2},
+            "have type float64: text or whole numbers are needed",
+        ),
+        (
+            {"x": POINTS, "label": np.zeros(240, int)},
+            "all 167 training examples are of the class 0: at least 2",
+        ),
+        (
+            {"x": POINTS, "label": np.arange(240)},
+            "167 classes in 167 training examples: at most 1000 .* half as many",
+        ),
         (
             {"x": POINTS, "label": with_value(WORDS[NUMBERS], 7, "")},
             r"1 labels of x of .* are missing, the first in example 7 \(counted from 0\)",
         ),
         (
-            {"train": POINTS, "test": POINTS, "train_label": NUMBERS, "test_label": with_value(NUMBERS, 3, 5)},
+            {
+                "train": POINTS,
+                "test": POINTS,
+                "train_label": NUMBERS,
+                "test_label": with_value(NUMBERS, 3, 5),
+            },
             "test has examples of 5, of which train has none",
         ),
         (
-            {"train": POINTS, "test": POINTS, "train_label": np.sort(NUMBERS) // 2 * 2, "test_label": NUMBERS // 2},
+            {
+                "train": POINTS,
+                "test": POINTS,
+                "train_label": np.sort(NUMBERS) // 2 * 2,
+                "test_label": NUMBERS // 2,
+            },
             "test has examples of 1, of which train has none",
         ),
         (
-            {"train": POINTS, "test": POINTS, "train_label": np.arange(240) // 100, "test_label": NUMBERS % 2},
-            "validation has examples of 2, of which train has none: leave them out, or split otherwise",
+            {
+                "train": POINTS,
+                "test": POINTS,
+                "train_label": np.arange(240) // 100,
+                "test_label": NUMBERS % 2,
+            },
+            "validation has examples of 2, of which train has none: leave them out, or split "
+            "otherwise",
         ),
     ],
 )
@@ -216,11 +296,26 @@ def test_bad_labels_of_arrays(tmp_path, arrays, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"condition_on": "fish"}, "condition_on fish: .* has no such column, only bird, word, half, a, b, c, d"),
-        ({"condition_on": "half"}, "condition_on half: the column .* is of type double, text or whole numbers"),
-        ({"condition_on": "bird", "columns": "a,b,bird"}, "columns has bird, which condition_on takes out"),
-        ({"condition_on": "number"}, r"1 labels of the table of .* are missing, the first in example 4"),
-        ({"condition_on": "word"}, r"2 labels of the table of .* are missing, the first in example 0"),
+        (
+            {"condition_on": "fish"},
+            "condition_on fish: .* has no such column, only bird, word, half, a, b, c, d",
+        ),
+        (
+            {"condition_on": "half"},
+            "condition_on half: the column .* is of type double, text or whole numbers",
+        ),
+        (
+            {"condition_on": "bird", "columns": "a,b,bird"},
+            "columns has bird, which condition_on takes out",
+        ),
+        (
+            {"condition_on": "number"},
+            r"1 labels of the table of .* are missing, the first in example 4",
+        ),
+        (
+            {"condition_on": "word"},
+            r"2 labels of the table of .* are missing, the first in example 0",
+        ),
     ],
 )
 def test_bad_labels_of_tables(tmp_path, changes, message):
@@ -238,7 +333,9 @@ def test_bad_labels_of_tables(tmp_path, changes, message):
 
 def test_sources_without_labels(tmp_path):
     np.save(tmp_path / "a.npy", POINTS)
-    with pytest.raises(nice_tf.UserError, match=r"condition_on label: .*a\.npy has no labels; digits, sets of"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"condition_on label: .*a\.npy has no labels; digits, sets of"
+    ):
         dataset.load(settings(dataset=str(tmp_path / "a.npy")))
     with pytest.raises(nice_tf.UserError, match="condition_on target: digits have label alone"):
         dataset.load(settings(dataset="digits", condition_on="target"))
@@ -253,12 +350,18 @@ def test_a_step_is_on_the_density_of_each_example_given_its_class():
     model = model_lib.make_model(config, found)
     randomize(model.flow, deviation=0.3)
     x, y = tf.constant(found.train[:30]), tf.constant(found.classes("train")[:30])
-    model.evaluate(batches_lib.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0)
+    model.evaluate(
+        batches_lib.evaluation_batches(found.test[:30], 30, found.classes("test")[:30]), verbose=0
+    )
 
     def log_prob(purpose, classes, *counters, dropout_seed=None):
         noisy = model.density_units(x, purpose, *counters)
         context = found.labels.one_hot(classes)
-        return model.flow.log_prob(noisy, **nice_tf.context_kwargs(context, dropout_seed=dropout_seed)).numpy().mean()
+        return (
+            model.flow.log_prob(noisy, **nice_tf.context_kwargs(context, dropout_seed=dropout_seed))
+            .numpy()
+            .mean()
+        )
 
     model.reset_metrics()
     validated = float(model.test_step((tf.fill([30], 2), (x, y)))["log_prob"])
@@ -267,12 +370,16 @@ def test_a_step_is_on_the_density_of_each_example_given_its_class():
     model.reset_metrics()
     trained = float(model.train_step((x, y))["log_prob"])
     seed = stateless_seed(0, "dropout", 0, 0)
-    np.testing.assert_allclose(trained, log_prob("train_noise", y, 0, 0, dropout_seed=seed), rtol=1e-5)
+    np.testing.assert_allclose(
+        trained, log_prob("train_noise", y, 0, 0, dropout_seed=seed), rtol=1e-5
+    )
     assert abs(trained - log_prob("train_noise", y, 0, 0)) > 0.01
 
 
 def test_start_takes_the_classes_of_the_data():
-    config = settings(dataset="digits", zero_last_layer=False, prior="gaussian", dequantization="none")
+    config = settings(
+        dataset="digits", zero_last_layer=False, prior="gaussian", dequantization="none"
+    )
     found = dataset.load(config)
     model = model_lib.make_model(config, found)
     x = model.density_units(found.train, "initialization")
@@ -297,7 +404,9 @@ def table_run(tmp_path_factory):
     """A finished run on a table with a column of classes that its other columns tell."""
     folder = tmp_path_factory.mktemp("table")
     path = written(folder / "a.csv", bird=WORDS[NUMBERS], **columns_of(POINTS))
-    config = settings(dataset=path, condition_on="bird", epochs=25, whitening="standardize", dropout=0.05)
+    config = settings(
+        dataset=path, condition_on="bird", epochs=25, whitening="standardize", dropout=0.05
+    )
     return config, Workdir(folder / "run"), nice_tf.train_and_evaluate(config, folder / "run")
 
 
@@ -315,7 +424,9 @@ def test_an_interrupted_run_continues_to_the_same_result(table_run, tmp_path, mo
             nice_tf.train_and_evaluate(config, tmp_path)
     assert checkpoints.newest(Workdir(tmp_path).last).endswith("epoch-11")
     again = nice_tf.train_and_evaluate(config, tmp_path)
-    np.testing.assert_allclose(weights(nice_tf.load_flow(tmp_path)), weights(nice_tf.load_flow(run.path)), atol=1e-4)
+    np.testing.assert_allclose(
+        weights(nice_tf.load_flow(tmp_path)), weights(nice_tf.load_flow(run.path)), atol=1e-4
+    )
     assert again["epoch"] == result["epoch"]
     np.testing.assert_allclose(again["log_prob"], result["log_prob"], atol=1e-3)
     with pytest.raises(nice_tf.UserError, match="condition_on: '', not 'bird'"):
@@ -326,8 +437,11 @@ def test_a_table_by_its_column_of_classes(table_run):
     config, run, result = table_run
     given, found = result["conditional"], dataset.load(config)
     assert given["label"] == "bird" and given["num_classes"] == 3 and given["accuracy"] > 0.9
-    assert given["accuracy_of_most_frequent"] == np.mean(found.labels.names(found.classes("test")) == "crow")
-    # Normal clusters of deviation 0.3: no density does better on the average, and without its class each costs log 1/p.
+    assert given["accuracy_of_most_frequent"] == np.mean(
+        found.labels.names(found.classes("test")) == "crow"
+    )
+    # Normal clusters of deviation 0.3: no density does better on the average, and without its class
+    # each costs log 1/p.
     best = -4 * (0.5 * np.log(2 * np.pi * np.e) + np.log(0.3))
     assert best - 1.5 < result["log_prob"] < best + 4 * result["log_prob_std_error"]
     shares = found.labels.frequencies
@@ -350,7 +464,9 @@ def test_loaded_flow_is_of_the_classes_in_config_json(table_run):
     contexts = np.eye(len(classes))[[classes.index(name) for name in class_seen(test.test)]]
     found = nice_tf.load_flow(run.path).log_prob(test.test, **nice_tf.context_kwargs(contexts))
     np.testing.assert_allclose(np.mean(found), result["log_prob"], rtol=1e-5)
-    np.testing.assert_allclose(metrics.standard_error(found), result["log_prob_std_error"], rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics.standard_error(found), result["log_prob_std_error"], rtol=1e-4
+    )
 
 
 def test_pictures_of_samples_have_a_row_for_each_class(tmp_path, capsys):
@@ -365,33 +481,53 @@ def test_pictures_of_samples_have_a_row_for_each_class(tmp_path, capsys):
     assert "classes    3 of label, with examples of train: auk (" in printed.out
     assert "sample_weight" not in printed.err, "Keras takes classes for no weights"
     run = Workdir(tmp_path / "run")
-    for path in (run.samples / "epoch-0015.png", run.path / "samples.png", run.path / "samples_denoised.png"):
+    for path in (
+        run.samples / "epoch-0015.png",
+        run.path / "samples.png",
+        run.path / "samples_denoised.png",
+    ):
         grid = plt_image.imread(path)[..., 0]
         zoom = grid.shape[1] // 31
         grid = grid[zoom // 2 :: zoom, zoom // 2 :: zoom]
         assert grid.shape == (10, 31)
-        cells = grid[1:].reshape(3, 3, 31)[:, :2, 1:].reshape(3, 2, 10, 3)[..., :2].transpose(0, 2, 1, 3)
+        cells = (
+            grid[1:]
+            .reshape(3, 3, 31)[:, :2, 1:]
+            .reshape(3, 2, 10, 3)[..., :2]
+            .transpose(0, 2, 1, 3)
+        )
         seen = WORDS[np.argmax(cells.reshape(3, 10, 4)[..., :3], axis=-1)]
         assert np.mean(seen == np.array([["auk"], ["bee"], ["crow"]])) > 0.9, path
 
 
 def test_samples_of_other_arrays_state_their_classes(tmp_path):
     path = saved(tmp_path / "a.npz", x=POINTS, label=WORDS[NUMBERS])
-    nice_tf.train_and_evaluate(settings(dataset=path, epochs=20, whitening="standardize"), tmp_path / "run")
-    samples, names = (np.load(tmp_path / "run" / f"{name}.npy") for name in ("samples", "samples_label"))
+    nice_tf.train_and_evaluate(
+        settings(dataset=path, epochs=20, whitening="standardize"), tmp_path / "run"
+    )
+    samples, names = (
+        np.load(tmp_path / "run" / f"{name}.npy") for name in ("samples", "samples_label")
+    )
     assert samples.shape == (100, 4) and np.mean(class_seen(samples) == names) > 0.9
 
 
 def test_classes_are_drawn_as_frequent_as_in_train():
-    given = labels.Labels("kind", ("a", "b", "c"), {"train": np.repeat(np.arange(3, dtype=np.int32), [7, 2, 1])})
+    given = labels.Labels(
+        "kind", ("a", "b", "c"), {"train": np.repeat(np.arange(3, dtype=np.int32), [7, 2, 1])}
+    )
     shares = np.bincount(given.draw(10_000, seed=0)) / 10_000
     np.testing.assert_allclose(shares, [0.7, 0.2, 0.1], atol=0.02)
 
 
 def test_many_classes_are_drawn_in_part():
-    numbers = {split: np.arange(60, dtype=np.int32) // 2 for split in ("train", "validation", "test")}
+    numbers = {
+        split: np.arange(60, dtype=np.int32) // 2 for split in ("train", "validation", "test")
+    }
     many = labels.number_classes("label", numbers)
-    assert len(many.classes) == 30 and drawing.rows_of_classes(30).tolist() == np.repeat(np.arange(20), 10).tolist()
+    assert (
+        len(many.classes) == 30
+        and drawing.rows_of_classes(30).tolist() == np.repeat(np.arange(20), 10).tolist()
+    )
     assert many.describe().endswith("19 (2) and 10 more") and "9 (2), 10 (2)" in many.describe()
 
 
@@ -402,7 +538,11 @@ def test_many_classes_are_drawn_in_part():
 def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
     flow = random_flow([2, 2], context_size=3, num_couplings=3)
     classes = np.array([0, 2, 1, 2, 2, 0, 1], np.int32)
-    values = random_points(7, 2, 2).numpy() if levels is None else GENERATOR.integers(0, 5, [7, 2, 2]).astype(np.uint8)
+    values = (
+        random_points(7, 2, 2).numpy()
+        if levels is None
+        else GENERATOR.integers(0, 5, [7, 2, 2]).astype(np.uint8)
+    )
     numbers = {"train": np.array([0, 0, 0, 1, 1, 1, 1, 1, 2, 2], np.int32), "test": classes}
     given = labels.Labels("kind", ("a", "b", "c"), numbers)
     config = nice_tf.Config(batch_size=3, num_draws=2)
@@ -415,13 +555,18 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         for number, rows in enumerate((slice(0, 3), slice(3, 6), slice(6, 7))):
             seed = stateless_seed(0, "test_noise", draw, number)
             x = to_density_units(values[rows], levels, "uniform", seed, dtype=flow.dtype)
-            each = np.stack([flow.log_prob(x, **nice_tf.context_kwargs(one)).numpy() for one in np.eye(3)], axis=-1)
+            each = np.stack(
+                [flow.log_prob(x, **nice_tf.context_kwargs(one)).numpy() for one in np.eye(3)],
+                axis=-1,
+            )
             joint = np.exp(each) * [0.3, 0.5, 0.2]
             own[draw, rows] = each[np.arange(len(each)), classes[rows]]
             marginal[draw, rows] = np.log(joint.sum(axis=-1))
             is_right[draw, rows] = np.argmax(joint, axis=-1) == classes[rows]
     np.testing.assert_allclose(result["log_prob"], own.mean(), rtol=1e-9)
-    np.testing.assert_allclose(result["log_prob_std_error"], metrics.standard_error(own.mean(axis=0)), rtol=1e-9)
+    np.testing.assert_allclose(
+        result["log_prob_std_error"], metrics.standard_error(own.mean(axis=0)), rtol=1e-9
+    )
     expected = {
         "label": "kind",
         "num_classes": 3,
@@ -437,7 +582,10 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
             np.testing.assert_allclose(result["conditional"][name], value, rtol=1e-9, err_msg=name)
     assert 0 < is_right.mean() < 1 and np.ptp(own - marginal) > 0.1
     text = ledger.as_text(result)
-    assert f"kind given x        {100 * is_right.mean():10.2f} +- " in text and "% right, by Bayes; 3 classes" in text
+    assert (
+        f"kind given x        {100 * is_right.mean():10.2f} +- " in text
+        and "% right, by Bayes; 3 classes" in text
+    )
     assert "nats an example, given kind, density of x" in text and "summed over p(kind)" in text
     usual = likelihood.calibration(
         flow,
@@ -458,7 +606,9 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
     "ask",
     [
         lambda run, folder: nice_tf.export_saved_model(run, folder / "export"),
-        lambda run, folder: files.score_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
+        lambda run, folder: files.score_file(
+            run, str(folder / "none.csv"), str(folder / "out.csv")
+        ),
         lambda run, folder: files.fill_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
         lambda run, folder: files.sample_file(run, str(folder / "out.csv"), num_samples=3),
         lambda run, folder: finished.load_finished_run(run),
@@ -467,7 +617,8 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
 def test_commands_of_a_density_without_labels_refuse_at_once(table_run, tmp_path, ask):
     run = str(table_run[1].path)
     with pytest.raises(
-        nice_tf.UserError, match=f"workdir {run} has condition_on bird: .* nice_tf.load_flow gives .* train without"
+        nice_tf.UserError,
+        match=f"workdir {run} has condition_on bird: .* nice_tf.load_flow gives .* train without",
     ):
         ask(run, tmp_path)
     assert not list(tmp_path.iterdir())

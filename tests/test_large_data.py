@@ -40,7 +40,9 @@ def write_records(path, records):
 
 def as_records(values):
     shape = values.shape[1:]
-    return [example(x=row.tobytes() if row.dtype == np.uint8 else row, shape=shape) for row in values]
+    return [
+        example(x=row.tobytes() if row.dtype == np.uint8 else row, shape=shape) for row in values
+    ]
 
 
 @pytest.fixture
@@ -49,14 +51,19 @@ def load(tmp_path):
 
     def load(dataset, *, on_disk=False, **settings):
         settings = {"batch_size": 7, "data_dir": str(tmp_path / "cache"), **settings}
-        return dataset_lib.load(nice_tf.Config(dataset=str(dataset), in_memory_mb=0 if on_disk else 512, **settings))
+        return dataset_lib.load(
+            nice_tf.Config(dataset=str(dataset), in_memory_mb=0 if on_disk else 512, **settings)
+        )
 
     return load
 
 
 def batches(found, seed=3):
     train = batches_lib.training_batches(found.train, 7, seed=seed, first_step=2, last_step=17)
-    return [*train, *(part for pair in batches_lib.evaluation_batches(found.validation, 3) for part in pair)]
+    return [
+        *train,
+        *(part for pair in batches_lib.evaluation_batches(found.validation, 3) for part in pair),
+    ]
 
 
 def assert_same(found, expected):
@@ -99,21 +106,30 @@ def test_records_are_the_array(load, tmp_path, monkeypatch, values):
     for name in (tmp_path / "records", tmp_path / "records" / "*.tfrecord*"):
         assert_same(load(name, on_disk=True), expected)
     in_memory = load(tmp_path / "records")
-    assert isinstance(in_memory.train, np.ndarray) and in_memory.description() | {"name": expected.name} == (
-        expected.description()
-    )
+    assert isinstance(in_memory.train, np.ndarray) and in_memory.description() | {
+        "name": expected.name
+    } == (expected.description())
     monkeypatch.setattr("nice_tf.data.tfrecord._CHUNK_BYTES", 100)
-    assert_same(load(tmp_path / "records", on_disk=True, data_dir=str(tmp_path / "other")), expected)
+    assert_same(
+        load(tmp_path / "records", on_disk=True, data_dir=str(tmp_path / "other")), expected
+    )
 
 
 def test_pictures_and_splits_of_records(load, tmp_path):
     pictures = [tf.io.encode_png(picture).numpy() for picture in INTEGERS]
     for name, part in (("train-0", slice(30)), ("train-1", slice(30, 50)), ("test", slice(50, 60))):
         records = [example(image=picture, label=[1]) for picture in pictures[part]]
-        if name == "train-1":  # raw integers that start as a JPEG picture would, in files of their own, stay integers
-            write_records(tmp_path / "raw.tfrecord", [example(x=b"\xff\xd8\xff" + picture[:9]) for picture in pictures])
+        if (
+            name == "train-1"
+        ):  # raw integers that start as a JPEG picture would, in files of their own, stay integers
+            write_records(
+                tmp_path / "raw.tfrecord",
+                [example(x=b"\xff\xd8\xff" + picture[:9]) for picture in pictures],
+            )
         write_records(tmp_path / f"{name}.tfrecord", [*records])
-    with pytest.raises(nice_tf.UserError, match=r"record 0 of .*raw\.tfrecord .* no PNG or JPEG picture"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"record 0 of .*raw\.tfrecord .* no PNG or JPEG picture"
+    ):
         load(tmp_path / "raw.tfrecord")
     (tmp_path / "raw.tfrecord").unlink()
     found = load(tmp_path / "t*.tfrecord", on_disk=True, num_validation=5)
@@ -139,28 +155,50 @@ def test_records_are_copied_once_until_they_change(load, tmp_path, capsys):
     ("records", "message"),
     [
         ([], r"a\.tfrecord: there are no records"),
-        ([example(x=FLOATS[0]), example(x=FLOATS[0, :3])], r"record 1 of .*a\.tfrecord .*shape \[3\].* of shape \[5\]"),
-        ([example(x=FLOATS[0]), example(x=b"12345")], r"record 1 .* as bytes_list of 1: floats are needed"),
+        (
+            [example(x=FLOATS[0]), example(x=FLOATS[0, :3])],
+            r"record 1 of .*a\.tfrecord .*shape \[3\].* of shape \[5\]",
+        ),
+        (
+            [example(x=FLOATS[0]), example(x=b"12345")],
+            r"record 1 .* as bytes_list of 1: floats are needed",
+        ),
         ([example(x=b"12345"), example(x=FLOATS[0])], r"record 1 .* as float_list of 5"),
         ([example(x=[1, 2])], r"record 0 .* as int64_list of 2"),
-        ([example(x=FLOATS[0], y=FLOATS[0])], r"record 0 .* has the features x, y: its values must be 'image'"),
+        (
+            [example(x=FLOATS[0], y=FLOATS[0])],
+            r"record 0 .* has the features x, y: its values must be 'image'",
+        ),
         ([example()], r"record 0 .* has the features none"),
-        ([example(x=FLOATS[0], shape=[2, 3])], r"record 0 .* has 5 values, which do not fill its shape \[2, 3\]"),
-        ([example(x=b"\x89PNG\r\n\x1a\n123")], r"record 0 .* no PNG or JPEG picture that can be decoded"),
+        (
+            [example(x=FLOATS[0], shape=[2, 3])],
+            r"record 0 .* has 5 values, which do not fill its shape \[2, 3\]",
+        ),
+        (
+            [example(x=b"\x89PNG\r\n\x1a\n123")],
+            r"record 0 .* no PNG or JPEG picture that can be decoded",
+        ),
         ([example(x=FLOATS[0]), b"\xff\xff"], r"record 1 .* is no tf\.train\.Example"),
-        ([example(x=with_nan) for with_nan in np.where(FLOATS > 2, np.nan, FLOATS)], "not finite, the first in"),
+        (
+            [example(x=with_nan) for with_nan in np.where(FLOATS > 2, np.nan, FLOATS)],
+            "not finite, the first in",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_records(load, tmp_path, records, message):
     path = write_records(tmp_path / "a.tfrecord", records)
     with pytest.raises(nice_tf.UserError, match=message):
         load(path)
     left = [path.name for path in tmp_path.glob("cache/*")]
-    assert all(name.startswith("tfrecord-") for name in left) and bool(left) == ("finite" in message)
+    assert all(name.startswith("tfrecord-") for name in left) and bool(left) == (
+        "finite" in message
+    )
 
 
 def test_bad_record_files(load, tmp_path):
-    with pytest.raises(nice_tf.UserError, match=r"nowhere\.tfrecord: there is no such TFRecord file"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"nowhere\.tfrecord: there is no such TFRecord file"
+    ):
         load(tmp_path / "nowhere.tfrecord")
     path = write_records(tmp_path / "a.tfrecord", as_records(FLOATS))
     content = (tmp_path / "a.tfrecord").read_bytes()
@@ -180,9 +218,10 @@ def test_a_full_disk_leaves_nothing(tmp_path, run_command):
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, path, tmp_path / "cache")
-    assert "cannot be written (File too large): give a folder with more room as data_dir" in finished.stdout, (
-        finished.stderr
-    )
+    assert (
+        "cannot be written (File too large): give a folder with more room as data_dir"
+        in finished.stdout
+    ), finished.stderr
     assert (tmp_path / "cache").is_dir() and not list((tmp_path / "cache").iterdir())
 
 
@@ -214,16 +253,24 @@ for number, (name, in_memory_mb) in enumerate([("npy", 512), ("npy", 0), ("tfrec
         evaluation = json.loads((tmp_path / str(number) / "evaluation.json").read_text())
         lines = (tmp_path / str(number) / "metrics.csv").read_text().splitlines()
         columns = [name for name in lines[0].split(",") if "log_prob" in name or "bits" in name]
-        picked = [[line.split(",")[lines[0].split(",").index(name)] for name in columns] for line in lines]
+        picked = [
+            [line.split(",")[lines[0].split(",").index(name)] for name in columns] for line in lines
+        ]
         assert len(picked) == 3 and len(columns) == 4
         runs.append(
-            [evaluation | {"dataset": ""}, picked, np.load(tmp_path / str(number) / "calibration.npy").tolist()]
+            [
+                evaluation | {"dataset": ""},
+                picked,
+                np.load(tmp_path / str(number) / "calibration.npy").tolist(),
+            ]
         )
     assert runs[0] == runs[1] == runs[2]
 
 
 def test_large_sets_start_from_every_nth_example(load, tmp_path, monkeypatch):
-    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=[40_000, 2]).astype(np.float32))
+    np.save(
+        tmp_path / "data.npy", np.random.default_rng(0).normal(size=[40_000, 2]).astype(np.float32)
+    )
     found = [load(tmp_path / "data.npy", on_disk=on_disk) for on_disk in (False, True)]
     everything = [one.train[model._to_start_from(one.train, "none")] for one in found]
     np.testing.assert_array_equal(everything[1], everything[0], strict=True)
@@ -235,7 +282,9 @@ def test_large_sets_start_from_every_nth_example(load, tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_written_to_stops_the_run(tmp_path, monkeypatch):
-    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=[300, 4]).astype(np.float32))
+    np.save(
+        tmp_path / "data.npy", np.random.default_rng(0).normal(size=[300, 4]).astype(np.float32)
+    )
 
     class Meddle(run.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
@@ -245,8 +294,13 @@ def test_a_file_that_is_written_to_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "SamplePictures", Meddle)
     settings = {**SMALL, "epochs": 50}
-    config = nice_tf.Config(dataset=str(tmp_path / "data.npy"), in_memory_mb=0, batch_size=20, **settings)
-    with pytest.raises(nice_tf.UserError, match=r"data\.npy was changed while it was read: write new data to another"):
+    config = nice_tf.Config(
+        dataset=str(tmp_path / "data.npy"), in_memory_mb=0, batch_size=20, **settings
+    )
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"data\.npy was changed while it was read: write new data to another",
+    ):
         nice_tf.train_and_evaluate(config, tmp_path / "run")
 
 
@@ -275,7 +329,9 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path, run_command):
-    """1 GB that takes no room on disk; what checks, fingerprint, start and training add is a small part of it."""
+    """1 GB that takes no room on disk; what checks, fingerprint, start and training add is a small
+    part of it.
+    """
     for name, number in (("small", 2**12), ("large", 2**21)):
         with (tmp_path / f"{name}.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (number, 512)}
@@ -308,14 +364,19 @@ def test_record_files_of_any_case_and_what_is_left_out(load, tmp_path):
     )
     assert ArrayInput(str(folder), [5], None).warnings == found.warnings
     assert len(load(folder / "T*.[tT]*").test) == 20
-    with pytest.raises(nice_tf.UserError, match=r"nowhere\[1\]\.tfrecord: there is no such TFRecord file"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"nowhere\[1\]\.tfrecord: there is no such TFRecord file"
+    ):
         load(tmp_path / "nowhere[1].tfrecord")
 
 
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ([2**40, 2**40], r"has 5 values, which do not fill its shape \[1099511627776, 1099511627776\]"),
+        (
+            [2**40, 2**40],
+            r"has 5 values, which do not fill its shape \[1099511627776, 1099511627776\]",
+        ),
         ([-1, -5], r"has 5 values, which do not fill its shape \[-1, -5\]"),
         ([5, *[1] * 70], "has a shape of 71 axes: at most 32 are read"),
     ],

@@ -19,7 +19,9 @@ def test_bits_per_dim_of_densities_known_in_closed_form():
 
 
 def test_bits_per_dim_of_tensors():
-    np.testing.assert_allclose(bits_per_dim(tf.constant([0.0, 10.0]), 5, 2), [1.0, 1 - 2 / np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        bits_per_dim(tf.constant([0.0, 10.0]), 5, 2), [1.0, 1 - 2 / np.log(2)], rtol=1e-6
+    )
 
 
 def test_standard_error():
@@ -32,11 +34,17 @@ def test_on_range_is_the_density_of_the_stretched_variable():
     low, high = -1.0, 1.0
     unit = tfd.Independent(tfd.Normal([0.5, 0.1, 0.3], [0.2, 1.0, 3.0]), 1)
     stretched = tfd.Independent(
-        tfd.Normal(low + (high - low) * np.array([0.5, 0.1, 0.3]), (high - low) * np.array([0.2, 1.0, 3.0])), 1
+        tfd.Normal(
+            low + (high - low) * np.array([0.5, 0.1, 0.3]), (high - low) * np.array([0.2, 1.0, 3.0])
+        ),
+        1,
     )
     expected = stretched.log_prob(low + (high - low) * x)
-    np.testing.assert_allclose(on_range(unit.log_prob(x.astype(np.float32)), 3, low, high), expected, rtol=1e-5)
-    # On 0..levels the density integrates over a bin to its probability: bits/dim are its negative mean log2.
+    np.testing.assert_allclose(
+        on_range(unit.log_prob(x.astype(np.float32)), 3, low, high), expected, rtol=1e-5
+    )
+    # On 0..levels the density integrates over a bin to its probability: bits/dim are its negative
+    # mean log2.
     nats = on_range(unit.log_prob(x.astype(np.float32)), 3, 0, 256)
     np.testing.assert_allclose(
         -nats / 3 / np.log(2), bits_per_dim(unit.log_prob(x.astype(np.float32)), 3, 256), rtol=1e-5
@@ -44,7 +52,9 @@ def test_on_range_is_the_density_of_the_stretched_variable():
 
 
 def test_importance_weighted_bound_closes_in_on_the_probability_of_the_bin():
-    """A density within a bin known in closed form: p(x) = 2 x on [0, 1], two levels, P(v = 1) = 3/4."""
+    """A density within a bin known in closed form: p(x) = 2 x on [0, 1], two levels, P(v = 1) =
+    3/4.
+    """
     generator = np.random.default_rng(0)
     exact = np.log(0.75) + np.log(2)  # in nats of x on [0, 1]: P / bin width
     bounds = []

@@ -29,26 +29,49 @@ def test_floored_rmsprop_against_its_equations():
 
 def test_settings_of_the_released_code():
     config = nice_tf.Config(
-        optimizer="rmsprop", beta_2=0.95, epsilon=1e-2, momentum=0.5, momentum_start_epoch=5, schedule="exponential",
-        learning_rate=1e-3, learning_rate_decay=1.0005, min_learning_rate=1e-4, epochs=10,
-    )  # fmt: skip
+        optimizer="rmsprop",
+        beta_2=0.95,
+        epsilon=1e-2,
+        momentum=0.5,
+        momentum_start_epoch=5,
+        schedule="exponential",
+        learning_rate=1e-3,
+        learning_rate_decay=1.0005,
+        min_learning_rate=1e-4,
+        epochs=10,
+    )
     flow = nice_tf.build_flow([4], hidden_units=(4,))
     optimizer = optimizers.make_optimizer(config, flow, 100)
     assert isinstance(optimizer, optimizers.FlooredRMSprop)
     assert [float(optimizer._momentum(step)) for step in (0, 499, 500, 999)] == [0.0, 0.0, 0.5, 0.5]
     schedule = optimizers.make_schedule(config, 1000)
     np.testing.assert_allclose(
-        [schedule(step) for step in (0, 1, 1000, 10_000)], [1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**1000, 1e-4], rtol=1e-4
+        [schedule(step) for step in (0, 1, 1000, 10_000)],
+        [1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**1000, 1e-4],
+        rtol=1e-4,
     )
-    assert len(optimizer.variables) > 2 * len(flow.trainable_variables), "made before a checkpoint is read into it"
+    assert len(optimizer.variables) > 2 * len(flow.trainable_variables), (
+        "made before a checkpoint is read into it"
+    )
 
 
 def test_training_with_rmsprop_resumes(tmp_path):
-    """The optimizer's own variables are in the checkpoint: two epochs, then a third, as three at once."""
+    """The optimizer's own variables are in the checkpoint: two epochs, then a third, as three at
+    once.
+    """
     settings = {
-        "dataset": "digits", "hidden_units": (16,), "num_couplings": 3, "batch_size": 100, "num_draws": 2, "epochs": 3,
-        "optimizer": "rmsprop", "epsilon": 1e-2, "momentum": 0.5, "momentum_start_epoch": 1, "beta_2": 0.95,
-    }  # fmt: skip
+        "dataset": "digits",
+        "hidden_units": (16,),
+        "num_couplings": 3,
+        "batch_size": 100,
+        "num_draws": 2,
+        "epochs": 3,
+        "optimizer": "rmsprop",
+        "epsilon": 1e-2,
+        "momentum": 0.5,
+        "momentum_start_epoch": 1,
+        "beta_2": 0.95,
+    }
     config = nice_tf.Config(**settings)
     whole = nice_tf.train_and_evaluate(config, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -68,13 +91,21 @@ def test_training_with_rmsprop_resumes(tmp_path):
 
 
 def test_exponential_schedule_has_no_warmup():
-    with pytest.raises(nice_tf.UserError, match="schedule exponential has no warm-up, got warmup_steps 3"):
+    with pytest.raises(
+        nice_tf.UserError, match="schedule exponential has no warm-up, got warmup_steps 3"
+    ):
         nice_tf.Config(schedule="exponential", warmup_steps=3)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fused_adam_is_keras_adam(jit_compile):
-    settings = {"weight_decay": 3.0, "gradient_clip_norm": 0.7, "epsilon": 1e-3, "beta_1": 0.8, "warmup_steps": 2}
+    settings = {
+        "weight_decay": 3.0,
+        "gradient_clip_norm": 0.7,
+        "epsilon": 1e-3,
+        "beta_1": 0.8,
+        "warmup_steps": 2,
+    }
     config = nice_tf.Config(**settings, epochs=3)
     flows = [nice_tf.build_flow([6], hidden_units=(5,), zero_last_layer=False) for _ in range(2)]
     fused = optimizers.make_optimizer(config, flows[0], 2)
@@ -86,7 +117,9 @@ def test_fused_adam_is_keras_adam(jit_compile):
         weight_decay=3.0,
         global_clipnorm=0.7,
     )
-    reference.exclude_from_weight_decay([v for v in flows[1].trainable_variables if v.shape.rank != 2])
+    reference.exclude_from_weight_decay(
+        [v for v in flows[1].trainable_variables if v.shape.rank != 2]
+    )
     x = random_points(50, 6, dtype=np.float32)
     for optimizer, flow in zip((fused, reference), flows, strict=True):
 
@@ -101,8 +134,13 @@ def test_fused_adam_is_keras_adam(jit_compile):
         start = [v.numpy() for v in flow.trainable_variables]
         for _ in range(6):
             step()
-        assert all(np.max(np.abs(v - old)) > 1e-3 for v, old in zip(flow.trainable_variables, start, strict=True))
-    assert [v.name for v in fused.variables] == [v.name for v in reference.variables], "checkpoints fit both"
+        assert all(
+            np.max(np.abs(v - old)) > 1e-3
+            for v, old in zip(flow.trainable_variables, start, strict=True)
+        )
+    assert [v.name for v in fused.variables] == [v.name for v in reference.variables], (
+        "checkpoints fit both"
+    )
     for ours, theirs in zip(
         [*fused.variables, *flows[0].trainable_variables],
         [*reference.variables, *flows[1].trainable_variables],

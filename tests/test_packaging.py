@@ -1,4 +1,6 @@
-"""What a user of the installed package meets: names, commands, flag files, and pages that tell the truth."""
+"""What a user of the installed package meets: names, commands, flag files, and pages that tell the
+truth.
+"""
 
 import ast
 import configparser
@@ -26,13 +28,18 @@ def setup_cfg():
     """The packages and the commands that are installed."""
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
-    commands = dict(line.split(" = ") for line in parser["options.entry_points"]["console_scripts"].split("\n") if line)
+    commands = dict(
+        line.split(" = ")
+        for line in parser["options.entry_points"]["console_scripts"].split("\n")
+        if line
+    )
     return parser["options"]["packages"].split(), commands
 
 
 def test_type_checkers_see_the_public_names():
     tree = ast.parse((ROOT / "nice_tf" / "__init__.py").read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module not in ("typing", "nice_tf.version")]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in imports if node.module not in ("typing", "nice_tf.version")]
     seen = {alias.asname: node.module for node in imports for alias in node.names}
     assert seen == {name: f"nice_tf.{module}" for name, module in nice_tf._PUBLIC.items()}
 
@@ -45,7 +52,12 @@ def test_type_checkers_see_a_users_mistake(run_command):
         'nice_tf.build_flow([2], num_couplings="four")',
         "text: str = nice_tf.bits_per_dim(-3.0, event_size=2, levels=17)",
     )
-    options = ("--config-file=", "--cache-dir=/dev/null", "--ignore-missing-imports", "--follow-imports=silent")
+    options = (
+        "--config-file=",
+        "--cache-dir=/dev/null",
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+    )
     printed = run_command("-m", "mypy", *options, "-c", "\n".join(lines)).stdout
     found = re.findall(r"^<string>:(\d+): error: .*\[(.*)\]$", printed, flags=re.MULTILINE)
     assert found == [("4", "arg-type"), ("5", "assignment")], printed
@@ -61,11 +73,14 @@ def test_public_names_are_documented_and_annotated(name):
     functions = {name: getattr(nice_tf, name)}
     if inspect.isclass(functions[name]):
         assert functions[name].__doc__
-        own = {key: getattr(value, "fget", value) for key, value in vars(functions.pop(name)).items()}
+        own = {
+            key: getattr(value, "fget", value) for key, value in vars(functions.pop(name)).items()
+        }
         functions = {
             key: getattr(value, "__func__", value)
             for key, value in own.items()
-            if not key.startswith("_") or (key in ("__init__", "__call__") and inspect.isfunction(value))
+            if not key.startswith("_")
+            or (key in ("__init__", "__call__") and inspect.isfunction(value))
         }
     for key, function in functions.items():
         if not inspect.isfunction(function):
@@ -83,7 +98,9 @@ def test_public_names_are_documented_and_annotated(name):
 
 def test_all_packages_are_installed():
     packages, _ = setup_cfg()
-    found = setuptools.find_namespace_packages(str(ROOT), include=["nice_tf*"], exclude=["*__pycache__*"])
+    found = setuptools.find_namespace_packages(
+        str(ROOT), include=["nice_tf*"], exclude=["*__pycache__*"]
+    )
     assert sorted(packages) == sorted([*found, "nice_tf.configs"])
 
 
@@ -97,8 +114,12 @@ def test_every_command_is_named_after_an_app():
 
 
 def test_installed_commands_and_flag_files(tmp_path):
-    """From a wheel, made of a source distribution, in a folder with nothing in it but what the package writes there."""
-    source, installed, elsewhere = (tmp_path / name for name in ("source", "installed", "elsewhere"))
+    """From a wheel, made of a source distribution, in a folder with nothing in it but what the
+    package writes there.
+    """
+    source, installed, elsewhere = (
+        tmp_path / name for name in ("source", "installed", "elsewhere")
+    )
     for name in ("nice_tf", "configs"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in"):
@@ -107,14 +128,25 @@ def test_installed_commands_and_flag_files(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
 
     def run(*command, cwd=elsewhere):
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        )
 
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     finished = run(sys.executable, "-c", build, tmp_path, cwd=source)
     assert finished.returncode == 0, finished.stderr
     (archive,) = tmp_path.glob("nice_tf-*.tar.gz")
 
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    )
     finished = run(*pip, f"--target={installed}", archive)
     assert finished.returncode == 0, finished.stderr
     assert (installed / "nice_tf" / "py.typed").exists()
@@ -126,16 +158,23 @@ def test_installed_commands_and_flag_files(tmp_path):
     for path in expected:
         assert (elsewhere / path).read_bytes() == (ROOT / path).read_bytes()
     again = run(installed / "bin" / "nice-configs")
-    assert again.returncode == 1 and again.stderr == "error: output_dir configs cannot be written (File exists)\n"
+    assert (
+        again.returncode == 1
+        and again.stderr == "error: output_dir configs cannot be written (File exists)\n"
+    )
 
     smoke = ("--flagfile=configs/smoke.flags", "--epochs=1", "--num_draws=1")
     finished = run(installed / "bin" / "nice-train", *smoke)
     assert finished.returncode == 0, finished.stderr
     assert (elsewhere / "runs" / "smoke" / "evaluation.json").exists()
-    nested = run(installed / "bin" / "nice-train", "--flagfile=configs/mnist_fast.flags", "--epochs=0")
+    nested = run(
+        installed / "bin" / "nice-train", "--flagfile=configs/mnist_fast.flags", "--epochs=0"
+    )
     assert nested.stderr == "error: epochs must be at least 1, got 0\n"
     needs = {"workdir": ("export", "report"), "model": ("score", "impute", "sample")}
-    for flag, command in ((flag, command) for flag, commands in needs.items() for command in commands):
+    for flag, command in (
+        (flag, command) for flag, commands in needs.items() for command in commands
+    ):
         finished = run(installed / "bin" / f"nice-{command}")
         assert finished.stderr == f"error: {flag} is needed, see --help\n", finished.stderr
 

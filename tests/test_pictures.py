@@ -35,7 +35,10 @@ def load(tmp_path):
     def load(folder=None, **settings):
         folder = folder or tmp_path / "set"
         return dataset.load(
-            nice_tf.Config(dataset=str(folder), **{"batch_size": 4, "data_dir": str(tmp_path / "cache"), **settings})
+            nice_tf.Config(
+                dataset=str(folder),
+                **{"batch_size": 4, "data_dir": str(tmp_path / "cache"), **settings},
+            )
         )
 
     return load
@@ -52,7 +55,13 @@ def all_of(found):
 @pytest.mark.parametrize("values", [GREY, COLOUR])
 def test_a_folder_and_those_below_it_are_the_array(load, tmp_path, values):
     for number, picture in enumerate(values):
-        write(tmp_path / "set" / ("ab"[number % 2]) / f"{number:02d}.{('png', 'PNG')[number % 3 == 0]}", picture)
+        write(
+            tmp_path
+            / "set"
+            / ("ab"[number % 2])
+            / f"{number:02d}.{('png', 'PNG')[number % 3 == 0]}",
+            picture,
+        )
     write(tmp_path / "set" / ".hidden" / "other.png", values[0, :3])
     found = load()
     assert found.levels == 256 and found.train.dtype == np.uint8 and found.warnings == ()
@@ -66,11 +75,18 @@ def test_folders_of_splits(load, tmp_path):
         split = "test" if number >= 16 else "validation" if number >= 12 else "train/more"
         write(tmp_path / "set" / split / f"{number:02d}.png", picture)
     found = load()
-    for split, part in ((found.train, GREY[:12]), (found.validation, GREY[12:16]), (found.test, GREY[16:])):
+    for split, part in (
+        (found.train, GREY[:12]),
+        (found.validation, GREY[12:16]),
+        (found.test, GREY[16:]),
+    ):
         np.testing.assert_array_equal(split, part)
     write(tmp_path / "set" / "extra" / "a.png", GREY[0])
     write(tmp_path / "set" / "extra" / "b.png", GREY[0])
-    with pytest.raises(nice_tf.UserError, match="holds the arrays test, the pictures, train, validation; it must hold"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match="holds the arrays test, the pictures, train, validation; it must hold",
+    ):
         load()
 
 
@@ -89,14 +105,18 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
         for found in (first, again):
             assert isinstance(found.train, Rows) and found.description() == expected.description()
             np.testing.assert_array_equal(found.train, expected.train, strict=True)
-            assert found.warnings == expected.warnings == (
-                "2 of 21 pictures cannot be decoded and are left out: 07.png, 08.jpg",
-            )  # fmt: skip
+            assert (
+                found.warnings
+                == expected.warnings
+                == ("2 of 21 pictures cannot be decoded and are left out: 07.png, 08.jpg",)
+            )
     with pytest.raises(nice_tf.UserError, match=r"07\.png cannot be decoded"):
         load(in_memory_mb=0)
 
 
-def test_a_kill_does_not_part_a_copy_from_the_names_of_its_bad_pictures(load, tmp_path, monkeypatch):
+def test_a_kill_does_not_part_a_copy_from_the_names_of_its_bad_pictures(
+    load, tmp_path, monkeypatch
+):
     for number, picture in enumerate(COLOUR):
         write(tmp_path / "set" / f"{number:02d}.png", picture)
     (tmp_path / "set" / "07.png").write_bytes(b"")
@@ -133,14 +153,21 @@ def test_every_kind_becomes_grey_or_rgb(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     write(tmp_path / "turned.png", COLOUR[0], exif=exif)
-    np.testing.assert_array_equal(pictures.decode(str(tmp_path / "turned.png")), np.rot90(COLOUR[0], -1))
+    np.testing.assert_array_equal(
+        pictures.decode(str(tmp_path / "turned.png")), np.rot90(COLOUR[0], -1)
+    )
 
 
 def test_resize_is_height_and_width(load, tmp_path):
     for number in range(12):
-        write(tmp_path / "set" / f"{number}.png", np.full([8 + 2 * number, 12, 1], 20 * number, np.uint8))
+        write(
+            tmp_path / "set" / f"{number}.png",
+            np.full([8 + 2 * number, 12, 1], 20 * number, np.uint8),
+        )
     found = load(resize=(4, 6), batch_size=2)
-    assert found.event_shape == [4, 6, 1] and {values.mean() for values in all_of(found)} == set(range(0, 240, 20))
+    assert found.event_shape == [4, 6, 1] and {values.mean() for values in all_of(found)} == set(
+        range(0, 240, 20)
+    )
     ramp = np.repeat(np.arange(0, 240, 10, dtype=np.uint8)[:, np.newaxis, np.newaxis], 8, axis=1)
     small = pictures.decode(str(write(tmp_path / "ramp.png", ramp)), (6, 8))[:, 0, 0]
     np.testing.assert_allclose(small[1:-1], np.arange(15, 240, 40)[1:-1], atol=1)  # means of four
@@ -155,10 +182,19 @@ def with_alpha(value):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (COLOUR[0, :4], r"bad\.png is 4 pixels high and 5 wide, .*00\.png 6 and 5: .* resize brings them to one"),
+        (
+            COLOUR[0, :4],
+            r"bad\.png is 4 pixels high and 5 wide, .*00\.png 6 and 5: .* resize brings them to one",
+        ),
         (GREY[0], r"bad\.png is grey, .*00\.png coloured: all must be the one or the other"),
-        (GREY[0].astype(np.uint16), r"bad\.png has 16 bits a value, 65,536 levels: 8 bits are needed"),
-        (with_alpha(254), r"bad\.png is transparent, of opacity 254 of 255 somewhere: put it on a background"),
+        (
+            GREY[0].astype(np.uint16),
+            r"bad\.png has 16 bits a value, 65,536 levels: 8 bits are needed",
+        ),
+        (
+            with_alpha(254),
+            r"bad\.png is transparent, of opacity 254 of 255 somewhere: put it on a background",
+        ),
     ],
 )
 @pytest.mark.parametrize("settings", [{}, {"skip_bad": True}])
@@ -209,7 +245,8 @@ def test_a_broken_picture_is_named_and_left_out_only_if_asked(load, tmp_path, co
         write(tmp_path / "set" / f"{number:02d}.png", picture)
     (tmp_path / "set" / "00.png").write_bytes(content)  # the first: it decides nothing then
     with pytest.raises(
-        nice_tf.UserError, match=r"00\.png cannot be decoded as a PNG or JPEG picture \([^<]*\): skip_bad leaves it out"
+        nice_tf.UserError,
+        match=r"00\.png cannot be decoded as a PNG or JPEG picture \([^<]*\): skip_bad leaves it out",
     ):
         load()
     found = load(skip_bad=True)
@@ -224,16 +261,19 @@ def test_few_of_many_bad_ones_are_named(load, tmp_path):
         (tmp_path / "set" / f"bad{number:02d}.png").write_bytes(b"")
     (tmp_path / "set" / "Thumbs.db").write_bytes(b"")
     assert load(skip_bad=True).warnings == (
-        "11 of 31 pictures cannot be decoded and are left out: " + ", ".join(f"bad0{k}.png" for k in range(8))
+        "11 of 31 pictures cannot be decoded and are left out: "
+        + ", ".join(f"bad0{k}.png" for k in range(8))
         + " and 3 more",
         "1 of 32 files are no pictures and are left out: Thumbs.db",
-    )  # fmt: skip
+    )
     assert ArrayInput(str(tmp_path / "set"), [6, 5, 3], 256).warnings == (
         "1 of 32 files are no pictures and are left out: Thumbs.db",
     )
     for path in (tmp_path / "set").glob("[0-9]*.png"):
         path.unlink()
-    with pytest.raises(nice_tf.UserError, match=r"none of 11 files from .*bad00\.png on can be decoded"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"none of 11 files from .*bad00\.png on can be decoded"
+    ):
         load(skip_bad=True)
 
 
@@ -250,17 +290,24 @@ def test_a_split_of_bad_pictures_alone(load, tmp_path):
     write(tmp_path / "set" / "train" / "a.png", COLOUR[0])
     write(tmp_path / "set" / "test" / "b.png", COLOUR[0]).write_bytes(b"")
     for in_memory_mb in (0, 512):
-        with pytest.raises(nice_tf.UserError, match=r"none of 1 files from .*b\.png on can be decoded"):
+        with pytest.raises(
+            nice_tf.UserError, match=r"none of 1 files from .*b\.png on can be decoded"
+        ):
             load(skip_bad=True, in_memory_mb=in_memory_mb)
 
 
 def test_folders_with_nothing_usable_say_so(load, tmp_path):
     (tmp_path / "set").mkdir()
-    with pytest.raises(nice_tf.UserError, match=r"set: the folder holds no table .*, only nothing at all"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"set: the folder holds no table .*, only nothing at all"
+    ):
         load()
     for name in ("b.gif", "a.txt"):
         (tmp_path / "set" / name).write_bytes(b"1")
-    with pytest.raises(nice_tf.UserError, match=r"no \.tfrecord file and no PNG or JPEG picture, only a\.txt, b\.gif"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"no \.tfrecord file and no PNG or JPEG picture, only a\.txt, b\.gif",
+    ):
         load()
 
 
@@ -277,14 +324,24 @@ def test_a_run_on_a_folder(tmp_path):
         path = tmp_path / "set" / str(number // 30) / f"{number:02d}.jpg"
         write(path, np.roll(COLOUR, number, axis=1)[number % 20], quality=95)
     config = nice_tf.Config(
-        dataset=str(tmp_path / "set"), resize=(4, 4), num_couplings=3, hidden_units=(8,), epochs=2, batch_size=10,
-        num_draws=2, precision="float32",
-    )  # fmt: skip
+        dataset=str(tmp_path / "set"),
+        resize=(4, 4),
+        num_couplings=3,
+        hidden_units=(8,),
+        epochs=2,
+        batch_size=10,
+        num_draws=2,
+        precision="float32",
+    )
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
-    assert result["levels"] == 256 and result["event_size"] == 48 and 4 < result["bits_per_dim"] < 12
+    assert (
+        result["levels"] == 256 and result["event_size"] == 48 and 4 < result["bits_per_dim"] < 12
+    )
     assert (tmp_path / "run" / "samples.png").exists()
     assert run.Workdir(tmp_path / "run").read_config()[0] == config
-    files_lib.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet"))
+    files_lib.score_file(
+        str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet")
+    )
     scores = parquet.read_table(tmp_path / "scores.parquet")
     files = pictures.picture_files(str(tmp_path / "set"))
     resized = np.stack([pictures.decode(file, (4, 4)) for file in files])
@@ -293,12 +350,18 @@ def test_a_run_on_a_folder(tmp_path):
     assert len(scores) == 60 and expected.std() > 1
     assert scores["file"].to_pylist() == [os.path.relpath(file, tmp_path / "set") for file in files]
     (tmp_path / "set" / "60.png").write_bytes(b"")
-    with pytest.raises(nice_tf.UserError, match=r"60\.png cannot be decoded as a PNG or JPEG picture \([^<]*\)$"):
-        files_lib.score_file(str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet"))
+    with pytest.raises(
+        nice_tf.UserError, match=r"60\.png cannot be decoded as a PNG or JPEG picture \([^<]*\)$"
+    ):
+        files_lib.score_file(
+            str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "more.parquet")
+        )
 
 
 def png_of_size(width, height):
-    """A PNG picture whose header claims this size, with the right checksum: 70 bytes that are to fill the memory."""
+    """A PNG picture whose header claims this size, with the right checksum: 70 bytes that are to
+    fill the memory.
+    """
     content = encoded(GREY[0, ..., 0], "PNG")
     header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
     return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
@@ -307,13 +370,21 @@ def png_of_size(width, height):
 def jpeg_of_size(width, height):
     content = encoded(GREY[0, ..., 0], "JPEG")
     place = content.index(b"\xff\xc0") + 5
-    return content[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[place + 4 :]
+    return (
+        content[:place]
+        + height.to_bytes(2, "big")
+        + width.to_bytes(2, "big")
+        + content[place + 4 :]
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (png_of_size(12_000, 12_000), "12000 pixels high and 12000 wide: at most 134,217,728 pixels are decoded"),
+        (
+            png_of_size(12_000, 12_000),
+            "12000 pixels high and 12000 wide: at most 134,217,728 pixels are decoded",
+        ),
         (png_of_size(2**30, 2**30), "a picture of more than 134,217,728 pixels"),
         (png_of_size(0, 5), "cannot be decoded|holds no PNG or JPEG picture"),
         (jpeg_of_size(65_000, 65_000), "a picture of more than 134,217,728 pixels"),

@@ -28,7 +28,14 @@ def test_grid_clips_and_keeps_colours():
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [([8, 8], True), ([8, 8, 1], True), ([8, 8, 3], True), ([8, 8, 4], False), ([8], False), ([2, 8, 8, 1], False)],
+    [
+        ([8, 8], True),
+        ([8, 8, 1], True),
+        ([8, 8, 3], True),
+        ([8, 8, 4], False),
+        ([8], False),
+        ([2, 8, 8, 1], False),
+    ],
 )
 def test_is_image(shape, expected):
     assert drawing.is_image(shape) is expected

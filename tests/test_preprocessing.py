@@ -35,8 +35,12 @@ def test_units_and_back():
     values = np.array([[0, 7, 16]])
     np.testing.assert_allclose(bin_centres(values, 17), (values + 0.5) / 17, rtol=1e-6)
     np.testing.assert_allclose(to_data_units(bin_centres(values, 17), 17), values, atol=1e-5)
-    np.testing.assert_array_equal(to_density_units(values, 17, "none", SEED), bin_centres(values, 17))
-    np.testing.assert_array_equal(to_density_units(values, 17, "uniform", SEED), nice_tf.dequantize(values, 17, SEED))
+    np.testing.assert_array_equal(
+        to_density_units(values, 17, "none", SEED), bin_centres(values, 17)
+    )
+    np.testing.assert_array_equal(
+        to_density_units(values, 17, "uniform", SEED), nice_tf.dequantize(values, 17, SEED)
+    )
     continuous = np.array([[-1.5, 3.0]], np.float32)
     np.testing.assert_array_equal(to_density_units(continuous, None, "uniform", SEED), continuous)
     np.testing.assert_array_equal(to_data_units(tf.constant(continuous), None), continuous)
@@ -55,9 +59,14 @@ def test_shifted_pictures_move_whole_and_each_on_its_own():
     padded = np.pad(pictures, [(0, 0), (1, 1), (1, 1), (0, 0)])
     moves = np.zeros([3, 3], int)
     for picture, found in zip(padded, shifted, strict=True):
-        is_equal = [[np.array_equal(picture[i : i + 5, j : j + 4], found) for j in range(3)] for i in range(3)]
+        is_equal = [
+            [np.array_equal(picture[i : i + 5, j : j + 4], found) for j in range(3)]
+            for i in range(3)
+        ]
         assert np.sum(is_equal) == 1
         moves += is_equal
     assert np.all(moves > 60), "each of the nine moves for about 100 of 900 pictures"
     np.testing.assert_array_equal(shift_images(tf.constant(pictures), 0, SEED), pictures)
-    np.testing.assert_array_equal(shift_images(tf.constant(pictures), tf.constant(0), SEED), pictures)
+    np.testing.assert_array_equal(
+        shift_images(tf.constant(pictures), tf.constant(0), SEED), pictures
+    )

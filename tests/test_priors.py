@@ -9,7 +9,9 @@ import nice_tf
 from nice_tf.flows.priors import make_prior
 
 
-@pytest.mark.parametrize(("kind", "reference"), [("logistic", scipy.stats.logistic), ("gaussian", scipy.stats.norm)])
+@pytest.mark.parametrize(
+    ("kind", "reference"), [("logistic", scipy.stats.logistic), ("gaussian", scipy.stats.norm)]
+)
 def test_log_prob_against_scipy(kind, reference):
     z = np.array([[-3.0, 0.0, 0.5], [40.0, -700.0, 2.0]])
     prior = make_prior(kind, 3, dtype=tf.float64)

@@ -1,4 +1,6 @@
-"""The exported model: its values, its refusals, its files; in Python, without our packages, and in C++."""
+"""The exported model: its values, its refusals, its files; in Python, without our packages, and in
+C++.
+"""
 
 import json
 import pathlib
@@ -10,7 +12,13 @@ import tensorflow as tf
 from bijector_laws import fresh
 from cpp_loader import LoadedModel, ServingError
 from flows import randomize
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 from serving_doubles import over_grpc, rest
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -25,10 +33,18 @@ from nice_tf.serving import signatures as signatures_lib
 ROOT = pathlib.Path(__file__).parents[1]
 BATCHABLE = ("serving_default", "log_prob", "encode", "decode", "sample", "inpaint")
 CONFIG = nice_tf.Config(
-    dataset="digits", num_couplings=3, hidden_units=(16,), activation="tanh", zero_last_layer=False, learning_rate=0.01,
-    epochs=4, batch_size=100, num_draws=2, epsilon=1e-8,
+    dataset="digits",
+    num_couplings=3,
+    hidden_units=(16,),
+    activation="tanh",
+    zero_last_layer=False,
+    learning_rate=0.01,
+    epochs=4,
+    batch_size=100,
+    num_draws=2,
+    epsilon=1e-8,
     precision="float32",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +87,9 @@ def test_scores_are_those_of_the_flow_at_bin_centres(model, flow, run, digits):
     scores = model("log_prob", x=x)
     expected = flow.log_prob((x + 0.5) / 17).numpy()
     np.testing.assert_allclose(scores["log_prob"], expected, rtol=1e-5)
-    np.testing.assert_allclose(scores["bits_per_dim"], nice_tf.bits_per_dim(expected, 64, 17), rtol=1e-5)
+    np.testing.assert_allclose(
+        scores["bits_per_dim"], nice_tf.bits_per_dim(expected, 64, 17), rtol=1e-5
+    )
     usual = flow.log_prob((digits.validation.astype(np.float32) + 0.5) / 17).numpy()
     share = (usual[:, np.newaxis] < expected - 1e-3).mean(axis=0)
     np.testing.assert_allclose(scores["tail_probability"], share, atol=1.5 / len(usual))
@@ -93,7 +111,9 @@ def test_noise_added_by_the_caller_reproduces_the_evaluation(model, run, digits)
 def test_codes_there_and_back(model, flow, digits):
     x = digits.test[:5].astype(np.float32)
     encoded = model("encode", x=x)
-    np.testing.assert_allclose(encoded["z"], nice_tf.encoder(flow).forward((x + 0.5) / 17), atol=1e-4)
+    np.testing.assert_allclose(
+        encoded["z"], nice_tf.encoder(flow).forward((x + 0.5) / 17), atol=1e-4
+    )
     np.testing.assert_allclose(encoded["log_prob"], model("log_prob", x=x)["log_prob"], rtol=1e-6)
     np.testing.assert_allclose(model("decode", z=encoded["z"])["x"], x, atol=1e-3)
 
@@ -107,7 +127,9 @@ def test_samples_follow_their_own_seed_alone(model):
     again = model("sample", seed=seeds(1, 2, 3, 4, 5), temperature=ones(5))
     np.testing.assert_array_equal(again["x"], batch["x"])
     assert len(np.unique(batch["x"].reshape(5, -1), axis=0)) == 5
-    np.testing.assert_allclose(model("log_prob", x=batch["x"])["log_prob"], batch["log_prob"], atol=0.01)
+    np.testing.assert_allclose(
+        model("log_prob", x=batch["x"])["log_prob"], batch["log_prob"], atol=0.01
+    )
 
 
 def test_samples_follow_the_prior(model):
@@ -122,13 +144,19 @@ def test_samples_follow_the_prior(model):
 
 
 def test_sample_n(model):
-    inputs = {"num_samples": np.int32(3), "seed": np.array([4, 5], np.int32), "temperature": np.float32(1)}
+    inputs = {
+        "num_samples": np.int32(3),
+        "seed": np.array([4, 5], np.int32),
+        "temperature": np.float32(1),
+    }
     drawn = model("sample_n", **inputs)
     assert drawn["x"].shape == (3, 8, 8, 1) and drawn["log_prob"].shape == (3,)
     more = model("sample_n", **{**inputs, "num_samples": np.int32(6)})
     np.testing.assert_allclose(more["x"][:3], drawn["x"], rtol=1e-4, atol=1e-4)
     assert model("sample_n", **{**inputs, "num_samples": np.int32(0)})["x"].shape == (0, 8, 8, 1)
-    assert not np.allclose(model("sample_n", **{**inputs, "seed": np.array([4, 6], np.int32)})["x"], drawn["x"])
+    assert not np.allclose(
+        model("sample_n", **{**inputs, "seed": np.array([4, 6], np.int32)})["x"], drawn["x"]
+    )
     defaults = model.signatures["sample_n"].defaults
     assert tf.make_ndarray(defaults["temperature"]) == 1.0
     np.testing.assert_array_equal(tf.make_ndarray(defaults["seed"]), [0, 0])
@@ -144,7 +172,9 @@ def test_inpainting_climbs_and_leaves_what_is_known(model, flow, digits):
     from_mean = np.where(mask == 1, x, digits.train.mean(axis=0))
     gain = filled["log_prob"] - model("log_prob", x=from_mean.astype(np.float32))["log_prob"]
     assert np.all(gain > 1)
-    np.testing.assert_allclose(model("log_prob", x=filled["x"])["log_prob"], filled["log_prob"], atol=0.01)
+    np.testing.assert_allclose(
+        model("log_prob", x=filled["x"])["log_prob"], filled["log_prob"], atol=0.01
+    )
     hidden_changed = np.where(mask == 1, x, 7)
     np.testing.assert_array_equal(
         model("inpaint", x=hidden_changed, mask=mask, seed=seeds(*range(6)))["x"], filled["x"]
@@ -156,7 +186,9 @@ def test_inpainting_noise_is_seeded_by_row(flow, digits):
     observed = tf.constant(np.arange(64).reshape(8, 8, 1) % 2 == 0) & tf.ones_like(x, tf.bool)
 
     def fill(noise, *rows):
-        return inpaint(flow, x[: len(rows)], observed[: len(rows)], seed=seeds(*rows), num_steps=5, noise=noise)[0]
+        return inpaint(
+            flow, x[: len(rows)], observed[: len(rows)], seed=seeds(*rows), num_steps=5, noise=noise
+        )[0]
 
     np.testing.assert_array_equal(fill(1.0, 1, 2), fill(1.0, 1, 2))
     np.testing.assert_array_equal(fill(0.0, 1, 2), fill(0.0, 3, 4))
@@ -169,8 +201,14 @@ def test_inpainting_noise_is_seeded_by_row(flow, digits):
 def gaussian():
     """A flow with m = 0 that is a correlated Gaussian, with its mean and covariance."""
     generator = np.random.default_rng(0)
-    data = generator.normal(size=[4000, 3]) @ [[1.0, 0.8, 0.3], [0.0, 0.5, 0.4], [0.0, 0.0, 2.0]] + [1.0, 2.0, 3.0]
-    flow = nice_tf.build_flow([3], prior="gaussian", hidden_units=(4,), whitening="zca", dtype=tf.float64)
+    data = generator.normal(size=[4000, 3]) @ [
+        [1.0, 0.8, 0.3],
+        [0.0, 0.5, 0.4],
+        [0.0, 0.0, 2.0],
+    ] + [1.0, 2.0, 3.0]
+    flow = nice_tf.build_flow(
+        [3], prior="gaussian", hidden_units=(4,), whitening="zca", dtype=tf.float64
+    )
     nice_tf.initialize_from_data(flow, tf.constant(data))
     return flow, data.mean(axis=0), np.cov(data.T, bias=True)
 
@@ -182,7 +220,9 @@ def test_inpainting_of_a_gaussian_finds_the_conditional_mode(gaussian):
     hidden = [0, 2]
     mode = mean[hidden] + covariance[hidden, 1] / covariance[1, 1] * (4.0 - mean[1])
     assert np.all(np.abs(mode - mean[hidden]) > 0.3)
-    filled, log_prob = inpaint(flow, x, tf.constant([[False, True, False]]), seed=seeds(0), num_steps=400)
+    filled, log_prob = inpaint(
+        flow, x, tf.constant([[False, True, False]]), seed=seeds(0), num_steps=400
+    )
     np.testing.assert_allclose(filled, [[mode[0], 4.0, mode[1]]], rtol=1e-5)
     np.testing.assert_allclose(log_prob, flow.log_prob(filled), rtol=1e-12)
 
@@ -192,7 +232,9 @@ def test_inpainting_noise_is_in_units_of_each_conditional_scale(gaussian):
     flow, mean, covariance = gaussian
     number = 4000
     x = tf.zeros([number, 3], tf.float64)
-    filled, _ = inpaint(flow, x, tf.zeros_like(x, tf.bool), seed=seeds(*range(number)), num_steps=1, noise=0.5)
+    filled, _ = inpaint(
+        flow, x, tf.zeros_like(x, tf.bool), seed=seeds(*range(number)), num_steps=1, noise=0.5
+    )
     sigma = 1 / np.sqrt(np.diag(np.linalg.inv(covariance)))
     np.testing.assert_allclose(np.std(filled - mean, axis=0), 0.1 * 0.5 * sigma, rtol=0.05)
 
@@ -201,7 +243,10 @@ def test_every_batchable_input_and_output_has_a_leading_batch_dimension(model):
     for name in BATCHABLE:
         definition = model.signatures[name]
         for tensor in [*definition.inputs.values(), *definition.outputs.values()]:
-            assert not tensor.tensor_shape.unknown_rank and tensor.tensor_shape.dim[0].size == -1, (name, tensor.name)
+            assert not tensor.tensor_shape.unknown_rank and tensor.tensor_shape.dim[0].size == -1, (
+                name,
+                tensor.name,
+            )
     assert set(model.signatures) - {"__saved_model_init_op"} == {*BATCHABLE, "sample_n"}
 
 
@@ -231,9 +276,13 @@ except ImportError:
 np.save(sys.argv[3], signatures["log_prob"](x=tf.constant(np.load(sys.argv[2])))["log_prob"])
 signatures["inpaint"](x=tf.ones([1, 8, 8, 1]), mask=tf.ones([1, 8, 8, 1]), seed=tf.zeros([1, 2], tf.int32))
 """
-    finished = run_command("-c", script, version, tmp_path / "x.npy", tmp_path / "out.npy", cwd=tmp_path)
+    finished = run_command(
+        "-c", script, version, tmp_path / "x.npy", tmp_path / "out.npy", cwd=tmp_path
+    )
     assert finished.returncode == 0, finished.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model("log_prob", x=x)["log_prob"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "out.npy"), model("log_prob", x=x)["log_prob"], rtol=1e-5
+    )
 
 
 X, Z = np.zeros([2, 8, 8, 1], np.float32), np.zeros([2, 64], np.float32)
@@ -260,21 +309,65 @@ def with_nan(values):
                 (X + np.float32(np.inf), "x must be finite"),
             )
         ),
-        ("decode", {"z": Z[:, :63]}, r"_z_.*\[2,63\] is not compatible with expected shape \[\?,64\]"),
+        (
+            "decode",
+            {"z": Z[:, :63]},
+            r"_z_.*\[2,63\] is not compatible with expected shape \[\?,64\]",
+        ),
         ("decode", {"z": Z[:0]}, "z must hold at least one"),
         ("decode", {"z": with_nan(Z)}, "z must be finite"),
-        ("sample", {"seed": seeds(0, 1), "temperature": ones(3)}, "seed and temperature must have the same number"),
-        ("sample", {"seed": seeds(0), "temperature": ones(1) * 0}, "temperature must be finite and above 0"),
-        ("sample", {"seed": seeds(0), "temperature": -ones(1)}, "temperature must be finite and above 0"),
-        ("sample", {"seed": seeds(0), "temperature": ones(1) * np.float32(np.nan)}, "temperature must be finite"),
-        ("sample", {"seed": seeds(0)[:, :1], "temperature": ones(1)}, r"_seed_.*\[1,1\] is not compatible"),
-        ("sample", {"seed": seeds(0), "temperature": ones(1)[None]}, r"_temperature_.*\[1,1\] is not compatible"),
+        (
+            "sample",
+            {"seed": seeds(0, 1), "temperature": ones(3)},
+            "seed and temperature must have the same number",
+        ),
+        (
+            "sample",
+            {"seed": seeds(0), "temperature": ones(1) * 0},
+            "temperature must be finite and above 0",
+        ),
+        (
+            "sample",
+            {"seed": seeds(0), "temperature": -ones(1)},
+            "temperature must be finite and above 0",
+        ),
+        (
+            "sample",
+            {"seed": seeds(0), "temperature": ones(1) * np.float32(np.nan)},
+            "temperature must be finite",
+        ),
+        (
+            "sample",
+            {"seed": seeds(0)[:, :1], "temperature": ones(1)},
+            r"_seed_.*\[1,1\] is not compatible",
+        ),
+        (
+            "sample",
+            {"seed": seeds(0), "temperature": ones(1)[None]},
+            r"_temperature_.*\[1,1\] is not compatible",
+        ),
         ("sample", {"seed": seeds(0)[:0], "temperature": ones(0)}, "seed must hold at least one"),
         ("sample_n", {**SAMPLE_N, "num_samples": np.int32(-1)}, "num_samples must be at least 0"),
-        ("sample_n", {**SAMPLE_N, "num_samples": np.int32(10_001)}, "num_samples must be at most 10000"),
-        ("sample_n", {**SAMPLE_N, "num_samples": np.ones(2, np.int32)}, r"num_samples.*\[2\] is not compatible"),
-        ("sample_n", {**SAMPLE_N, "temperature": np.float32(0)}, "temperature must be finite and above 0"),
-        ("sample_n", {**SAMPLE_N, "seed": np.zeros(3, np.int32)}, r"_seed_.*\[3\] is not compatible"),
+        (
+            "sample_n",
+            {**SAMPLE_N, "num_samples": np.int32(10_001)},
+            "num_samples must be at most 10000",
+        ),
+        (
+            "sample_n",
+            {**SAMPLE_N, "num_samples": np.ones(2, np.int32)},
+            r"num_samples.*\[2\] is not compatible",
+        ),
+        (
+            "sample_n",
+            {**SAMPLE_N, "temperature": np.float32(0)},
+            "temperature must be finite and above 0",
+        ),
+        (
+            "sample_n",
+            {**SAMPLE_N, "seed": np.zeros(3, np.int32)},
+            r"_seed_.*\[3\] is not compatible",
+        ),
         ("inpaint", {**INPAINT, "mask": X + np.float32(0.5)}, "mask must be 1 .observed. or 0"),
         ("inpaint", {**INPAINT, "mask": X[:, :, :7]}, r"_mask_.*\[2,8,7,1\] is not compatible"),
         ("inpaint", {**INPAINT, "mask": X[:1]}, "mask must have the shape of x"),
@@ -282,7 +375,11 @@ def with_nan(values):
         ("inpaint", {**INPAINT, "x": X[:, :7]}, r"_x_.*\[2,7,8,1\] is not compatible"),
         ("inpaint", {**INPAINT, "seed": seeds(0, 1)[:, :1]}, r"_seed_.*\[2,1\] is not compatible"),
         ("log_prob", {"x": X.astype(np.float64)}, "float but double is provided"),
-        ("sample_n", {**SAMPLE_N, "temperature": np.float32(np.nan)}, "temperature must be finite and above 0"),
+        (
+            "sample_n",
+            {**SAMPLE_N, "temperature": np.float32(np.nan)},
+            "temperature must be finite and above 0",
+        ),
         ("inpaint", {**INPAINT, "seed": seeds(0)}, "seed must have as many rows as x"),
         ("inpaint", {**INPAINT, "x": with_nan(X)}, "x must be finite"),
         ("inpaint", {key: value[:0] for key, value in INPAINT.items()}, "x must hold at least one"),
@@ -313,13 +410,19 @@ def test_finite_in_finite_out(model, value):
 def test_large_networks_answer_in_branches(tmp_path):
     """What each row of a sample and each score is does not depend on how the layers are dealt out."""
     flow = nice_tf.build_flow([8], hidden_units=(512,) * 3, zero_last_layer=False)
-    server = signatures_lib.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
+    server = signatures_lib.FlowServer(
+        flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0)
+    )
     tf.saved_model.save(server, str(tmp_path), signatures=server.signatures())
-    assert {v.shape.as_list()[1] for v in server.variables if v.shape.rank == 2 and v.shape[0] == 4} == {256}
+    assert {
+        v.shape.as_list()[1] for v in server.variables if v.shape.rank == 2 and v.shape[0] == 4
+    } == {256}
     model = LoadedModel(tmp_path)
     x = np.random.default_rng(0).normal(size=[5, 8]).astype(np.float32)
     assert np.std(nice_tf.encoder(flow).forward(x) - x) > 0.3
-    np.testing.assert_allclose(model("log_prob", x=x)["log_prob"], flow.log_prob(fresh(x)), rtol=1e-5)
+    np.testing.assert_allclose(
+        model("log_prob", x=x)["log_prob"], flow.log_prob(fresh(x)), rtol=1e-5
+    )
     drawn = model("sample", seed=seeds(*range(9)), temperature=ones(9))
     for row in (0, 3, 4, 8):
         alone = model("sample", seed=seeds(row), temperature=ones(1))
@@ -329,7 +432,9 @@ def test_large_networks_answer_in_branches(tmp_path):
 
 def test_continuous_data_have_no_bits_per_dim(tmp_path):
     flow = randomize(nice_tf.build_flow([5], hidden_units=(8,)), deviation=0.3)
-    server = signatures_lib.FlowServer(flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0))
+    server = signatures_lib.FlowServer(
+        flow, levels=None, validation_log_probs=np.arange(-20.0, 0.0)
+    )
     tf.saved_model.save(server, str(tmp_path), signatures=server.signatures())
     model = LoadedModel(tmp_path)
     x = np.random.default_rng(0).normal(size=[4, 5]).astype(np.float32)
@@ -343,28 +448,43 @@ def test_continuous_data_have_no_bits_per_dim(tmp_path):
 
 def test_configurations_are_what_the_server_parses(version):
     folder = version.parent
-    models = text_format.Parse((folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    models = text_format.Parse(
+        (folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+    )
     (entry,) = models.model_config_list.config
-    assert (entry.name, entry.base_path, entry.model_platform) == ("nice", "/models/nice", "tensorflow")
+    assert (entry.name, entry.base_path, entry.model_platform) == (
+        "nice",
+        "/models/nice",
+        "tensorflow",
+    )
 
-    # tensorflow-serving-api ships neither of these two messages: here are their fields, as TensorFlow Serving has them.
+    # tensorflow-serving-api ships neither of these two messages: here are their fields, as
+    # TensorFlow Serving has them.
     file = descriptor_pb2.FileDescriptorProto(name="server.proto", package="t", syntax="proto3")
     file.dependency.append("google/protobuf/wrappers.proto")
     batching = file.message_type.add(name="BatchingParameters")
     for number, field in enumerate(
-        ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"), start=1
+        ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
+        start=1,
     ):
-        batching.field.add(name=field, number=number, type=11, label=1, type_name=".google.protobuf.Int64Value")
+        batching.field.add(
+            name=field, number=number, type=11, label=1, type_name=".google.protobuf.Int64Value"
+        )
     prometheus = file.message_type.add(name="PrometheusConfig")
     prometheus.field.add(name="enable", number=1, type=8, label=1)
     prometheus.field.add(name="path", number=2, type=9, label=1)
     monitoring = file.message_type.add(name="MonitoringConfig")
-    monitoring.field.add(name="prometheus_config", number=1, type=11, label=1, type_name=".t.PrometheusConfig")
+    monitoring.field.add(
+        name="prometheus_config", number=1, type=11, label=1, type_name=".t.PrometheusConfig"
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     parsed = {}
-    for name, message in (("batching_parameters.txt", "BatchingParameters"), ("monitoring.config", "MonitoringConfig")):
+    for name, message in (
+        ("batching_parameters.txt", "BatchingParameters"),
+        ("monitoring.config", "MonitoringConfig"),
+    ):
         kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{message}"))
         parsed[message] = text_format.Parse((folder / name).read_text(), kind())
     assert parsed["BatchingParameters"].max_batch_size.value == 256
@@ -379,7 +499,9 @@ def test_compose_file_mounts_what_the_configurations_name(version):
 
 
 def test_a_single_example_through_xla(run, model, digits, tmp_path):
-    """The same answers and the same refusals: XLA leaves assertions out, so none may lie in what it compiles."""
+    """The same answers and the same refusals: XLA leaves assertions out, so none may lie in what it
+    compiles.
+    """
     version = export.export_saved_model(run.path, tmp_path, inpaint_steps=20, compile_single=True)
     compiled = LoadedModel(version)
     assert b"_XlaMustCompile" in (version / "saved_model.pb").read_bytes()
@@ -387,25 +509,43 @@ def test_a_single_example_through_xla(run, model, digits, tmp_path):
         x = digits.test[:rows].astype(np.float32)
         for name, value in compiled("log_prob", x=x).items():
             np.testing.assert_allclose(value, model("log_prob", x=x)[name], rtol=1e-5)
-        for name, value in compiled("sample", seed=seeds(*range(rows)), temperature=ones(rows)).items():
+        for name, value in compiled(
+            "sample", seed=seeds(*range(rows)), temperature=ones(rows)
+        ).items():
             np.testing.assert_allclose(
-                value, model("sample", seed=seeds(*range(rows)), temperature=ones(rows))[name], rtol=1e-4, atol=1e-4
+                value,
+                model("sample", seed=seeds(*range(rows)), temperature=ones(rows))[name],
+                rtol=1e-4,
+                atol=1e-4,
             )
     with pytest.raises(ServingError, match="x must be finite"):
         compiled("log_prob", x=np.full([1, 8, 8, 1], np.nan, np.float32))
     with pytest.raises(ServingError, match="temperature must be finite and above 0"):
         compiled("sample", seed=seeds(1), temperature=np.zeros(1, np.float32))
     sizes = [
-        len(tf.make_ndarray(next(iter(prediction_log_pb2.PredictionLog.FromString(
-            record.numpy()).predict_log.request.inputs.values()))))
+        len(
+            tf.make_ndarray(
+                next(
+                    iter(
+                        prediction_log_pb2.PredictionLog.FromString(
+                            record.numpy()
+                        ).predict_log.request.inputs.values()
+                    )
+                )
+            )
+        )
         for record in tf.data.TFRecordDataset(str(version / warmup.WARMUP))
-    ]  # fmt: skip
+    ]
     assert set(sizes) == {1, 2}
-    assert "\n      - --xla_cpu_compilation_enabled\n" in (tmp_path / "docker-compose.yml").read_text()
+    assert (
+        "\n      - --xla_cpu_compilation_enabled\n" in (tmp_path / "docker-compose.yml").read_text()
+    )
 
 
 def test_warmup_covers_every_signature_that_batching_serves(version):
-    """A scalar input is refused under --enable_batching, and one refused request keeps the server from starting."""
+    """A scalar input is refused under --enable_batching, and one refused request keeps the server
+    from starting.
+    """
     assert set(warmup.replay_warmup(version)) == set(BATCHABLE)
     for record in tf.data.TFRecordDataset(str(version / warmup.WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
@@ -429,7 +569,13 @@ def test_a_model_that_overflows_on_its_own_samples_is_not_exported(run, tmp_path
 def test_model_card_says_what_a_reader_must_know(version, run):
     card = (version / "MODEL_CARD.md").read_text()
     result = run.read_evaluation()
-    for expected in ("digits", f"{result['log_prob']:.2f} +- ", "integers 0..16", "20 steps", "| num_couplings | 3 |"):
+    for expected in (
+        "digits",
+        f"{result['log_prob']:.2f} +- ",
+        "integers 0..16",
+        "20 steps",
+        "| num_couplings | 3 |",
+    ):
         assert expected in card
 
 
@@ -453,7 +599,10 @@ def test_two_exports_at_once_take_two_numbers(tmp_path):
     original = pathlib.Path.iterdir
     try:  # the second does not see the first's version when it looks for a free number
         pathlib.Path.iterdir = lambda self: iter(())
-        assert [export._publish(tmp_path / name, tmp_path).name for name in ("a", "b")] == ["1", "2"]
+        assert [export._publish(tmp_path / name, tmp_path).name for name in ("a", "b")] == [
+            "1",
+            "2",
+        ]
     finally:
         pathlib.Path.iterdir = original
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "a"
@@ -489,7 +638,9 @@ def test_full_disk(run, run_command, tmp_path):
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, run.path, tmp_path / "export")
-    assert "refused: export to" in finished.stdout and "nothing was exported" in finished.stdout, finished.stderr
+    assert "refused: export to" in finished.stdout and "nothing was exported" in finished.stdout, (
+        finished.stderr
+    )
     assert list((tmp_path / "export").iterdir()) == []
 
 
@@ -503,7 +654,9 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     run.evaluation.write_bytes(evaluation)
     usual = run.calibration.read_bytes()
     run.calibration.write_bytes(usual[:50])
-    with pytest.raises(nice_tf.UserError, match=r"calibration\.npy was changed after it was written"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"calibration\.npy was changed after it was written"
+    ):
         export.export_saved_model(tmp_path, tmp_path / "export")
     run.checksums.unlink()  # as of an earlier version
     with pytest.raises(nice_tf.UserError, match=r"calibration\.npy is damaged"):
@@ -512,9 +665,13 @@ def test_unfinished_and_diverged_runs_are_not_exported(tmp_path):
     flow = nice_tf.load_flow(tmp_path)
     flow.trainable_variables[0].assign(flow.trainable_variables[0] * np.nan)
     best = run.finished_evaluation()["epoch"]
-    spoilt = tf.train.Checkpoint(flow=flow, epoch=tf.Variable(best, dtype=tf.int64, trainable=False))
+    spoilt = tf.train.Checkpoint(
+        flow=flow, epoch=tf.Variable(best, dtype=tf.int64, trainable=False)
+    )
     spoilt.write(str(run.best / f"epoch-{best}"))
-    with pytest.raises(nice_tf.UserError, match=f"weights of epoch {best} are not finite, the run diverged"):
+    with pytest.raises(
+        nice_tf.UserError, match=f"weights of epoch {best} are not finite, the run diverged"
+    ):
         export.export_saved_model(tmp_path, tmp_path / "export")
     assert not (tmp_path / "export").exists()
 
@@ -523,23 +680,42 @@ def test_export_command(run_command, run, tmp_path):
     finished = run_command("export.py", f"--workdir={run.path}", f"--export_dir={tmp_path}/export")
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
     assert f"exported {tmp_path}/export/1" in finished.stdout
-    assert "sampled  log_prob [" in finished.stdout and "scored   tail_probability [" in finished.stdout
+    assert (
+        "sampled  log_prob [" in finished.stdout
+        and "scored   tail_probability [" in finished.stdout
+    )
     missing = run_command("export.py", f"--export_dir={tmp_path}/export")
     assert missing.returncode == 1 and missing.stderr.startswith("error: workdir is needed")
-    nothing = run_command("export.py", f"--workdir={tmp_path}/none", f"--export_dir={tmp_path}/export")
-    assert nothing.returncode == 1 and nothing.stderr.count("\n") == 1 and "holds no run" in nothing.stderr
+    nothing = run_command(
+        "export.py", f"--workdir={tmp_path}/none", f"--export_dir={tmp_path}/export"
+    )
+    assert (
+        nothing.returncode == 1
+        and nothing.stderr.count("\n") == 1
+        and "holds no run" in nothing.stderr
+    )
 
 
 def test_rest_client(run_command, model, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(X.tolist()))
     with rest(model) as server:
-        finished = run_command("examples/rest_client.py", f"--server={server}", f"--input={tmp_path}/rows.json")
+        finished = run_command(
+            "examples/rest_client.py", f"--server={server}", f"--input={tmp_path}/rows.json"
+        )
         assert finished.returncode == 0, finished.stderr
-        assert finished.stdout.count("sample of seed") == 4 and finished.stdout.count("tail_probability") == 2
+        assert (
+            finished.stdout.count("sample of seed") == 4
+            and finished.stdout.count("tail_probability") == 2
+        )
         expected = model("log_prob", x=X)["log_prob"]
-        assert "row 1: bits_per_dim" in finished.stdout and f"log_prob {expected[1]:.3f}" in finished.stdout
+        assert (
+            "row 1: bits_per_dim" in finished.stdout
+            and f"log_prob {expected[1]:.3f}" in finished.stdout
+        )
         (tmp_path / "rows.json").write_text("[[1, 2, 3]]")
-        refused = run_command("examples/rest_client.py", f"--server={server}", f"--input={tmp_path}/rows.json")
+        refused = run_command(
+            "examples/rest_client.py", f"--server={server}", f"--input={tmp_path}/rows.json"
+        )
         assert refused.returncode == 1 and "status 400: Shape of tensor" in refused.stderr
     absent = run_command("examples/rest_client.py", f"--server={server}")
     assert absent.returncode == 1 and f"no server at {server}" in absent.stderr
@@ -548,8 +724,13 @@ def test_rest_client(run_command, model, tmp_path):
 def test_grpc_client(run_command, model, tmp_path):
     np.save(tmp_path / "rows.npy", X)
     with over_grpc(model) as server:
-        finished = run_command("examples/grpc_client.py", f"--server={server}", f"--input={tmp_path}/rows.npy")
+        finished = run_command(
+            "examples/grpc_client.py", f"--server={server}", f"--input={tmp_path}/rows.npy"
+        )
         assert finished.returncode == 0, finished.stderr
-        assert "samples of shape (4, 8, 8, 1)" in finished.stdout and "tail_probability [" in finished.stdout
+        assert (
+            "samples of shape (4, 8, 8, 1)" in finished.stdout
+            and "tail_probability [" in finished.stdout
+        )
         refused = run_command("examples/grpc_client.py", f"--server={server}", "--num_samples=-1")
         assert refused.returncode == 1 and "INVALID_ARGUMENT: assertion failed" in refused.stderr

@@ -37,7 +37,9 @@ A, B, C = _DRAWS.normal(size=N), _DRAWS.normal(size=N), _DRAWS.integers(0, 9, N)
 
 def write_text(path, lines, delimiter=";", mark=","):
     """Columns given by commas and dots, written with another delimiter and decimal mark."""
-    return write_rows(path, [[cell.replace(".", mark) for cell in line.split(",")] for line in lines], delimiter)
+    return write_rows(
+        path, [[cell.replace(".", mark) for cell in line.split(",")] for line in lines], delimiter
+    )
 
 
 def survey(path, columns=(), **options):
@@ -64,18 +66,30 @@ def run(tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
     a = generator.normal(size=200)
     columns = {"a": a, "b": a + generator.normal(size=200), "k": np.full(200, 0.1)}
-    path = write_parquet(folder / "train.parquet", **{name: pa.array(x, pa.float32()) for name, x in columns.items()})
+    path = write_parquet(
+        folder / "train.parquet", **{name: pa.array(x, pa.float32()) for name, x in columns.items()}
+    )
     config = nice_tf.read_flagfile(
         ROOT / "configs" / "table.flags",
-        dataset=str(path), hidden_units=(4,), num_couplings=2, epochs=1, num_draws=1, precision="float32",
-    )  # fmt: skip
+        dataset=str(path),
+        hidden_units=(4,),
+        num_couplings=2,
+        epochs=1,
+        num_draws=1,
+        precision="float32",
+    )
     nice_tf.train_and_evaluate(config, folder / "run")
     return str(folder / "run")
 
 
 def rows(number=6, **others):
     generator = np.random.default_rng(1)
-    return {"a": generator.normal(size=number), "b": generator.normal(size=number), "k": np.full(number, 0.1), **others}
+    return {
+        "a": generator.normal(size=number),
+        "b": generator.normal(size=number),
+        "k": np.full(number, 0.1),
+        **others,
+    }
 
 
 # Names of files
@@ -87,10 +101,14 @@ def test_suffixes_of_any_case_are_tables(load, tmp_path):
     for number, name in enumerate(names):
         content = csv_bytes({"a": A + 10 * number, "b": B + number})
         folder.mkdir(exist_ok=True)
-        (folder / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+        (folder / name).write_bytes(
+            gzip.compress(content) if name.lower().endswith(".gz") else content
+        )
     assert table_files(str(folder)) == [str(folder / name) for name in names]
     found = load(folder)
-    assert sum(map(len, (found.train, found.validation, found.test))) == 4 * N and found.warnings == ()
+    assert (
+        sum(map(len, (found.train, found.validation, found.test))) == 4 * N and found.warnings == ()
+    )
     for number, name in enumerate(names):
         np.testing.assert_array_equal(values(folder / name, ["a"])[:, 0], A + 10 * number)
         assert len(load(folder / name).train) == 42 and sources._is_table(str(folder / name))
@@ -112,18 +130,22 @@ def test_files_that_are_left_out_are_said(load, run, tmp_path):
         assert left_out(str(name)) == ()
     said = batch.score_file(run, str(folder), str(tmp_path / "s.csv"))
     assert said.startswith(f"warning: {warning}\n")
-    assert batch.fill_file(run, str(folder), str(tmp_path / "f.csv")).startswith(f"warning: {warning}\n")
+    assert batch.fill_file(run, str(folder), str(tmp_path / "f.csv")).startswith(
+        f"warning: {warning}\n"
+    )
 
 
-@pytest.mark.parametrize("name", ["data[1].csv", "what?.csv", "a:b.parquet", "50%.parquet", "file:x.csv", "x y#.csv"])
+@pytest.mark.parametrize(
+    "name", ["data[1].csv", "what?.csv", "a:b.parquet", "50%.parquet", "file:x.csv", "x y#.csv"]
+)
 def test_a_path_that_exists_is_no_pattern(load, run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write = write_parquet if name.endswith("parquet") else write_csv
     write(tmp_path / name, a=A, b=B)
     write(tmp_path / "data1.csv", a=A, b=B, c=C)  # what a pattern would find
-    assert load(name).schema.names == ["a", "b"] and default_workdir(nice_tf.Config(dataset=name)) == (
-        f"runs/{name.rsplit('.', 1)[0]}"
-    )
+    assert load(name).schema.names == ["a", "b"] and default_workdir(
+        nice_tf.Config(dataset=name)
+    ) == (f"runs/{name.rsplit('.', 1)[0]}")
     assert table_files(name) == [name] and left_out(name) == ()
     source = open_input(name, Model.load(run))
     assert source.num_rows == N and sum(len(block.values) for block in source.blocks(7)) == N
@@ -133,14 +155,18 @@ def test_beam_finds_a_file_with_brackets(tmp_path):
     pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     path = str(write_csv(tmp_path / "data[1].csv", a=A))
     write_csv(tmp_path / "data1.csv", a=A)
-    assert pipeline._files(path) == [path] and pipeline._files(f"{tmp_path}/data?.csv") == [f"{tmp_path}/data1.csv"]
+    assert pipeline._files(path) == [path] and pipeline._files(f"{tmp_path}/data?.csv") == [
+        f"{tmp_path}/data1.csv"
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.CSV.GZ", "a.csv"])
 def test_beam_copies_a_file_as_it_is(tmp_path, monkeypatch, name):
     pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     content = csv_bytes({"a": A, "b": B})
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    (tmp_path / name).write_bytes(
+        gzip.compress(content) if name.lower().endswith("gz") else content
+    )
     monkeypatch.setattr("os.path.exists", lambda path: False)
     with pipeline._local(str(tmp_path / name)) as copied:
         assert copied != str(tmp_path / name) and Table([copied]).num_rows == N
@@ -149,7 +175,11 @@ def test_beam_copies_a_file_as_it_is(tmp_path, monkeypatch, name):
 def test_a_folder_of_tables_is_not_walked(tmp_path, monkeypatch):
     write_csv(tmp_path / "below" / "deep" / "a.csv", a=A)
     monkeypatch.setattr("os.walk", None)
-    assert table_files(str(tmp_path)) == [] and not sources._is_table(str(tmp_path)) and not sources._is_table("/")
+    assert (
+        table_files(str(tmp_path)) == []
+        and not sources._is_table(str(tmp_path))
+        and not sources._is_table("/")
+    )
 
 
 # Constants, and what was stored in fewer digits
@@ -168,7 +198,9 @@ def test_a_constant_stored_in_another_precision_is_the_same(tmp_path, value, tra
     path = write_parquet(tmp_path / "score.parquet", a=A[:3], b=B[:3], k=pa.array(given))
     assert off_constant(schema, path) == ["", "k", ""]
     if scored != "halffloat":  # as text, whose digits tell
-        shortest = [given.astype(str)] if value != 1 / 3 else []  # of thirds, eight digits are another number
+        shortest = (
+            [given.astype(str)] if value != 1 / 3 else []
+        )  # of thirds, eight digits are another number
         for texts in (*shortest, given.astype(np.float64).astype(str)):
             path = write_csv(tmp_path / "score.csv", a=A[:3], b=B[:3], k=texts)
             assert off_constant(schema, path) == ["", "k", ""]
@@ -185,21 +217,31 @@ def test_constants_differ_where_their_digits_do():
     assert same_number(0.1, float(np.float32(0.1))) and same_number(float(np.float32(0.1)), 0.1)
     assert not same_number(0.1, 0.10000001) and not same_number(2014.0, 2014.00005)
     assert not same_number(1.015625, 1.0157) and same_number(1.015625, 1.0157, np.float16)
-    assert not same_number(float(np.float32(0.1)), float(np.nextafter(np.float32(0.1), np.float32(1))))
-    assert not same_number(1e300, 0.1) and not same_number(1e300, float(np.float32(0.1)), np.float32)
+    assert not same_number(
+        float(np.float32(0.1)), float(np.nextafter(np.float32(0.1), np.float32(1)))
+    )
+    assert not same_number(1e300, 0.1) and not same_number(
+        1e300, float(np.float32(0.1)), np.float32
+    )
 
 
 @pytest.mark.parametrize("value", [0.119, 0.175])  # to float64 these are off by a rounding
 def test_a_constant_decimal_is_that_of_a_text(tmp_path, value):
     constant = pa.array([decimal.Decimal(str(value))] * N, pa.decimal128(20, 3))
     schema, _ = survey(write_parquet(tmp_path / "a.parquet", a=A, b=B, k=constant))
-    assert off_constant(schema, write_csv(tmp_path / "a.csv", a=A, b=B, k=np.full(N, value))) == [""] * N
+    assert (
+        off_constant(schema, write_csv(tmp_path / "a.csv", a=A, b=B, k=np.full(N, value)))
+        == [""] * N
+    )
 
 
 def test_a_schema_of_before_has_the_precision_in_its_value():
     """Earlier versions kept names, constants and what was left out."""
-    old = {"columns": [{"name": "a", "step": 0.0, "low": 0.0, "high": 1.0}], "constants": {"k": 0.10000000149011612},
-           "ignored": ["w"]}  # fmt: skip
+    old = {
+        "columns": [{"name": "a", "step": 0.0, "low": 0.0, "high": 1.0}],
+        "constants": {"k": 0.10000000149011612},
+        "ignored": ["w"],
+    }
     schema = Schema.from_dict(old)
     assert schema.as_dict() == old, "a run that is continued has the same description"
     assert schema.differs("k", np.array([0.1, 0.2, np.nan, 0.10000000149011612])).tolist() == [
@@ -212,7 +254,9 @@ def test_a_schema_of_before_has_the_precision_in_its_value():
 
 def test_files_of_two_precisions_have_steps_and_constants_of_the_coarser(tmp_path):
     steps = C / 10 + 0.3
-    single = {name: pa.array(x, pa.float32()) for name, x in {"s": steps, "k": np.full(N, 0.1)}.items()}
+    single = {
+        name: pa.array(x, pa.float32()) for name, x in {"s": steps, "k": np.full(N, 0.1)}.items()
+    }
     files = [
         write_parquet(tmp_path / "1.parquet", **single, a=A),
         write_parquet(tmp_path / "2.parquet", s=steps, k=np.full(N, 0.1), a=A),
@@ -227,18 +271,25 @@ def test_the_same_table_in_other_types_is_scored_alike(run, tmp_path):
     columns["b"] = np.rint(columns["b"] * 3)
     expected = None
     for name, kinds in {
-        "double": {}, "single": {"a": pa.float32(), "k": pa.float32()}, "integers": {"b": pa.int16()}, "csv": None
-    }.items():  # fmt: skip
+        "double": {},
+        "single": {"a": pa.float32(), "k": pa.float32()},
+        "integers": {"b": pa.int16()},
+        "csv": None,
+    }.items():
         if kinds is None:
             path = write_csv(tmp_path / "rows.csv", **columns)
         else:
-            arrays = {key: pa.array(x).cast(kinds.get(key, pa.float64())) for key, x in columns.items()}
+            arrays = {
+                key: pa.array(x).cast(kinds.get(key, pa.float64())) for key, x in columns.items()
+            }
             path = write_parquet(tmp_path / f"{name}.parquet", **arrays)
         batch.score_file(run, str(path), str(tmp_path / f"{name}_scores.parquet"))
         found = pq.read_table(tmp_path / f"{name}_scores.parquet")
         assert set(found["off_constant"].to_pylist()) == {""}
         expected = expected or found
-        np.testing.assert_allclose(found["log_prob"].to_numpy(), expected["log_prob"].to_numpy(), rtol=1e-6)
+        np.testing.assert_allclose(
+            found["log_prob"].to_numpy(), expected["log_prob"].to_numpy(), rtol=1e-6
+        )
 
 
 def test_labels_are_the_same_in_any_integer_type(load, tmp_path):
@@ -247,7 +298,9 @@ def test_labels_are_the_same_in_any_integer_type(load, tmp_path):
     write_parquet(folder / "test.parquet", a=A, b=B, y=pa.array(C % 2, pa.uint32()))
     assert load(folder, condition_on="y").labels.classes == ("0", "1")
     word = pa.array(np.where(C % 2, "x", "y").tolist(), pa.string_view())
-    assert load(write_parquet(tmp_path / "v.parquet", a=A, b=B, y=word), condition_on="y").labels.classes == ("x", "y")
+    assert load(
+        write_parquet(tmp_path / "v.parquet", a=A, b=B, y=word), condition_on="y"
+    ).labels.classes == ("x", "y")
 
 
 # CSV: line breaks, texts, numbers
@@ -268,20 +321,28 @@ def test_line_breaks_in_quoted_cells_are_read_beyond_a_block(tmp_path):
     assert path.stat().st_size > 2 * 2**21
     schema, found = survey(path)
     assert found.num_rows == Table([path]).num_rows == 90_000 and schema.ignored == ("note",)
-    np.testing.assert_array_equal(values(path, ["id", "a"]), np.stack([columns["id"], columns["a"]], axis=-1))
+    np.testing.assert_array_equal(
+        values(path, ["id", "a"]), np.stack([columns["id"], columns["a"]], axis=-1)
+    )
     columns["a"] = columns["a"].astype(object)
     columns["a"][80_000] = "oops"
-    with pytest.raises(UserError, match=r"column a of .* has 'oops' in row 80000 \(counted from 0\)"):
+    with pytest.raises(
+        UserError, match=r"column a of .* has 'oops' in row 80000 \(counted from 0\)"
+    ):
         survey(write_csv(tmp_path / "notes.csv", **columns))
 
 
 CELLS = st.text(st.sampled_from('ab1 ,;"\n\r.'), max_size=12)
-TEXTS = st.lists(st.tuples(CELLS, st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=20)
+TEXTS = st.lists(
+    st.tuples(CELLS, st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=20
+)
 
 
 @settings(derandomize=True, max_examples=120, deadline=None)
 @given(TEXTS, st.sampled_from(csv_files.DELIMITERS), st.integers(5, 200))
-def test_rows_are_those_of_pythons_csv_whatever_the_block(tmp_path_factory, table, delimiter, block):
+def test_rows_are_those_of_pythons_csv_whatever_the_block(
+    tmp_path_factory, table, delimiter, block
+):
     path = tmp_path_factory.getbasetemp() / "block.csv"
     write_rows(path, [["text", "number"], *table], delimiter)
     expected = read_rows(path, delimiter)[1:]
@@ -289,12 +350,19 @@ def test_rows_are_those_of_pythons_csv_whatever_the_block(tmp_path_factory, tabl
     try:
         csv_files._BLOCK_BYTES = block
         types = {"number": pa.float64(), "text": pa.string()}
-        batches = csv_files.batches(str(path), CsvFormat(delimiter), types, strings_can_be_null=False)
+        batches = csv_files.batches(
+            str(path), CsvFormat(delimiter), types, strings_can_be_null=False
+        )
         found = [row for batch in batches for row in batch.to_pylist()]
-        assert csv_files.first_types(str(path), CsvFormat(delimiter))["number"] in (pa.float64(), pa.int64())
+        assert csv_files.first_types(str(path), CsvFormat(delimiter))["number"] in (
+            pa.float64(),
+            pa.int64(),
+        )
     finally:
         csv_files._BLOCK_BYTES = before
-    assert [(row["text"], row["number"]) for row in found] == [(text, float(number)) for text, number in expected]
+    assert [(row["text"], row["number"]) for row in found] == [
+        (text, float(number)) for text, number in expected
+    ]
 
 
 def test_a_row_longer_than_a_block_is_read(tmp_path, monkeypatch):
@@ -314,12 +382,20 @@ def test_text_that_is_mostly_empty_is_left_out(load, tmp_path, write):
     cabin = cabin if write is write_csv else np.where(cabin == "", None, cabin)
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=A, cabin=cabin, b=B)
     found = load(path)
-    assert found.schema.names == ["a", "b"] and found.schema.ignored == ("cabin",) and found.warnings == ()
-    with pytest.raises(UserError, match=r"column cabin of .* has 'C85' in row 1 \(counted from 0\)"):
+    assert (
+        found.schema.names == ["a", "b"]
+        and found.schema.ignored == ("cabin",)
+        and found.warnings == ()
+    )
+    with pytest.raises(
+        UserError, match=r"column cabin of .* has 'C85' in row 1 \(counted from 0\)"
+    ):
         load(path, columns="a,b,cabin")
     typo = np.where(np.arange(N) == 31, "oops", sparse(0.2, "4.5"))
     typo = typo if write is write_csv else np.where(typo == "", None, typo)
-    with pytest.raises(UserError, match=r"column price of .* has 'oops' in row 31 \(counted from 0\)"):
+    with pytest.raises(
+        UserError, match=r"column price of .* has 'oops' in row 31 \(counted from 0\)"
+    ):
         load(write(tmp_path / f"b.{write.__name__[6:]}", a=A, price=typo, b=B))
 
 
@@ -327,14 +403,21 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
     monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 256)
     late = lambda cells: ["" if k < 30 else str(cells[k]) for k in range(N)]  # noqa: E731
     path = write_csv(
-        tmp_path / "a.csv", a=A, note=late(["refund"] * N), count=late(C), flag=late(["true", "false"] * N), b=B
+        tmp_path / "a.csv",
+        a=A,
+        note=late(["refund"] * N),
+        count=late(C),
+        flag=late(["true", "false"] * N),
+        b=B,
     )
     assert csv_files.first_types(str(path), CsvFormat())["note"] == pa.null()
     schema, found = survey(path)
     assert schema.names == ["a", "count", "flag", "b"] and schema.ignored == ("note",)
     assert found.missing() == {"count": (30, 0), "flag": (30, 0)}
     with pytest.raises(UserError, match=r"column a of .* has 'oops' in row 45"):
-        survey(write_csv(tmp_path / "a.csv", a=late(["5"] * 45 + ["oops"] * 15)[:55] + ["5"] * 5, b=B))
+        survey(
+            write_csv(tmp_path / "a.csv", a=late(["5"] * 45 + ["oops"] * 15)[:55] + ["5"] * 5, b=B)
+        )
     labelled = write_csv(tmp_path / "a.csv", a=A, b=B, y=late(["x"] * N))
     assert set(Table([labelled]).labels("y")) == {"", "x"}
 
@@ -355,11 +438,15 @@ def test_columns_that_start_with_numbers_and_are_text_are_left_out(tmp_path, mon
 
 def test_text_of_other_bytes_is_left_out_as_before(tmp_path):
     path = write_csv(tmp_path / "a.csv", a=np.tile(A, 9), w=["text"] * 9 * N, b=np.tile(B, 9))
-    path.write_bytes(path.read_bytes() + b"0.5,\xff\xfe,0.5\n")  # beyond what is decoded with the names
+    path.write_bytes(
+        path.read_bytes() + b"0.5,\xff\xfe,0.5\n"
+    )  # beyond what is decoded with the names
     assert survey(path)[0].ignored == ("w",)
 
 
-@pytest.mark.parametrize("kind", [None, pa.null(), pa.float64(), pa.int64(), pa.decimal128(9, 2), pa.bool_()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [None, pa.null(), pa.float64(), pa.int64(), pa.decimal128(9, 2), pa.bool_()], ids=str
+)
 def test_columns_without_any_value_are_left_out_and_said(load, tmp_path, kind):
     write, none = (write_parquet, pa.nulls(N, kind)) if kind else (write_csv, [""] * N)
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=A, gone=none, b=B)
@@ -367,30 +454,48 @@ def test_columns_without_any_value_are_left_out_and_said(load, tmp_path, kind):
         found = load(path, impute=impute)
         assert found.schema.names == ["a", "b"] and found.schema.ignored == ("gone",)
         assert found.warnings == ("column gone has no value at all and is left out",)
-    with pytest.raises(UserError, match="column gone has no value at all: leave it out with columns"):
+    with pytest.raises(
+        UserError, match="column gone has no value at all: leave it out with columns"
+    ):
         load(path, columns="a,b,gone", impute=True)
     only = write(tmp_path / f"b.{write.__name__[6:]}", gone=none)
-    with pytest.raises(UserError, match="no column of numbers is left: column gone has no value at all"):
+    with pytest.raises(
+        UserError, match="no column of numbers is left: column gone has no value at all"
+    ):
         load(only)
 
 
 @pytest.mark.parametrize("name", ["Unnamed: 0", "Unnamed: 0.1", "Unnamed: 0_level_0", "...1"])
 def test_an_index_of_pandas_is_left_out_and_said(load, tmp_path, name):
-    for index in (np.arange(N), np.arange(N) + 1, np.random.default_rng(0).permutation(N), np.arange(N) % 45):
+    for index in (
+        np.arange(N),
+        np.arange(N) + 1,
+        np.random.default_rng(0).permutation(N),
+        np.arange(N) % 45,
+    ):
         found = load(write_csv(tmp_path / "a.csv", **{name: index, "a": A, "b": B}))
         assert found.schema.names == ["a", "b"] and found.schema.ignored == (name,)
         assert found.warnings == (
-            f"column {name} counts the rows, as pandas writes them, and is left out; columns keeps it",
+            f"column {name} counts the rows, as pandas writes them, and is left out; columns keeps "
+            "it",
         )
         assert load(tmp_path / "a.csv", columns=f"{name},a,b").schema.names == [name, "a", "b"]
     for values in (A, C, -np.arange(N), np.arange(N) / 2):  # what does not count rows is a column
-        assert name in load(write_csv(tmp_path / "a.csv", **{name: values, "a": A, "b": B})).schema.names
-    assert load(write_csv(tmp_path / "a.csv", count=np.arange(N), a=A)).schema.names == ["count", "a"]
+        assert (
+            name
+            in load(write_csv(tmp_path / "a.csv", **{name: values, "a": A, "b": B})).schema.names
+        )
+    assert load(write_csv(tmp_path / "a.csv", count=np.arange(N), a=A)).schema.names == [
+        "count",
+        "a",
+    ]
 
 
 HUGE = {
     "2^63": [str(2**63 + k) for k in range(N)],
-    "2^53": [str(2**53 - N + 2 + k) for k in range(N)],  # the last is 2^53 + 1, the one before it in float64
+    "2^53": [
+        str(2**53 - N + 2 + k) for k in range(N)
+    ],  # the last is 2^53 + 1, the one before it in float64
     "10^20": [str(10**20 + 7 * k) for k in range(N)],
     "decimals": [f"{10**18 + k}.5" for k in range(N)],
 }
@@ -399,7 +504,9 @@ HUGE = {
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("texts", HUGE.values(), ids=HUGE)
 def test_integers_that_become_one_are_refused(load, tmp_path, texts, precision):
-    message = r"column id of .* has integers of size .*, beyond 2\^53, which .* leave the column out"
+    message = (
+        r"column id of .* has integers of size .*, beyond 2\^53, which .* leave the column out"
+    )
     with pytest.raises(UserError, match=message):
         load(write_csv(tmp_path / "a.csv", id=texts, a=A, b=B), precision=precision)
     numbers = pa.array([decimal.Decimal(text) for text in texts], pa.decimal128(38, 1))
@@ -427,7 +534,11 @@ def test_large_floats_are_no_integers(tmp_path):
             "float32",
             r"values up to .*: float32 takes them up to 3\.4e\+37\. Divide them, or leave the column out",
         ),
-        (1e300, "float64", r"values up to .*: float64 takes them up to 1\.3e\+151\. Divide them, or leave the column"),
+        (
+            1e300,
+            "float64",
+            r"values up to .*: float64 takes them up to 1\.3e\+151\. Divide them, or leave the column",
+        ),
     ],
 )
 def test_values_beyond_a_type_are_named(load, tmp_path, factor, precision, message):
@@ -445,11 +556,15 @@ def test_large_values_that_a_type_holds_are_taken(load, tmp_path):
 
 def test_float64_is_advised_where_it_helps(load, tmp_path):
     two = 1e17 + 16.0 * (C % 2)
-    with pytest.raises(UserError, match=r"cannot tell them apart\. Take an offset off them, or leave the column out"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot tell them apart\. Take an offset off them, or leave the column out",
+    ):
         load(write_parquet(tmp_path / "a.parquet", a=two, b=B), precision="float64")
     path = write_csv(tmp_path / "a.csv", a=8 * 10**15 + C, b=B)
     with pytest.raises(
-        UserError, match=r"in steps of 1: float32 cannot tell them apart\. .*, or give precision float64"
+        UserError,
+        match=r"in steps of 1: float32 cannot tell them apart\. .*, or give precision float64",
     ):
         load(path)
     assert load(path, precision="float64").schema.steps.tolist() == [1.0, 0.0]
@@ -458,14 +573,21 @@ def test_float64_is_advised_where_it_helps(load, tmp_path):
 def test_a_value_beyond_the_models_type_is_named_at_scoring(run, tmp_path):
     columns = rows()
     columns["b"] = [*columns["b"][:4], 1e39, 0.0]
-    with pytest.raises(UserError, match=r"column b of input .* has 1e\+39 in row 4 .*: the model is of float32, which"):
-        batch.score_file(run, str(write_csv(tmp_path / "rows.csv", **columns)), str(tmp_path / "s.csv"))
+    with pytest.raises(
+        UserError,
+        match=r"column b of input .* has 1e\+39 in row 4 .*: the model is of float32, which",
+    ):
+        batch.score_file(
+            run, str(write_csv(tmp_path / "rows.csv", **columns)), str(tmp_path / "s.csv")
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
 # CSV of other formats
 
-LINES = ["a,b,c"] + [f"{a!r},{b!r},{c}" for a, b, c in zip(A.tolist(), B.tolist(), C.tolist(), strict=True)]
+LINES = ["a,b,c"] + [
+    f"{a!r},{b!r},{c}" for a, b, c in zip(A.tolist(), B.tolist(), C.tolist(), strict=True)
+]
 FORMATS = [(";", ","), (";", "."), ("\t", ","), ("\t", "."), ("|", "."), ("|", ",")]
 
 
@@ -475,8 +597,13 @@ def test_other_delimiters_and_marks_are_read(load, tmp_path, delimiter, mark):
     found = load(write_text(tmp_path / "other.csv", LINES, delimiter, mark))
     np.testing.assert_array_equal(found.train, expected.train)
     assert (found.schema.delimiter, found.schema.decimal) == (delimiter, mark)
-    assert f"read as CSV with {delimiter!r} between columns and {mark!r} before decimals" in found.schema.describe()
-    assert "read as" not in expected.schema.describe() and "delimiter" not in expected.schema.as_dict()
+    assert (
+        f"read as CSV with {delimiter!r} between columns and {mark!r} before decimals"
+        in found.schema.describe()
+    )
+    assert (
+        "read as" not in expected.schema.describe() and "delimiter" not in expected.schema.as_dict()
+    )
     assert Schema.from_dict(json.loads(json.dumps(found.schema.as_dict()))) == found.schema
     compressed = tmp_path / "other.csv.gz"
     compressed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "other.csv").read_bytes()))
@@ -519,16 +646,43 @@ def semicolons(*rows):
 
 
 UNCLEAR = {
-    "thousands and decimals": (semicolons(*["1.234,56;0,5"] * 9), r"column a .* has '1.234,56' in row 0 .* no marks"),
-    "some thousands": (semicolons(*["34,56;0,5"] * 8, "1.234,56;0,5"), r"has '1.234,56' in row 8 .* a decimal comma"),
-    "whole thousands": (semicolons(*["1.234;0,5"] * 9), r"column a of .* has '1.234' in row 0 .*, and a decimal comma"),
-    "spaces": (semicolons(*["12 345,6;0,5"] * 9), r"has '12 345,6' in row 0 .* must have no marks between thousands"),
-    "thousands of dots": (semicolons(*["1,234.5;0.5"] * 9), r"has '1,234.5' in row 0 .*, and a decimal dot"),
-    "commas or thousands": (semicolons(*["1,234;12,500"] * 9), r"has '1,234' in column a: whether .* it as decimal"),
-    "dots or thousands": (semicolons(*["1.234;12.500"] * 9), r"has '1.234' in column a: whether .* it as decimal"),
-    "both marks": (semicolons(*["1,5;2.5"] * 9), r"has '1,5' in column a and '2.5' in column b: whether a comma or"),
-    "both delimiters": ("a,x;b\n" + "1,5;2\n" * 9, r"may have a comma or a semicolon between its columns"),
-}  # fmt: skip
+    "thousands and decimals": (
+        semicolons(*["1.234,56;0,5"] * 9),
+        r"column a .* has '1.234,56' in row 0 .* no marks",
+    ),
+    "some thousands": (
+        semicolons(*["34,56;0,5"] * 8, "1.234,56;0,5"),
+        r"has '1.234,56' in row 8 .* a decimal comma",
+    ),
+    "whole thousands": (
+        semicolons(*["1.234;0,5"] * 9),
+        r"column a of .* has '1.234' in row 0 .*, and a decimal comma",
+    ),
+    "spaces": (
+        semicolons(*["12 345,6;0,5"] * 9),
+        r"has '12 345,6' in row 0 .* must have no marks between thousands",
+    ),
+    "thousands of dots": (
+        semicolons(*["1,234.5;0.5"] * 9),
+        r"has '1,234.5' in row 0 .*, and a decimal dot",
+    ),
+    "commas or thousands": (
+        semicolons(*["1,234;12,500"] * 9),
+        r"has '1,234' in column a: whether .* it as decimal",
+    ),
+    "dots or thousands": (
+        semicolons(*["1.234;12.500"] * 9),
+        r"has '1.234' in column a: whether .* it as decimal",
+    ),
+    "both marks": (
+        semicolons(*["1,5;2.5"] * 9),
+        r"has '1,5' in column a and '2.5' in column b: whether a comma or",
+    ),
+    "both delimiters": (
+        "a,x;b\n" + "1,5;2\n" * 9,
+        r"may have a comma or a semicolon between its columns",
+    ),
+}
 
 
 @pytest.mark.parametrize(("content", "message"), UNCLEAR.values(), ids=UNCLEAR)
@@ -545,7 +699,9 @@ def test_a_setting_makes_it_clear(tmp_path):
         survey(tmp_path / "a.csv")
     (_, a, b) = survey(tmp_path / "a.csv", decimal=",")[0].columns
     assert (a.low, a.high, b.low) == (1.134, 1.834, 12.51)
-    with pytest.raises(UserError, match=r"has '1,134' in row 0 .* no marks between thousands, and a decimal dot"):
+    with pytest.raises(
+        UserError, match=r"has '1,134' in row 0 .* no marks between thousands, and a decimal dot"
+    ):
         survey(tmp_path / "a.csv", decimal=".")
 
 
@@ -575,7 +731,9 @@ def test_thousands_in_plain_csv_are_text_as_before(tmp_path):
 
 
 def test_files_of_two_formats_are_one_table(load, tmp_path):
-    expected = load(write_csv(tmp_path / "plain.csv", a=np.tile(A, 2), b=np.tile(B, 2), c=np.tile(C, 2)))
+    expected = load(
+        write_csv(tmp_path / "plain.csv", a=np.tile(A, 2), b=np.tile(B, 2), c=np.tile(C, 2))
+    )
     (tmp_path / "set").mkdir()
     write_text(tmp_path / "set" / "1.csv", LINES, ";", ",")
     write_text(tmp_path / "set" / "2.csv", LINES, ",", ".")
@@ -587,7 +745,9 @@ def test_input_is_read_in_its_own_format(run, tmp_path):
     plain = write_csv(tmp_path / "plain.csv", **columns)
     lines = read_rows(plain, ",")
     # The cell 1,5 is a text; in a column that is none it would be a number.
-    european = [[cell if cell == "1,5" else cell.replace(".", ",") for cell in line] for line in lines]
+    european = [
+        [cell if cell == "1,5" else cell.replace(".", ",") for cell in line] for line in lines
+    ]
     for name, delimiter, table in (("plain.csv", ",", lines), ("other.csv", ";", european)):
         path = write_rows(tmp_path / name, table, delimiter)
         batch.score_file(run, str(path), f"{path}.scores.csv", keep=["a", "word", "other"])
@@ -602,7 +762,9 @@ def test_input_is_read_in_its_own_format(run, tmp_path):
 def test_input_that_does_not_tell_is_read_as_training_was(tmp_path):
     columns = (Column("a", 0.0, 0.0, 9.0), Column("b", 0.0, 0.0, 9.0))
     (tmp_path / "a.csv").write_text("a;b\n1,234;5,678\n")
-    (block,) = TableInput(str(tmp_path / "a.csv"), Schema(columns, delimiter=";", decimal=",")).blocks(9)
+    (block,) = TableInput(
+        str(tmp_path / "a.csv"), Schema(columns, delimiter=";", decimal=",")
+    ).blocks(9)
     assert block.values.tolist() == [[1.234, 5.678]]
     with pytest.raises(UserError, match="has '1,234' in column a: whether a comma or a dot"):
         TableInput(str(tmp_path / "a.csv"), Schema(columns))
@@ -617,15 +779,34 @@ def test_input_that_does_not_tell_is_read_as_training_was(tmp_path):
 # Columns to keep, of any type
 
 TEXT_TYPES = [
-    pa.date32(), pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.time32("ms"), pa.time64("us"), pa.duration("us"),
-    pa.decimal128(20, 2), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int32(), pa.int64()),
-    pa.large_string(), pa.string_view(), pa.null(), pa.bool_(), pa.float16(), pa.uint64(),
-]  # fmt: skip
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("ns", "UTC"),
+    pa.time32("ms"),
+    pa.time64("us"),
+    pa.duration("us"),
+    pa.decimal128(20, 2),
+    pa.dictionary(pa.int32(), pa.string()),
+    pa.dictionary(pa.int32(), pa.int64()),
+    pa.large_string(),
+    pa.string_view(),
+    pa.null(),
+    pa.bool_(),
+    pa.float16(),
+    pa.uint64(),
+]
 OTHER_TYPES = [
-    pa.list_(pa.float64()), pa.large_list(pa.int8()), pa.list_(pa.int8(), 2), pa.struct({"x": pa.int8()}),
-    pa.map_(pa.string(), pa.int8()), pa.binary(), pa.binary(2), pa.large_binary(), pa.binary_view(),
+    pa.list_(pa.float64()),
+    pa.large_list(pa.int8()),
+    pa.list_(pa.int8(), 2),
+    pa.struct({"x": pa.int8()}),
+    pa.map_(pa.string(), pa.int8()),
+    pa.binary(),
+    pa.binary(2),
+    pa.large_binary(),
+    pa.binary_view(),
     pa.dictionary(pa.int32(), pa.binary()),
-]  # fmt: skip
+]
 
 
 def two_of(kind):
@@ -637,18 +818,24 @@ def two_of(kind):
     value = next(
         value
         for is_kind, value in (
-            (pa.types.is_map, [("k", 1)]), (pa.types.is_struct, {"x": 1}), (pa.types.is_nested, [1, 2]),
-            (pa.types.is_boolean, True), (pa.types.is_floating, np.float16(0.5)),
-            (lambda kind: "binary" in str(kind), b"\xff\x01"), (lambda kind: "string" in str(kind), "é, \n"),
+            (pa.types.is_map, [("k", 1)]),
+            (pa.types.is_struct, {"x": 1}),
+            (pa.types.is_nested, [1, 2]),
+            (pa.types.is_boolean, True),
+            (pa.types.is_floating, np.float16(0.5)),
+            (lambda kind: "binary" in str(kind), b"\xff\x01"),
+            (lambda kind: "string" in str(kind), "é, \n"),
             (pa.types.is_decimal, decimal.Decimal("1.25")),
             (lambda kind: True, None),
         )
         if is_kind(kind)
-    )  # fmt: skip
+    )
     if value is None:
         wide = pa.int32() if kind in (pa.date32(), pa.time32("ms")) else pa.int64()
         return pa.array([1, 2, None, 3, 4, 5], wide).cast(kind)
-    last = value if "fixed_size_list" in str(kind) else None  # a missing one of these pyarrow writes, but cannot read
+    last = (
+        value if "fixed_size_list" in str(kind) else None
+    )  # a missing one of these pyarrow writes, but cannot read
     return pa.array([value, value, value, value, value, last], kind)
 
 
@@ -659,7 +846,8 @@ def test_columns_of_any_type_are_kept_or_refused_first(run, tmp_path, kind):
     output = tmp_path / "s.csv"
     if kind in OTHER_TYPES:
         with pytest.raises(
-            UserError, match=r"keep: column v of input .* is of type .*, which .*s\.csv cannot hold: .*\.p"
+            UserError,
+            match=r"keep: column v of input .* is of type .*, which .*s\.csv cannot hold: .*\.p",
         ):
             batch.score_file(run, source, str(output), keep=["v"], top=0)
         assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
@@ -676,27 +864,40 @@ def test_columns_of_any_type_are_kept_or_refused_first(run, tmp_path, kind):
 def test_beam_refuses_what_records_cannot_hold(run, tmp_path):
     pipeline = pytest.importorskip("nice_tf.scoring.beam", exc_type=ImportError)
     source = str(write_parquet(tmp_path / "rows.parquet", **rows(), v=[[1, 2]] * 6))
-    with pytest.raises(UserError, match=r"column v of input .* is of type list<.*>, which .*s\.tfrecord cannot hold"):
+    with pytest.raises(
+        UserError,
+        match=r"column v of input .* is of type list<.*>, which .*s\.tfrecord cannot hold",
+    ):
         pipeline.score(run, source, str(tmp_path / "s.tfrecord"), keep=["v"])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
-@pytest.mark.parametrize("kind", [pa.decimal128(20, 3), pa.uint8(), pa.float16(), pa.float32()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(20, 3), pa.uint8(), pa.float16(), pa.float32()], ids=str
+)
 def test_gaps_are_filled_in_the_type_of_their_column(run, tmp_path, kind):
     values = pa.array([1, 2, None, 1, 0, None], pa.int32()).cast(pa.float32()).cast(kind)
     source = str(write_parquet(tmp_path / "rows.parquet", **{**rows(), "a": values}))
     batch.fill_file(run, source, str(tmp_path / "f.parquet"))
     found = pq.read_table(tmp_path / "f.parquet")["a"]
-    assert found.type == kind and found.null_count == 0 and [found[0].as_py(), found[4].as_py()] == [1, 0]
+    assert (
+        found.type == kind
+        and found.null_count == 0
+        and [found[0].as_py(), found[4].as_py()] == [1, 0]
+    )
 
 
 def test_a_type_too_narrow_for_what_fills_a_gap_is_named():
     far = Schema((Column("a", 1.0, -9.0, 9.0),))
     with pytest.raises(
-        UserError, match="column a is of type uint8, which cannot hold the values that its missing ones"
+        UserError,
+        match="column a is of type uint8, which cannot hold the values that its missing ones",
     ):
         imputation._with_gaps_filled(
-            far.names[0], pa.array([1, None], pa.uint8()), np.array([False, True]), np.array([0, -5])
+            far.names[0],
+            pa.array([1, None], pa.uint8()),
+            np.array([False, True]),
+            np.array([0, -5]),
         )
 
 
@@ -706,11 +907,15 @@ def test_a_type_too_narrow_for_what_fills_a_gap_is_named():
 def whole_files():
     content = csv_bytes({"a": A, "b": B, "c": C, "w": ["x", "y, z\n"] * (N // 2)})
     other = io.StringIO(newline="")
-    csv.writer(other, delimiter=";").writerows([cell.replace(".", ",") for cell in line.split(",")] for line in LINES)
+    csv.writer(other, delimiter=";").writerows(
+        [cell.replace(".", ",") for cell in line.split(",")] for line in LINES
+    )
     buffers = [io.BytesIO(), io.BytesIO()]
     pq.write_table(pa.table({"a": A, "b": B, "c": C, "w": ["x", "y"] * (N // 2)}), buffers[0])
     pq.write_table(
-        pa.table({"a": A.astype(np.float32), "b": B, "c": C, "w": [[1, 2]] * N}), buffers[1], compression="zstd"
+        pa.table({"a": A.astype(np.float32), "b": B, "c": C, "w": [[1, 2]] * N}),
+        buffers[1],
+        compression="zstd",
     )
     return {
         "a.csv": content,
@@ -782,7 +987,9 @@ def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimit
         return
     for name in table.numeric:
         with contextlib.suppress(UserError):
-            np.testing.assert_array_equal(np.concatenate(list(table.blocks([name])))[:, 0], truth[name])
+            np.testing.assert_array_equal(
+                np.concatenate(list(table.blocks([name])))[:, 0], truth[name]
+            )
 
 
 # What a model remembers of its training files
@@ -791,10 +998,14 @@ def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimit
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_integers_that_float32_would_merge_stay_apart(tmp_path, write):
     ids = np.arange(1_700_000_128, 1_700_000_128 + N)
-    found, _ = survey(write(tmp_path / f"a.{'csv' if write is write_csv else 'parquet'}", id=ids, b=B))
+    found, _ = survey(
+        write(tmp_path / f"a.{'csv' if write is write_csv else 'parquet'}", id=ids, b=B)
+    )
     assert found.constants == {} and found.columns[0].high - found.columns[0].low == N - 1
     few = np.resize([100_000_008, 100_000_009, 100_000_010], N)
-    found, _ = survey(write(tmp_path / f"b.{'csv' if write is write_csv else 'parquet'}", code=few, b=B))
+    found, _ = survey(
+        write(tmp_path / f"b.{'csv' if write is write_csv else 'parquet'}", code=few, b=B)
+    )
     assert found.constants == {} and found.names == ["code", "b"]
 
 
@@ -810,7 +1021,11 @@ def test_an_integer_beside_a_large_constant_is_another(tmp_path):
     assert found.differs("code", values, np.float64).tolist() == [False, False, False]
     assert found.differs("code", np.array([100_000_100.0]), np.float64).tolist() == [True]
     again = type(found).from_dict(found.as_dict())
-    assert again == found and again.differs("code", values, np.float64).tolist() == [False, False, False]
+    assert again == found and again.differs("code", values, np.float64).tolist() == [
+        False,
+        False,
+        False,
+    ]
 
 
 def scored(path, found):
@@ -819,9 +1034,13 @@ def scored(path, found):
 
 
 def test_the_training_file_itself_can_be_scored_whatever_the_flags_said(load, tmp_path):
-    """Score has no delimiter and no decimal: what training was told counts where a file does not tell."""
+    """Score has no delimiter and no decimal: what training was told counts where a file does not
+    tell.
+    """
     path = tmp_path / "dates.csv"
-    path.write_text("d;v;w\n" + "".join(f"{k % 28 + 1:02d}.12;{k},5;{k % 7},25\n" for k in range(60)))
+    path.write_text(
+        "d;v;w\n" + "".join(f"{k % 28 + 1:02d}.12;{k},5;{k % 7},25\n" for k in range(60))
+    )
     found = load(path, decimal=",", columns="v,w")
     np.testing.assert_array_equal(scored(path, found.schema)[:, 0], np.arange(60) + 0.5)
     path = tmp_path / "both.csv"

@@ -1,4 +1,6 @@
-"""Tables: what is found in CSV and Parquet files, what is refused, and the density of their columns."""
+"""Tables: what is found in CSV and Parquet files, what is refused, and the density of their
+columns.
+"""
 
 import csv
 import dataclasses
@@ -62,7 +64,9 @@ def survey(path, columns=()):
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_columns_of_numbers_are_taken_by_name(load, tmp_path, write):
-    path = write(tmp_path / f"a.{write.__name__[6:]}", a=A, word=np.array(["x", "y"] * (N // 2)), c=C, b=B)
+    path = write(
+        tmp_path / f"a.{write.__name__[6:]}", a=A, word=np.array(["x", "y"] * (N // 2)), c=C, b=B
+    )
     found = load(path)
     assert found.schema == Schema(
         (
@@ -93,7 +97,9 @@ def test_compressed_and_with_a_byte_order_mark(load, tmp_path):
 
 def test_several_files_and_splits(load, tmp_path):
     write_csv(tmp_path / "set" / "train-1.csv", a=A[:20], b=B[:20], c=C[:20])
-    write_csv(tmp_path / "set" / "train-2.csv", c=C[20:40], a=A[20:40], b=B[20:40])  # in another order
+    write_csv(
+        tmp_path / "set" / "train-2.csv", c=C[20:40], a=A[20:40], b=B[20:40]
+    )  # in another order
     write_csv(tmp_path / "set" / "test.csv", a=A[40:], b=B[40:], c=C[40:] + 100)
     expected = np.stack([A, B, C], axis=-1).astype(np.float32)
     for name in (tmp_path / "set", tmp_path / "set" / "t*.csv"):
@@ -105,14 +111,23 @@ def test_several_files_and_splits(load, tmp_path):
 
 
 def test_parquet_files_of_several_types(load, tmp_path):
-    write_parquet(tmp_path / "set" / "0.parquet", a=pa.array(C[:20], pa.int32()), b=pa.array([None] * 20))
+    write_parquet(
+        tmp_path / "set" / "0.parquet", a=pa.array(C[:20], pa.int32()), b=pa.array([None] * 20)
+    )
     write_parquet(tmp_path / "set" / "1.parquet", b=B[20:], a=A[20:])
-    with pytest.raises(nice_tf.UserError, match=r"missing values in b \(20, the first in row 0\), rows counted from 0"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"missing values in b \(20, the first in row 0\), rows counted from 0",
+    ):
         load(tmp_path / "set")
     found = load(tmp_path / "set", impute=True)
-    assert sorted(all_of(found)[:, 0]) == sorted(np.concatenate([C[:20], A[20:]]).astype(np.float32))
+    assert sorted(all_of(found)[:, 0]) == sorted(
+        np.concatenate([C[:20], A[20:]]).astype(np.float32)
+    )
     write_parquet(tmp_path / "set" / "1.parquet", b=B, a=np.array(["x"] * N))
-    with pytest.raises(nice_tf.UserError, match=r"0\.parquet and 1 more cannot be read: .*int32 vs string"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"0\.parquet and 1 more cannot be read: .*int32 vs string"
+    ):
         load(tmp_path / "set")
 
 
@@ -144,20 +159,26 @@ def test_steps(tmp_path, values, step):
     path = write_parquet(tmp_path / "a.parquet", a=values)
     (column,) = survey(path)[0].columns
     np.testing.assert_allclose(column.step, step, rtol=1e-15)
-    np.testing.assert_allclose([column.low, column.high], [np.min(values), np.max(values)], rtol=1e-3)
+    np.testing.assert_allclose(
+        [column.low, column.high], [np.min(values), np.max(values)], rtol=1e-3
+    )
     if values.dtype not in (np.float16, np.float32):
-        assert survey(write_csv(tmp_path / "a.csv", a=values.astype(str) if values.dtype == bool else values))[0] == (
-            Schema((column,))
-        )
+        assert survey(
+            write_csv(tmp_path / "a.csv", a=values.astype(str) if values.dtype == bool else values)
+        )[0] == (Schema((column,)))
 
 
 def test_steps_are_those_of_all_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)
     values = np.concatenate([3.0 * np.tile([0, 1, 2], 20), 0.7 * np.tile([1, 2, 3], 20)])
     for part in (values, values[::-1]):
-        assert survey(write_parquet(tmp_path / "a.parquet", a=part))[0].columns == (Column("a", 0.1, 0.0, 6.0),)
+        assert survey(write_parquet(tmp_path / "a.parquet", a=part))[0].columns == (
+            Column("a", 0.1, 0.0, 6.0),
+        )
     once_higher = np.append(np.repeat(7, 50), 19)
-    assert survey(write_parquet(tmp_path / "a.parquet", a=once_higher))[0].columns == (Column("a", 12.0, 7.0, 19.0),)
+    assert survey(write_parquet(tmp_path / "a.parquet", a=once_higher))[0].columns == (
+        Column("a", 12.0, 7.0, 19.0),
+    )
 
 
 def test_float32_decimals_are_named_as_they_were_written(tmp_path):
@@ -190,21 +211,27 @@ def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     )
     with_gaps = np.where(np.arange(N) % 2, tied, np.nan)  # most of all values are missing
     assert (
-        "column a is 0.123456" in load(write_parquet(tmp_path / "a.parquet", a=with_gaps, b=B), impute=True).warnings[0]
+        "column a is 0.123456"
+        in load(write_parquet(tmp_path / "a.parquet", a=with_gaps, b=B), impute=True).warnings[0]
     )
     twice = write_csv(tmp_path / "b.csv", a=np.tile(A, 2), b=np.tile(B, 2))
     (warning,) = load(twice).warnings
-    assert warning.startswith("50.0% of the rows repeat others") and "rows of train may come back in test" in warning
-    assert load(write_csv(tmp_path / "c.csv", a=np.tile(C, 2), b=np.tile(C % 2, 2))).warnings == (), (
-        "integers may repeat"
+    assert (
+        warning.startswith("50.0% of the rows repeat others")
+        and "rows of train may come back in test" in warning
     )
+    assert (
+        load(write_csv(tmp_path / "c.csv", a=np.tile(C, 2), b=np.tile(C % 2, 2))).warnings == ()
+    ), "integers may repeat"
 
 
 def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
     columns = {"a": A, "b": 1e3 * B, "c": C, "d": 7 - 2 * A + B, "e": A + 1e-4 * B**2}
     for write in (write_csv, write_parquet):
         (warning,) = load(write(tmp_path / f"a.{write.__name__[6:]}", **columns)).warnings
-        assert warning.startswith("column d follows from columns before it as a sum of multiples: the density has no")
+        assert warning.startswith(
+            "column d follows from columns before it as a sum of multiples: the density has no"
+        )
     del columns["d"]
     assert load(write_csv(tmp_path / "b.csv", **columns)).warnings == ()
 
@@ -213,23 +240,55 @@ def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
 
 BAD = {
     "absent": ({"a": A, "b": B}, {"columns": "a,x,y"}, r"a\.csv has no column x, y, only a, b"),
-    "asked twice": ({"a": A, "b": B}, {"columns": "a,b,a"}, "columns has a more than once, got a, b, a"),
-    "text": ({"a": changed(A, 3, "oops"), "b": B}, {}, r"column a of .* has 'oops' in row 3 \(counted from 0\): num"),
-    "text to all but Python": ({"a": changed(A, 3, "1_000"), "b": B}, {}, r"column a of .* has '1_000' in row 3 \("),
-    "text asked for": ({"a": A, "b": np.array(["x"] * N)}, {"columns": "a,b"}, r"column b of .* has 'x' in row 0 \("),
-    "infinite": ({"a": changed(A, 7, "-inf"), "b": B}, {}, r"column a has -inf in row 7 \(counted from 0\): val"),
+    "asked twice": (
+        {"a": A, "b": B},
+        {"columns": "a,b,a"},
+        "columns has a more than once, got a, b, a",
+    ),
+    "text": (
+        {"a": changed(A, 3, "oops"), "b": B},
+        {},
+        r"column a of .* has 'oops' in row 3 \(counted from 0\): num",
+    ),
+    "text to all but Python": (
+        {"a": changed(A, 3, "1_000"), "b": B},
+        {},
+        r"column a of .* has '1_000' in row 3 \(",
+    ),
+    "text asked for": (
+        {"a": A, "b": np.array(["x"] * N)},
+        {"columns": "a,b"},
+        r"column b of .* has 'x' in row 0 \(",
+    ),
+    "infinite": (
+        {"a": changed(A, 7, "-inf"), "b": B},
+        {},
+        r"column a has -inf in row 7 \(counted from 0\): val",
+    ),
     "missing": (
         {"a": changed(A, slice(4, 6), ""), "b": changed(B, 0, "NaN")},
         {},
         r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: impute",
     ),
-    "no value": ({"a": A, "b": np.array([""] * N)}, {"columns": "a,b"}, "column b has no value at all: leave it out"),
+    "no value": (
+        {"a": A, "b": np.array([""] * N)},
+        {"columns": "a,b"},
+        "column b has no value at all: leave it out",
+    ),
     "one row": ({"a": A[:1], "b": B[:1]}, {}, "at least 2 rows are needed, got 1"),
     "no rows": ({"a": A[:0], "b": B[:0]}, {}, "at least 2 rows are needed, got 0"),
     "few rows": ({"a": A[:5], "b": B[:5]}, {}, "has 5 examples: at least 6 are needed to split"),
-    "constants": ({"a": np.ones(N), "b": np.ones(N)}, {}, "columns a, b have the same value in all of 60 rows"),
+    "constants": (
+        {"a": np.ones(N), "b": np.ones(N)},
+        {},
+        "columns a, b have the same value in all of 60 rows",
+    ),
     "constant but for test": (
-        {"a": changed(np.zeros(N), np.random.default_rng(0).permutation(N)[0], 0.123456), "b": B, "c": C},
+        {
+            "a": changed(np.zeros(N), np.random.default_rng(0).permutation(N)[0], 0.123456),
+            "b": B,
+            "c": C,
+        },
         {},
         r"column a of .* has the same value in all 42 training rows: leave it out with columns",
     ),
@@ -239,13 +298,37 @@ BAD = {
         {"delimiter": ","},
         "has no column of numbers among a;b; CSV files .* by commas",
     ),
-    "no names": ({"5.1": A, "3.5": B, "word": C}, {}, r"starts with numbers, 5\.1, 3\.5, word: its first line must be"),
-    "integers for names": ({"5": A, "3": B}, {}, "starts with numbers, 5, 3: its first line must be the names"),
-    "levels": ({"a": C, "b": C}, {"levels": 9}, "levels is not for tables, got 9: each column of .* has steps"),
-    "offset": ({"a": 1e9 + A, "b": B}, {}, "column a has values up to 1e.09 within .*: float32 cannot tell them apart"),
-    "offset and steps": ({"a": 10**9 + C, "b": B}, {}, r"1e.09 in steps of 1: .* offset off them, or give precision"),
-    "large integers": ({"a": 2**60 + C, "b": B}, {"precision": "float64"}, r"size 1\.15292e\+18, beyond 2\^53"),
-}  # fmt: skip
+    "no names": (
+        {"5.1": A, "3.5": B, "word": C},
+        {},
+        r"starts with numbers, 5\.1, 3\.5, word: its first line must be",
+    ),
+    "integers for names": (
+        {"5": A, "3": B},
+        {},
+        "starts with numbers, 5, 3: its first line must be the names",
+    ),
+    "levels": (
+        {"a": C, "b": C},
+        {"levels": 9},
+        "levels is not for tables, got 9: each column of .* has steps",
+    ),
+    "offset": (
+        {"a": 1e9 + A, "b": B},
+        {},
+        "column a has values up to 1e.09 within .*: float32 cannot tell them apart",
+    ),
+    "offset and steps": (
+        {"a": 10**9 + C, "b": B},
+        {},
+        r"1e.09 in steps of 1: .* offset off them, or give precision",
+    ),
+    "large integers": (
+        {"a": 2**60 + C, "b": B},
+        {"precision": "float64"},
+        r"size 1\.15292e\+18, beyond 2\^53",
+    ),
+}
 
 
 @pytest.mark.parametrize(("columns", "settings", "message"), BAD.values(), ids=BAD)
@@ -255,7 +338,11 @@ def test_bad_columns(load, tmp_path, columns, settings, message):
 
 
 def test_numbers_are_names_where_pandas_counts(load, tmp_path):
-    assert load(write_csv(tmp_path / "a.csv", **{"0": A, "1": B, "2": C})).schema.names == ["0", "1", "2"]
+    assert load(write_csv(tmp_path / "a.csv", **{"0": A, "1": B, "2": C})).schema.names == [
+        "0",
+        "1",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -278,11 +365,15 @@ def test_bad_csv(load, tmp_path, content, message):
 def test_what_is_wrong_far_below_is_named_too(load, tmp_path):
     """Beyond the first megabyte, by which the types of the columns are chosen."""
     a, b = np.arange(200_000) + 0.5, np.tile(C, 4000)[:200_000]
-    with pytest.raises(nice_tf.UserError, match=r"column a of .* has 'oops' in row 150000 \(counted from 0\)"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"column a of .* has 'oops' in row 150000 \(counted from 0\)"
+    ):
         load(write_csv(tmp_path / "a.csv", a=changed(a, 150_000, "oops"), b=b))
     content = csv_bytes({"a": a, "b": b})
     (tmp_path / "a.csv").write_bytes(content + b"1\n")
-    with pytest.raises(nice_tf.UserError, match=r"cannot be read: .*Row #200002: Expected 2 columns, got 1"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"cannot be read: .*Row #200002: Expected 2 columns, got 1"
+    ):
         load(tmp_path / "a.csv")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(content)[:-100])
     with pytest.raises(nice_tf.UserError, match=r"a\.csv\.gz cannot be read"):
@@ -291,11 +382,18 @@ def test_what_is_wrong_far_below_is_named_too(load, tmp_path):
 
 def test_bad_parquet(load, tmp_path):
     path = write_parquet(tmp_path / "a.parquet", a=A, b=[[1]] * N, c=C)
-    with pytest.raises(nice_tf.UserError, match=r"column b of .* is of type list<.*: numbers are needed"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"column b of .* is of type list<.*: numbers are needed"
+    ):
         load(path, columns="a,b")
     assert load(path).schema.ignored == ("b",)
     content = path.read_bytes()
-    for damaged in (b"", b"PAR1", content[:-20], content[:50] + bytes(len(content) - 800) + content[-750:]):
+    for damaged in (
+        b"",
+        b"PAR1",
+        content[:-20],
+        content[:50] + bytes(len(content) - 800) + content[-750:],
+    ):
         path.write_bytes(damaged)
         with pytest.raises(nice_tf.UserError, match=r"a\.parquet cannot be read: \S"):
             load(path)
@@ -303,7 +401,9 @@ def test_bad_parquet(load, tmp_path):
     pa.parquet.write_table(twice, path)
     with pytest.raises(nice_tf.UserError, match=r"a\.parquet has more than one column a"):
         load(path)
-    with pytest.raises(nice_tf.UserError, match=r"column a of .* integers of size 9\.22337e\+18, beyond 2\^53"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"column a of .* integers of size 9\.22337e\+18, beyond 2\^53"
+    ):
         load(write_parquet(path, a=C.astype(np.uint64) + np.uint64(2**63), b=B))
 
 
@@ -313,12 +413,15 @@ def test_files_that_do_not_fit_together(load, tmp_path, write):
     write(tmp_path / f"0.{suffix}", a=A, b=B)
     write(tmp_path / f"1.{suffix}", a=A, c=B)
     with pytest.raises(
-        nice_tf.UserError, match=rf"1\.{suffix} has the columns a, c, .*0\.{suffix} has a, b: they must"
+        nice_tf.UserError,
+        match=rf"1\.{suffix} has the columns a, c, .*0\.{suffix} has a, b: they must",
     ):
         load(tmp_path)
     write_parquet(tmp_path / "2.parquet", a=A, b=B)
     write_csv(tmp_path / "2.csv", a=A, b=B)
-    with pytest.raises(nice_tf.UserError, match=r"are CSV and Parquet files: give files of one kind"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"are CSV and Parquet files: give files of one kind"
+    ):
         load(tmp_path)
     with pytest.raises(nice_tf.UserError, match=r"nowhere.*\.csv: there is no such"):
         load(tmp_path / "nowhere*.csv")
@@ -327,10 +430,15 @@ def test_files_that_do_not_fit_together(load, tmp_path, write):
 
 
 def test_other_columns_are_refused_by_name():
-    schema = Schema((Column("a", 0.0, 0.0, 1.0), Column("b", 1.0, 0.0, 1.0)), {"year": 2014.0}, ("word",))
+    schema = Schema(
+        (Column("a", 0.0, 0.0, 1.0), Column("b", 1.0, 0.0, 1.0)), {"year": 2014.0}, ("word",)
+    )
     schema.check_names(["b", "a"], "x.csv")
     schema.check_names(["word", "b", "year", "a"], "x.csv")
-    with pytest.raises(nice_tf.UserError, match=r"x\.csv lacks a and also has c, d: the model is of the columns a, b"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=r"x\.csv lacks a and also has c, d: the model is of the columns a, b",
+    ):
         schema.check_names(["c", "b", "d", "year"], "x.csv")
 
 
@@ -341,8 +449,8 @@ def test_missing_values_are_drawn_from_their_column(load, tmp_path):
     a, b = changed(A, slice(0, N, 4), ""), changed(C, slice(1, 9), "")
     found = load(write_csv(tmp_path / "a.csv", a=a, b=b), impute=True)
     assert found.warnings[-1] == (
-        "missing values were filled with others of their column, test included: a (15, the first in row 0), b (8, the "
-        "first in row 1), rows counted from 0"
+        "missing values were filled with others of their column, test included: a (15, the first "
+        "in row 0), b (8, the first in row 1), rows counted from 0"
     )
     assert found.schema.columns[1].step == 1.0
     present = {np.float32(value) for value in a if value != ""}
@@ -360,22 +468,36 @@ def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch
     assert set(values[:, 0]) == set(A[20:].astype(np.float32))
     block = np.array([[np.nan, 1.0], [np.nan, np.nan], [np.nan, 3.0]])
     filled = fill_from_column(block, np.random.default_rng(0), [np.array([7.0]), np.array([9.0])])
-    assert filled[:, 0].tolist() == [7.0] * 3 and filled[1, 1] in (1.0, 3.0) and np.isnan(block[0, 0])
+    assert (
+        filled[:, 0].tolist() == [7.0] * 3 and filled[1, 1] in (1.0, 3.0) and np.isnan(block[0, 0])
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"precision": "float64", "columns": "c,a"}])
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys, write, settings):
-    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)  # several blocks, the last one smaller
-    a = np.where(np.arange(N) % 7, A, np.nan) if write is write_parquet else changed(A, slice(0, N, 7), "")
+    monkeypatch.setattr(
+        "nice_tf.data.tables._BLOCK_ROWS", 7
+    )  # several blocks, the last one smaller
+    a = (
+        np.where(np.arange(N) % 7, A, np.nan)
+        if write is write_parquet
+        else changed(A, slice(0, N, 7), "")
+    )
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=a, b=B, c=C)
-    expected, found = load(path, impute=True, **settings), load(path, impute=True, in_memory_mb=0, **settings)
+    expected, found = (
+        load(path, impute=True, **settings),
+        load(path, impute=True, in_memory_mb=0, **settings),
+    )
     assert "copying the data to" in capsys.readouterr().out
     again = load(path, impute=True, in_memory_mb=0, **settings)
     assert capsys.readouterr().out == ""
     for on_disk in (found, again):
         assert isinstance(on_disk.train, Rows) and isinstance(expected.train, np.ndarray)
-        assert on_disk.description() == expected.description() and on_disk.warnings == expected.warnings
+        assert (
+            on_disk.description() == expected.description()
+            and on_disk.warnings == expected.warnings
+        )
         np.testing.assert_array_equal(on_disk.train, expected.train, strict=True)
     load(path, impute=True, in_memory_mb=0, columns="b,c")
     assert "copying the data to" in capsys.readouterr().out, "other columns, another copy"
@@ -416,7 +538,9 @@ def test_memory_does_not_grow_with_the_table(tmp_path, run_command):
     """300,000 rows of 40 numbers, 96 MB in float64, beside a table of a quarter of them."""
     generator = np.random.default_rng(0)
     columns = {f"c{number}": generator.normal(size=300_000) for number in range(40)}
-    small = write_parquet(tmp_path / "small.parquet", **{name: values[:75_000] for name, values in columns.items()})
+    small = write_parquet(
+        tmp_path / "small.parquet", **{name: values[:75_000] for name, values in columns.items()}
+    )
     large = tmp_path / "large.parquet"
     pa.parquet.write_table(pa.table(columns), large, row_group_size=50_000)
     finished = run_command("-c", MEMORY_SCRIPT, tmp_path / "cache", small, large)
@@ -428,9 +552,16 @@ def test_memory_does_not_grow_with_the_table(tmp_path, run_command):
 # The density
 
 SMALL = {
-    "num_couplings": 3, "hidden_units": (8,), "activation": "tanh", "whitening": "standardize_triangular", "epochs": 2,
-    "batch_size": 50, "num_draws": 3, "precision": "float64", "epsilon": 1e-8,
-}  # fmt: skip
+    "num_couplings": 3,
+    "hidden_units": (8,),
+    "activation": "tanh",
+    "whitening": "standardize_triangular",
+    "epochs": 2,
+    "batch_size": 50,
+    "num_draws": 3,
+    "precision": "float64",
+    "epsilon": 1e-8,
+}
 
 
 def mixed_columns(number=400):
@@ -450,7 +581,9 @@ def mixed_columns(number=400):
 def finished(tmp_path_factory):
     """A small run on a table of all kinds of columns: its config, folder, data and result."""
     folder = tmp_path_factory.mktemp("table")
-    config = nice_tf.Config(dataset=str(write_csv(folder / "mixed.csv", **mixed_columns())), **SMALL)
+    config = nice_tf.Config(
+        dataset=str(write_csv(folder / "mixed.csv", **mixed_columns())), **SMALL
+    )
     result = nice_tf.train_and_evaluate(config, folder / "run")
     return config, Workdir(folder / "run"), dataset.load(config), result
 
@@ -467,14 +600,18 @@ def test_the_schema_is_kept(finished):
 
 def test_a_run_of_other_columns_is_refused(finished, tmp_path):
     config, run, _, _ = finished
-    with pytest.raises(nice_tf.UserError, match=r"run with other settings \(columns: 'count,weight', not ''"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"run with other settings \(columns: 'count,weight', not ''"
+    ):
         nice_tf.train_and_evaluate(dataclasses.replace(config, columns="count,weight"), run.path)
     columns = mixed_columns()
     columns["mass"] = columns.pop("weight")
     original = pathlib.Path(config.dataset).read_bytes()
     try:
         write_csv(pathlib.Path(config.dataset), **columns)
-        with pytest.raises(nice_tf.UserError, match=r"other settings \(.*data schema: .*'mass'.*, not .*'weight'"):
+        with pytest.raises(
+            nice_tf.UserError, match=r"other settings \(.*data schema: .*'mass'.*, not .*'weight'"
+        ):
             nice_tf.train_and_evaluate(config, run.path)
     finally:
         pathlib.Path(config.dataset).write_bytes(original)
@@ -515,8 +652,13 @@ def test_noise_is_one_step_wide_and_new_at_each_visit(finished):
 def test_the_result_is_in_the_columns_units(finished):
     _, run, found, result = finished
     flow = nice_tf.load_flow(run.path)
-    assert result["num_draws"] == 3 and result["levels"] is None and result["bits_per_dim"] is None, "one is continuous"
-    own = np.random.default_rng(9).uniform(-0.5, 0.5, [40, *found.test.shape]) * found.steps + found.test
+    assert (
+        result["num_draws"] == 3 and result["levels"] is None and result["bits_per_dim"] is None
+    ), "one is continuous"
+    own = (
+        np.random.default_rng(9).uniform(-0.5, 0.5, [40, *found.test.shape]) * found.steps
+        + found.test
+    )
     expected = np.array([flow.log_prob(x).numpy().mean() for x in own])
     np.testing.assert_allclose(result["log_prob"], expected.mean(), atol=4 * expected.std(ddof=1))
     assert expected.std() > 0
@@ -554,16 +696,23 @@ def integers(tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("integers"), np.random.default_rng(1)
     base = generator.poisson(4, 600)
     columns = {"a": 5 * base + 2, "b": np.round(0.1 * (base + generator.poisson(2, 600)) - 0.3, 1)}
-    config = nice_tf.Config(dataset=str(write_csv(folder / "a.csv", **columns)), **{**SMALL, "num_draws": 2})
+    config = nice_tf.Config(
+        dataset=str(write_csv(folder / "a.csv", **columns)), **{**SMALL, "num_draws": 2}
+    )
     result = nice_tf.train_and_evaluate(config, folder / "run")
     return nice_tf.load_flow(folder / "run"), config, dataset.load(config), result
 
 
 def bins(found, per_bin):
-    """Every bin of a wide range: values `[bins, 2]`, and points that fill each evenly, `[bins, per_bin^2, 2]`."""
+    """Every bin of a wide range: values `[bins, 2]`, and points that fill each evenly, `[bins,
+    per_bin^2, 2]`.
+    """
     (a, b), steps = found.schema.columns, found.steps
     values = np.stack(
-        np.meshgrid(np.arange(a.low - 60, a.high + 60, 5), b.low + 0.1 * np.arange(-12, 35), indexing="ij"), axis=-1
+        np.meshgrid(
+            np.arange(a.low - 60, a.high + 60, 5), b.low + 0.1 * np.arange(-12, 35), indexing="ij"
+        ),
+        axis=-1,
     ).reshape(-1, 1, 2)
     offsets = (np.arange(per_bin) + 0.5) / per_bin - 0.5
     noise = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(1, -1, 2) * steps
@@ -586,20 +735,30 @@ def test_bits_of_integers_bound_those_of_their_probabilities(integers):
     keys = {tuple(key): number for number, key in enumerate(np.round(values, 3).tolist())}
     rows = [keys[tuple(row)] for row in np.round(found.test, 3).tolist()]
     density = np.exp(flow.log_prob(points[rows].reshape(-1, 2)).numpy()).reshape(len(rows), -1)
-    exact = np.mean(-np.log2(density.mean(axis=1) * 5 * 0.1)) / 2  # of the probability of each test row
+    exact = (
+        np.mean(-np.log2(density.mean(axis=1) * 5 * 0.1)) / 2
+    )  # of the probability of each test row
     many = dataclasses.replace(config, num_draws=200, batch_size=100)
-    draws = likelihood.log_probs(flow, found.test, levels=None, config=many, split="test", steps=found.steps)
-    bound = metrics.bits_per_dim(metrics.importance_weighted(draws).mean(), 2, found.schema.bins_per_unit)
+    draws = likelihood.log_probs(
+        flow, found.test, levels=None, config=many, split="test", steps=found.steps
+    )
+    bound = metrics.bits_per_dim(
+        metrics.importance_weighted(draws).mean(), 2, found.schema.bins_per_unit
+    )
     np.testing.assert_allclose(bound, exact, atol=0.01)
     assert exact < result["importance_weighted_bits_per_dim"] < result["bits_per_dim"] < exact + 0.3
     _, counts = np.unique(found.test, axis=0, return_counts=True)
     share = counts / counts.sum()
-    assert exact > -np.sum(share * np.log2(share)) / 2, "no model has fewer bits than the histogram of the rows itself"
+    assert exact > -np.sum(share * np.log2(share)) / 2, (
+        "no model has fewer bits than the histogram of the rows itself"
+    )
 
 
 TABLES = {
     "200 x 2": lambda normal: normal(size=[200, 2]) @ [[1, 2], [0, 1]],
-    "more columns than rows": lambda normal: normal(size=[150, 10]) @ normal(size=[10, 300]) + normal(size=[150, 300]),
+    "more columns than rows": lambda normal: (
+        normal(size=[150, 10]) @ normal(size=[10, 300]) + normal(size=[150, 300])
+    ),
     "collinear": lambda normal: normal(size=[200, 2]) @ [[1, 0, 2, 1000], [0, 1, -1, 1000]],
 }
 
@@ -607,15 +766,24 @@ TABLES = {
 @pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
 def test_the_settings_for_tables_take_any(tmp_path, make):
     values = make(np.random.default_rng(0).normal)
-    path = write_csv(tmp_path / "a.csv", **{f"c{number}": column for number, column in enumerate(values.T)})
+    path = write_csv(
+        tmp_path / "a.csv", **{f"c{number}": column for number, column in enumerate(values.T)}
+    )
     flag_values = flags.FlagValues()
     define_flags(flag_values)
-    flag_values(["train.py", f"--flagfile={ROOT}/configs/table.flags", f"--dataset={path}", "--epochs=3"])
+    flag_values(
+        ["train.py", f"--flagfile={ROOT}/configs/table.flags", f"--dataset={path}", "--epochs=3"]
+    )
     config = from_flags(flag_values)
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
     found = dataset.load(dataclasses.replace(config, batch_size=1))
-    mean, deviation = found.train.mean(axis=0, dtype=np.float64), found.train.std(axis=0, dtype=np.float64)
+    mean, deviation = (
+        found.train.mean(axis=0, dtype=np.float64),
+        found.train.std(axis=0, dtype=np.float64),
+    )
     z = (found.test - mean) / deviation
     independent = -0.5 * np.sum(z**2 + np.log(2 * np.pi) + 2 * np.log(deviation), axis=-1)
     assert result["event_size"] == values.shape[1]
-    assert independent.mean() + 0.3 < result["log_prob"] < np.inf, "better than columns by themselves"
+    assert independent.mean() + 0.3 < result["log_prob"] < np.inf, (
+        "better than columns by themselves"
+    )

@@ -36,14 +36,24 @@ def fitted(layer, seed=0):
 
 
 def chain_with_tfps_own(dtype):
-    scaling, triangular = nice_tf.DiagonalScaling(SIZE, dtype=dtype), nice_tf.TriangularWhitening(SIZE, dtype=dtype)
-    real_nvp = tfb.RealNVP(num_masked=2, shift_and_log_scale_fn=lambda h, units: (tf.sin(h[..., :1]), None))
+    scaling, triangular = (
+        nice_tf.DiagonalScaling(SIZE, dtype=dtype),
+        nice_tf.TriangularWhitening(SIZE, dtype=dtype),
+    )
+    real_nvp = tfb.RealNVP(
+        num_masked=2, shift_and_log_scale_fn=lambda h, units: (tf.sin(h[..., :1]), None)
+    )
     return tfb.Chain(
         [
-            tfb.SoftClip(tf.constant(-9, dtype), tf.constant(9, dtype)), coupling(dtype), tfb.Permute([4, 2, 0, 1, 3]),
-            randomize(scaling), real_nvp, tfb.Shift(tf.range(SIZE, dtype=dtype)), randomize(triangular),
+            tfb.SoftClip(tf.constant(-9, dtype), tf.constant(9, dtype)),
+            coupling(dtype),
+            tfb.Permute([4, 2, 0, 1, 3]),
+            randomize(scaling),
+            real_nvp,
+            tfb.Shift(tf.range(SIZE, dtype=dtype)),
+            randomize(triangular),
         ]
-    )  # fmt: skip
+    )
 
 
 BIJECTORS = {
@@ -51,7 +61,9 @@ BIJECTORS = {
     "coupling float16": lambda dtype: coupling(dtype, "second", compute_dtype=tf.float16),
     "coupling bfloat16": lambda dtype: coupling(dtype, compute_dtype=tf.bfloat16),
     "coupling with output scale": lambda dtype: coupling(dtype, has_output_scale=True),
-    "scaling": lambda dtype: randomize(nice_tf.DiagonalScaling(SIZE, max_log_scale=0.1, dtype=dtype)),
+    "scaling": lambda dtype: randomize(
+        nice_tf.DiagonalScaling(SIZE, max_log_scale=0.1, dtype=dtype)
+    ),
     "center": lambda dtype: randomize(nice_tf.Center(SIZE, dtype=dtype)),
     "standardize": lambda dtype: fitted(nice_tf.Standardize(SIZE, dtype=dtype)),
     "whitening": lambda dtype: fitted(nice_tf.Whitening(SIZE, dtype=dtype)),
@@ -59,18 +71,32 @@ BIJECTORS = {
     "chain with TFP's own": chain_with_tfps_own,
 }
 DISTRIBUTIONS = {
-    "logistic prior": lambda dtype: randomize(nice_tf.logistic_prior(SIZE, trainable_scale=True, dtype=dtype)),
-    "gaussian prior": lambda dtype: randomize(nice_tf.gaussian_prior(SIZE, trainable_scale=True, dtype=dtype)),
+    "logistic prior": lambda dtype: randomize(
+        nice_tf.logistic_prior(SIZE, trainable_scale=True, dtype=dtype)
+    ),
+    "gaussian prior": lambda dtype: randomize(
+        nice_tf.gaussian_prior(SIZE, trainable_scale=True, dtype=dtype)
+    ),
     "flow": lambda dtype: random_flow([SIZE], num_couplings=3, whitening="triangular", dtype=dtype),
-    "conditional flow": lambda dtype: random_flow([SIZE], num_couplings=3, context_size=2, dtype=dtype),
+    "conditional flow": lambda dtype: random_flow(
+        [SIZE], num_couplings=3, context_size=2, dtype=dtype
+    ),
 }
 CONSTRUCTORS = {**BIJECTORS, **DISTRIBUTIONS}
 NUM_VARIABLES = {  # all, trained
     **dict.fromkeys(["coupling", "coupling float16", "coupling bfloat16"], (6, 6)),
-    "coupling with output scale": (7, 6), "scaling": (1, 1), "center": (1, 0),
-    "standardize": (2, 0), "whitening": (3, 0), "triangular": (2, 2), "chain with TFP's own": (9, 9),
-    "logistic prior": (1, 1), "gaussian prior": (1, 1), "flow": (25, 21), "conditional flow": (23, 19),
-}  # fmt: skip
+    "coupling with output scale": (7, 6),
+    "scaling": (1, 1),
+    "center": (1, 0),
+    "standardize": (2, 0),
+    "whitening": (3, 0),
+    "triangular": (2, 2),
+    "chain with TFP's own": (9, 9),
+    "logistic prior": (1, 1),
+    "gaussian prior": (1, 1),
+    "flow": (25, 21),
+    "conditional flow": (23, 19),
+}
 
 
 def keywords(name):
@@ -78,7 +104,9 @@ def keywords(name):
 
 
 def values(name, thing, x):
-    """All that a thing of this constructor says of x, `[..., SIZE]`: tensors of the batch shape of x, or of x's."""
+    """All that a thing of this constructor says of x, `[..., SIZE]`: tensors of the batch shape of
+    x, or of x's.
+    """
     if name in DISTRIBUTIONS:
         return {"log_prob": thing.log_prob(x, **keywords(name))}
     zeros = tf.zeros_like(x[..., 0])
@@ -122,7 +150,9 @@ def test_parameters_and_copy(name):
     x = random_points(3, SIZE)
     assert_close(values(name, copied, fresh(x)), values(name, thing, x), rtol=0, atol=0)
     assert thing.copy(validate_args=True).validate_args and not thing.validate_args
-    if isinstance(thing, tfb.Bijector):  # by which TFP knows in `kl_divergence` and its cache that two are one
+    if isinstance(
+        thing, tfb.Bijector
+    ):  # by which TFP knows in `kl_divergence` and its cache that two are one
         assert thing == thing.copy() and hash(thing) == hash(thing.copy())
 
 
@@ -133,18 +163,30 @@ def test_parameters_and_copy(name):
         (nice_tf.Center(2), {"loc": tf.constant([2.0, 4.0])}, [-1, -3]),
         (nice_tf.Standardize(2), {"scale": tf.constant([2.0, 4.0])}, [0.5, 0.25]),
         (nice_tf.TriangularWhitening(2), {"shift": tf.constant([2.0, 4.0])}, [3, 5]),
-        (nice_tf.AdditiveCoupling(tf.identity, num_passthrough=1), {"conditioner": lambda h: 3 * h}, [1, 4]),
-        (nice_tf.AdditiveCoupling(tf.identity, num_passthrough=1), {"passthrough": "second"}, [2, 1]),
+        (
+            nice_tf.AdditiveCoupling(tf.identity, num_passthrough=1),
+            {"conditioner": lambda h: 3 * h},
+            [1, 4],
+        ),
+        (
+            nice_tf.AdditiveCoupling(tf.identity, num_passthrough=1),
+            {"passthrough": "second"},
+            [2, 1],
+        ),
     ],
 )
 def test_copy_with_another_value(layer, changed, expected):
     before = layer.forward(tf.ones([1, 2]))
-    np.testing.assert_allclose(layer.copy(**changed).forward(tf.ones([1, 2])), [expected], rtol=1e-6)
+    np.testing.assert_allclose(
+        layer.copy(**changed).forward(tf.ones([1, 2])), [expected], rtol=1e-6
+    )
     np.testing.assert_array_equal(layer.forward(tf.ones([1, 2])), before)
 
 
 def test_given_values_set_the_dtype():
-    """As in TFP: a layer of float64 tensors takes float64, whatever the dtype of variables it did not need to make."""
+    """As in TFP: a layer of float64 tensors takes float64, whatever the dtype of variables it did
+    not need to make.
+    """
     two = tf.constant([2.0, 2.0], tf.float64)
     matrix = tf.linalg.diag(two)
     for layer in (
@@ -152,7 +194,10 @@ def test_given_values_set_the_dtype():
         nice_tf.Center(2, loc=two),
         nice_tf.Standardize(2, loc=two, scale=two),
         nice_tf.Whitening(
-            2, matrix=matrix, inverse_matrix=tf.linalg.inv(matrix), log_det=tf.math.log(matrix[0, 0]) * 2
+            2,
+            matrix=matrix,
+            inverse_matrix=tf.linalg.inv(matrix),
+            log_det=tf.math.log(matrix[0, 0]) * 2,
         ),
         nice_tf.TriangularWhitening(2, packed=tf.zeros(3, tf.float64), shift=two),
     ):
@@ -213,7 +258,9 @@ def test_shapes_of_any_rank(name):
     rows = function(tf.reshape(x, [6, SIZE]))
     for key, value in found.items():
         assert value.shape == ([2, 1, 3, SIZE] if key in ("forward", "inverse") else [2, 1, 3])
-        np.testing.assert_allclose(tf.reshape(value, rows[key].shape), rows[key], **rounding(name, 1e-10), err_msg=key)
+        np.testing.assert_allclose(
+            tf.reshape(value, rows[key].shape), rows[key], **rounding(name, 1e-10), err_msg=key
+        )
     alone = function(x[1, 0, 2])
     assert_close(alone, {key: value[5] for key, value in rows.items()}, **rounding(name, 1e-10))
     for batch_shape in ([0], [2, 0]):
@@ -231,7 +278,9 @@ def test_event_shapes(name):
     x = random_points(2, 3, SIZE)
     rows = bijector.forward_log_det_jacobian(x, 1) + tf.zeros([2, 3], tf.float64)
     np.testing.assert_allclose(
-        bijector.forward_log_det_jacobian(fresh(x), 2) + tf.zeros(2, tf.float64), tf.reduce_sum(rows, 1), rtol=1e-12
+        bijector.forward_log_det_jacobian(fresh(x), 2) + tf.zeros(2, tf.float64),
+        tf.reduce_sum(rows, 1),
+        rtol=1e-12,
     )
 
 
@@ -254,17 +303,25 @@ def test_unknown_static_batch_shape(name):
     call = tf.function(function, input_signature=[tf.TensorSpec(None, tf.float64)])
     assert_close(call(x), expected, **rounding(name, 1e-10))
     call = tf.function(function, input_signature=[tf.TensorSpec([None, SIZE], tf.float64)])
-    assert_close(call(x[0]), {key: value[0] for key, value in expected.items()}, **rounding(name, 1e-10))
+    assert_close(
+        call(x[0]), {key: value[0] for key, value in expected.items()}, **rounding(name, 1e-10)
+    )
 
 
 @for_each(CONSTRUCTORS)
-@pytest.mark.parametrize(("dtype", "jit_compile"), [(tf.float32, False), (tf.float32, True), (tf.float64, True)])
+@pytest.mark.parametrize(
+    ("dtype", "jit_compile"), [(tf.float32, False), (tf.float32, True), (tf.float64, True)]
+)
 def test_dtypes_in_graphs_with_and_without_xla(name, dtype, jit_compile):
     function = function_of(name, dtype)
     x = tf.cast(random_points(4, SIZE), dtype)
     expected = function(x)
     found = tf.function(function, jit_compile=jit_compile)(fresh(x))
-    assert {value.dtype for value in found.values()} == {value.dtype for value in expected.values()} == {dtype}
+    assert (
+        {value.dtype for value in found.values()}
+        == {value.dtype for value in expected.values()}
+        == {dtype}
+    )
     assert_close(found, expected, **rounding(name, 1e-3 if dtype == tf.float32 else 1e-9))
 
 
@@ -281,12 +338,16 @@ def test_sampling_in_graphs_with_and_without_xla(name, jit_compile):
     assert x.dtype == log_prob.dtype == tf.float32
     np.testing.assert_allclose(distribution.log_prob(x, **kwargs), log_prob, rtol=1e-3)
     if not jit_compile:  # XLA draws from another generator
-        np.testing.assert_allclose(x, distribution.sample(4, seed=[1, 2], **kwargs), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            x, distribution.sample(4, seed=[1, 2], **kwargs), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_conditioner_of_another_precision():
     """What m returns is cast: float16 inside a conditioner that is not ours."""
-    layer = nice_tf.AdditiveCoupling(lambda h: tf.cast(h[..., :2], tf.float16) / 3, num_passthrough=3)
+    layer = nice_tf.AdditiveCoupling(
+        lambda h: tf.cast(h[..., :2], tf.float16) / 3, num_passthrough=3
+    )
     x = random_points(4, SIZE)
     y = layer.forward(x)
     assert y.dtype == tf.float64
@@ -304,7 +365,9 @@ def test_vectorized_map(name):
 
 @for_each([name for name in CONSTRUCTORS if "float16" not in name])
 def test_second_order_gradients(name):
-    """TensorFlow's own comparison with differences, of a function that is itself a gradient; then in the variables."""
+    """TensorFlow's own comparison with differences, of a function that is itself a gradient; then
+    in the variables.
+    """
     thing = CONSTRUCTORS[name](tf.float64)
 
     def scalar(x):
@@ -329,7 +392,9 @@ def test_second_order_gradients(name):
         return tape.gradient(norm, thing.trainable_variables)
 
     for variable, second in zip(thing.trainable_variables, penalty(), strict=True):
-        assert second is not None and np.any(second != 0) and np.all(np.isfinite(second)), variable.name
+        assert second is not None and np.any(second != 0) and np.all(np.isfinite(second)), (
+            variable.name
+        )
 
 
 @for_each(CONSTRUCTORS)
@@ -341,11 +406,15 @@ def test_checkpoint(name, tmp_path):
     tf.train.Checkpoint(thing=restored).restore(path).assert_consumed()
     x = random_points(3, SIZE)
     assert_close(values(name, restored, x), values(name, saved, fresh(x)), rtol=0, atol=0)
-    assert all(np.array_equal(*pair) for pair in zip(restored.variables, saved.variables, strict=True))
+    assert all(
+        np.array_equal(*pair) for pair in zip(restored.variables, saved.variables, strict=True)
+    )
 
 
 def transformed(bijector, dtype=tf.float64):
-    return tfd.TransformedDistribution(nice_tf.gaussian_prior(SIZE, dtype=dtype), tfb.Invert(bijector))
+    return tfd.TransformedDistribution(
+        nice_tf.gaussian_prior(SIZE, dtype=dtype), tfb.Invert(bijector)
+    )
 
 
 def coroutine(distribution):
@@ -358,10 +427,14 @@ def coroutine(distribution):
 INSIDE = {
     "tf.Module": lambda thing: holding(tf.Module(), thing),
     "tf_keras.Model": lambda thing: holding(tf_keras.Model(), thing),
-    "Independent, BatchBroadcast": lambda thing: tfd.Independent(tfd.BatchBroadcast(density(thing), [2]), 1),
+    "Independent, BatchBroadcast": lambda thing: tfd.Independent(
+        tfd.BatchBroadcast(density(thing), [2]), 1
+    ),
 }
 INSIDE_JOINT = {
-    "Sequential": lambda thing: tfd.JointDistributionSequential([density(thing), tfd.Normal(0.0, 1.0)]),
+    "Sequential": lambda thing: tfd.JointDistributionSequential(
+        [density(thing), tfd.Normal(0.0, 1.0)]
+    ),
     "Named": lambda thing: tfd.JointDistributionNamed({"x": density(thing)}),
     "NamedAutoBatched": lambda thing: tfd.JointDistributionNamedAutoBatched({"x": density(thing)}),
     "Named, behind a function": lambda thing: tfd.JointDistributionNamed(
@@ -374,7 +447,9 @@ INSIDE_BIJECTORS = {
     "Chain by a call": lambda bijector: tfb.Exp()(bijector),
     "Invert": tfb.Invert,
     "JointMap": lambda bijector: tfb.JointMap({"a": bijector, "b": tfb.Exp()}),
-    "JointMap in Chain in Invert": lambda bijector: tfb.Invert(tfb.Chain([tfb.JointMap([bijector, tfb.Exp()])])),
+    "JointMap in Chain in Invert": lambda bijector: tfb.Invert(
+        tfb.Chain([tfb.JointMap([bijector, tfb.Exp()])])
+    ),
     "TransformedDistribution": transformed,
 }
 
@@ -394,7 +469,11 @@ def test_variables_are_complete_inside_of_others(name):
     assert (len(thing.variables), len(thing.trainable_variables)) == NUM_VARIABLES[name]
     wanted = {id(v) for v in thing.variables}, {id(v) for v in thing.trainable_variables}
     joint = {} if name == "conditional flow" else INSIDE_JOINT
-    for outer, wrap in {**INSIDE, **joint, **(INSIDE_BIJECTORS if name in BIJECTORS else {})}.items():
+    for outer, wrap in {
+        **INSIDE,
+        **joint,
+        **(INSIDE_BIJECTORS if name in BIJECTORS else {}),
+    }.items():
         whole = wrap(thing)
         found = {id(v) for v in whole.variables}, {id(v) for v in whole.trainable_variables}
         assert found == wanted, outer
@@ -407,13 +486,17 @@ def test_a_conditional_flow_in_a_joint_distribution():
         tfd.JointDistributionNamed({"x": flow}).sample(seed=[0, 1])
 
     def given(context):
-        return flow.copy(kwargs_split_fn=lambda _: ({}, nice_tf.context_kwargs(context)["bijector_kwargs"]))
+        return flow.copy(
+            kwargs_split_fn=lambda _: ({}, nice_tf.context_kwargs(context)["bijector_kwargs"])
+        )
 
     tf.random.set_seed(0)  # TFP draws with a number as seed from TensorFlow's state, too
     classes = tfd.OneHotCategorical(probs=[0.3, 0.7], dtype=tf.float32)
     joint = tfd.JointDistributionNamedAutoBatched({"context": classes, "x": given})
     draw = joint.sample(20, seed=1)
-    expected = classes.log_prob(draw["context"]) + flow.log_prob(draw["x"], **nice_tf.context_kwargs(draw["context"]))
+    expected = classes.log_prob(draw["context"]) + flow.log_prob(
+        draw["x"], **nice_tf.context_kwargs(draw["context"])
+    )
     np.testing.assert_allclose(joint.log_prob(draw), expected, rtol=1e-4)
     assert draw["x"].shape == [20, SIZE] and 0 < np.sum(draw["context"][:, 0]) < 20
     assert {id(v) for v in joint.trainable_variables} == {id(v) for v in flow.trainable_variables}
@@ -421,7 +504,9 @@ def test_a_conditional_flow_in_a_joint_distribution():
 
 @for_each([*BIJECTORS, "flow"])
 def test_moments_are_right_or_refused(name):
-    """TFP takes what it calls a constant Jacobian for an affine map, and gives mean and covariance accordingly."""
+    """TFP takes what it calls a constant Jacobian for an affine map, and gives mean and covariance
+    accordingly.
+    """
     linear = name in ("scaling", "center", "standardize", "whitening", "triangular")
     mean, deviation = random_points(SIZE), tf.exp(random_points(SIZE, seed=2))
     thing = CONSTRUCTORS[name](tf.float64)
@@ -434,7 +519,9 @@ def test_moments_are_right_or_refused(name):
         return
     x = thing.forward(prior.sample(100_000, seed=[0, 1])).numpy()
     scale = x.std(axis=0)
-    np.testing.assert_allclose((distribution.mean() - x.mean(axis=0)) / scale, np.zeros(SIZE), atol=0.02)
+    np.testing.assert_allclose(
+        (distribution.mean() - x.mean(axis=0)) / scale, np.zeros(SIZE), atol=0.02
+    )
     error = (distribution.covariance() - np.cov(x.T)) / np.outer(scale, scale)
     np.testing.assert_allclose(error, np.zeros([SIZE, SIZE]), atol=0.03)
 
@@ -443,7 +530,9 @@ def test_entropy_and_mode_that_tfp_does_not_give():
     flow = DISTRIBUTIONS["flow"](tf.float64)
     x = flow.sample(50_000, seed=[0, 1])
     log_prob = flow.log_prob(fresh(x)).numpy()
-    entropy = flow.distribution.entropy() + flow.bijector.forward_log_det_jacobian(random_points(SIZE), 1)
+    entropy = flow.distribution.entropy() + flow.bijector.forward_log_det_jacobian(
+        random_points(SIZE), 1
+    )
     np.testing.assert_allclose(entropy, -log_prob.mean(), atol=5 * log_prob.std() / np.sqrt(50_000))
     mode = flow.bijector.forward(flow.distribution.mode())
     assert flow.log_prob(fresh(mode)) > log_prob.max()
@@ -453,7 +542,9 @@ def test_densities_add_up_in_tfp_models():
     prior, layer = nice_tf.gaussian_prior(SIZE, dtype=tf.float64), coupling(tf.float64)
     density = transformed(layer)
     x = density.sample(7, seed=[0, 1])
-    np.testing.assert_allclose(density.log_prob(fresh(x)), prior.log_prob(layer.forward(fresh(x))), rtol=1e-10)
+    np.testing.assert_allclose(
+        density.log_prob(fresh(x)), prior.log_prob(layer.forward(fresh(x))), rtol=1e-10
+    )
     joint = tfd.JointDistributionNamed({"loc": prior, "x": lambda loc: tfb.Shift(loc)(density)})
     draw = joint.sample(3, seed=[2, 3])
     assert draw["x"].shape == [3, SIZE]
@@ -484,8 +575,13 @@ def test_tfps_own_check_of_samples_and_density(name, parsed_flags):
     center = np.asarray(distribution.sample(seed=[0, 1])) if name == "flow" else 0.0
     Helpers().run_test_sample_consistent_log_prob(
         lambda tensors: tf.nest.map_structure(lambda t: None if t is None else t.numpy(), tensors),
-        distribution, num_samples=100_000, radius=2.0, center=center, seed=1, rtol=0.1,
-    )  # fmt: skip
+        distribution,
+        num_samples=100_000,
+        radius=2.0,
+        center=center,
+        seed=1,
+        rtol=0.1,
+    )
 
 
 class OwnModule(tf.Module):
@@ -519,7 +615,12 @@ def built(layer):
     [
         (lambda: built(tf_keras.layers.Dense(2)), 2),
         (lambda: built(tf_keras.layers.Dense(2, dtype="mixed_float16")), 2),
-        (lambda: tf_keras.Sequential([tf_keras.layers.InputLayer([3]), tf_keras.layers.Dense(2)]), 2),
+        (
+            lambda: tf_keras.Sequential(
+                [tf_keras.layers.InputLayer([3]), tf_keras.layers.Dense(2)]
+            ),
+            2,
+        ),
         (OwnModule, 1),
         (lambda: AroundKeras3(built(keras.layers.Dense(2))), 2),
         (lambda: lambda h: tf.sin(h[..., :2]), 0),
@@ -548,7 +649,9 @@ def test_conditioners_that_work(make, num_variables):
     ],
 )
 def test_keras_3_is_refused(make):
-    with pytest.raises(nice_tf.UserError, match=r"keras\..*is no tf\.Module.*Use a layer or model of tf_keras"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"keras\..*is no tf\.Module.*Use a layer or model of tf_keras"
+    ):
         nice_tf.AdditiveCoupling(make(), num_passthrough=3)
 
 
@@ -562,5 +665,7 @@ def test_the_page_names_tests_that_are_there_and_its_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found = {}
     exec(example, found)
-    np.testing.assert_allclose(tf.gather(found["each"], [3, 1, 4], batch_dims=1), found["log_prob"], rtol=1e-4)
+    np.testing.assert_allclose(
+        tf.gather(found["each"], [3, 1, 4], batch_dims=1), found["log_prob"], rtol=1e-4
+    )
     assert np.all(np.ptp(found["each"], axis=1) > 1) and found["posterior"].shape == [3, 10]

@@ -25,9 +25,15 @@ from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
 
 SMALL = {
-    "dataset": "digits", "num_couplings": 3, "hidden_units": (16,), "epochs": 3, "batch_size": 100, "num_draws": 2,
-    "epsilon": 1e-8, "precision": "float32",
-}  # fmt: skip
+    "dataset": "digits",
+    "num_couplings": 3,
+    "hidden_units": (16,),
+    "epochs": 3,
+    "batch_size": 100,
+    "num_draws": 2,
+    "epsilon": 1e-8,
+    "precision": "float32",
+}
 
 
 def small(**settings):
@@ -74,7 +80,10 @@ def test_tensorboard_holds_scalars_and_pictures(finished):
         for record in tf.data.TFRecordDataset(str(path)):
             for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
                 found.setdefault((path.parent.name, value.tag), []).append(value)
-    assert len(found["train", "epoch_log_prob"]) == 3 and len(found["validation", "epoch_bits_per_dim"]) == 3
+    assert (
+        len(found["train", "epoch_log_prob"]) == 3
+        and len(found["validation", "epoch_bits_per_dim"]) == 3
+    )
     (picture,) = found["samples", "samples"]
     assert picture.tensor.string_val[2].startswith(b"\x89PNG")
 
@@ -86,18 +95,26 @@ def test_load_flow_gives_the_density_that_was_reported(finished):
     per_draw = evaluation.log_probs(flow, data.test, levels=17, config=config, split="test")
     assert per_draw.shape == (2, 300)
     np.testing.assert_allclose(per_draw.mean(), result["log_prob"], rtol=1e-6)
-    np.testing.assert_allclose(metrics.standard_error(per_draw.mean(axis=0)), result["log_prob_std_error"], rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics.standard_error(per_draw.mean(axis=0)), result["log_prob_std_error"], rtol=1e-4
+    )
     on_bytes = result["log_prob"] - 64 * np.log(17)  # x of a volume 17^64 times as large
     np.testing.assert_allclose(result["log_prob_on_ranges"]["[0, 17]"], on_bytes, rtol=1e-9)
-    np.testing.assert_allclose(result["log_prob_on_ranges"]["[-1, 1]"], result["log_prob"] - 64 * np.log(2), rtol=1e-9)
+    np.testing.assert_allclose(
+        result["log_prob_on_ranges"]["[-1, 1]"], result["log_prob"] - 64 * np.log(2), rtol=1e-9
+    )
     bound = np.mean(np.log(np.mean(np.exp(per_draw), axis=0)))
     assert bound > per_draw.mean() + 0.01
     np.testing.assert_allclose(result["importance_weighted_log_prob"], bound, rtol=1e-6)
     np.testing.assert_allclose(
         result["importance_weighted_bits_per_dim"], metrics.bits_per_dim(bound, 64, 17), rtol=1e-6
     )
-    # The same mean with noise that this test draws itself, to within six standard errors of the noise.
-    own = [flow.log_prob(nice_tf.dequantize(data.test, 17, tf.constant([9, i]))).numpy().mean() for i in range(20)]
+    # The same mean with noise that this test draws itself, to within six standard errors of the
+    # noise.
+    own = [
+        flow.log_prob(nice_tf.dequantize(data.test, 17, tf.constant([9, i]))).numpy().mean()
+        for i in range(20)
+    ]
     spread = np.std(own, ddof=1)
     assert spread > 0
     np.testing.assert_allclose(np.mean(own), result["log_prob"], atol=6 * spread)
@@ -114,7 +131,9 @@ def test_finished_run_is_not_evaluated_again(finished, capsys):
 def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
     config, run, _ = finished
     flow = nice_tf.load_flow(run.path)
-    same = np.repeat(dataset.load(config).test[:1], 250, axis=0)  # one image 250 times, over three batches
+    same = np.repeat(
+        dataset.load(config).test[:1], 250, axis=0
+    )  # one image 250 times, over three batches
     draws = evaluation.log_probs(flow, same, levels=17, config=config, split="test")
     assert len(np.unique(draws)) == draws.size
     other = evaluation.log_probs(flow, same, levels=17, config=config, split="validation")
@@ -135,7 +154,9 @@ def test_noise_differs_at_each_step_and_in_validation():
 
 
 def test_each_step_and_each_validation_draws_its_own_noise():
-    """The same batch again, with weights that hardly move: only the noise can change its likelihood."""
+    """The same batch again, with weights that hardly move: only the noise can change its
+    likelihood.
+    """
     config = small(learning_rate=1e-30)
     data = dataset.load(config)
     model = model_lib.make_model(config, data)
@@ -146,9 +167,13 @@ def test_each_step_and_each_validation_draws_its_own_noise():
         return float(step()["log_prob"])
 
     trained = [of_step(lambda: model.train_step(values)) for _ in range(3)]
-    validated = [of_step(lambda n=n: model.test_step((tf.fill([100], n), values))) for n in range(3)]
+    validated = [
+        of_step(lambda n=n: model.test_step((tf.fill([100], n), values))) for n in range(3)
+    ]
     model.train_step(values)
-    validated += [of_step(lambda n=n: model.test_step((tf.fill([100], n), values))) for n in range(3)]
+    validated += [
+        of_step(lambda n=n: model.test_step((tf.fill([100], n), values))) for n in range(3)
+    ]
     assert len(set(trained + validated)) == 9
     assert np.ptp(trained + validated) < 2
 
@@ -165,8 +190,11 @@ def test_first_step_is_adam_on_the_mean_negative_log_likelihood():
     gradients = tape.gradient(loss, model.flow.trainable_variables)
     results = model.train_step(tf.constant(values))
     np.testing.assert_allclose(results["log_prob"], -loss, rtol=1e-6)
-    for variable, old, gradient in zip(model.flow.trainable_variables, before, gradients, strict=True):
-        # Adam's first step: both moments corrected for their start; tf_keras puts epsilon after the root, uncorrected.
+    for variable, old, gradient in zip(
+        model.flow.trainable_variables, before, gradients, strict=True
+    ):
+        # Adam's first step: both moments corrected for their start; tf_keras puts epsilon after the
+        # root, uncorrected.
         uncorrected = 1e-4 / np.sqrt(1 - config.beta_2)
         expected = old - 0.01 * gradient / (np.abs(gradient) + uncorrected)
         np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-6)
@@ -189,7 +217,9 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     averaged = weights(model.evaluation_flow)
     x = model.density_units(data.validation, "validation_noise", model.optimizer.iterations, 0, 0)
     expected = tf.reduce_mean(model.evaluation_flow.log_prob(x))
-    found = model.evaluate(batches.evaluation_batches(data.validation, 250), verbose=0, return_dict=True)
+    found = model.evaluate(
+        batches.evaluation_batches(data.validation, 250), verbose=0, return_dict=True
+    )
     np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
     np.testing.assert_array_equal(weights(model.evaluation_flow), averaged)
 
@@ -197,15 +227,21 @@ def test_averaged_weights_are_what_is_validated_saved_and_evaluated(tmp_path):
     state, trained = checkpoints.RunState(), model_lib.make_model(config, data)
     checkpoints.restore_last(Workdir(tmp_path), trained, state)
     assert int(state.best_epoch) == int(state.epoch) == 2
-    np.testing.assert_array_equal(weights(nice_tf.load_flow(tmp_path)), weights(trained.evaluation_flow))
+    np.testing.assert_array_equal(
+        weights(nice_tf.load_flow(tmp_path)), weights(trained.evaluation_flow)
+    )
     assert not np.allclose(weights(trained.flow), weights(trained.evaluation_flow))
 
 
-@pytest.mark.parametrize("setting", [{"residual": True}, {"partition": "checkerboard"}, {"mixing": "shuffle"}])
+@pytest.mark.parametrize(
+    "setting", [{"residual": True}, {"partition": "checkerboard"}, {"mixing": "shuffle"}]
+)
 def test_settings_of_the_model_reach_the_flow(setting):
     def log_prob(config):
         flow = randomize(architecture.make_flow(config, [8, 8, 1]))
-        return flow.log_prob(np.random.default_rng(0).random([5, 8, 8, 1]).astype(np.float32)).numpy()
+        return flow.log_prob(
+            np.random.default_rng(0).random([5, 8, 8, 1]).astype(np.float32)
+        ).numpy()
 
     base = {"num_couplings": 4, "hidden_units": (16, 16)}
     assert not np.allclose(log_prob(small(**base, **setting)), log_prob(small(**base)))
@@ -214,7 +250,9 @@ def test_settings_of_the_model_reach_the_flow(setting):
 def test_shifts_are_for_pictures(tmp_path):
     np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[60, 3]))
     config = small(dataset=str(tmp_path / "table.npy"), batch_size=10, max_shift=1, shift_share=0.5)
-    with pytest.raises(nice_tf.UserError, match=r"max_shift 1 is for pictures .* got examples of shape \[3\]"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"max_shift 1 is for pictures .* got examples of shape \[3\]"
+    ):
         model_lib.make_model(config, dataset.load(config))
 
 
@@ -228,15 +266,21 @@ def test_dropout_is_for_training_steps_only():
         model.reset_metrics()
         return float(model.train_step(values)["log_prob"])
 
-    whole = float(tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any"))))
+    whole = float(
+        tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any")))
+    )
     with_dropout = {trained() for _ in range(3)}
     assert len(with_dropout) == 3 and whole not in with_dropout, "other units at each step"
     model.reset_metrics()
-    np.testing.assert_allclose(float(model.test_step((tf.fill([100], 0), values))["log_prob"]), whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        float(model.test_step((tf.fill([100], 0), values))["log_prob"]), whole, rtol=1e-5
+    )
 
 
 def test_pictures_are_shifted_in_the_first_epochs_only():
-    config = small(max_shift=1, shift_share=0.5, learning_rate=1e-30, dequantization="none", batch_size=600)
+    config = small(
+        max_shift=1, shift_share=0.5, learning_rate=1e-30, dequantization="none", batch_size=600
+    )
     data = dataset.load(config)
     model = model_lib.make_model(config, data)  # 2 steps an epoch
     values = tf.constant(data.train[:600])
@@ -244,9 +288,13 @@ def test_pictures_are_shifted_in_the_first_epochs_only():
     for _ in range(4):
         model.reset_metrics()
         results.append(float(model.train_step(values)["log_prob"]))
-    whole = float(tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any"))))
+    whole = float(
+        tf.reduce_mean(model.evaluation_flow.log_prob(model.density_units(values, "any")))
+    )
     np.testing.assert_allclose(results[2:], [whole] * 2, rtol=1e-5)
-    assert results[0] != results[1] and max(results[:2]) < whole - 10, "shifted digits are unlikely digits"
+    assert results[0] != results[1] and max(results[:2]) < whole - 10, (
+        "shifted digits are unlikely digits"
+    )
 
 
 def test_without_averaging_validation_sees_the_newest_weights():
@@ -263,20 +311,32 @@ def test_precisions(precision, tmp_path):
     config = small(precision=precision, epochs=1, zero_last_layer=False)
     data = dataset.load(config)
     model = model_lib.make_model(config, data)
-    assert {v.dtype for v in model.flow.variables} == {tf.float64 if precision == "float64" else tf.float32}
+    assert {v.dtype for v in model.flow.variables} == {
+        tf.float64 if precision == "float64" else tf.float32
+    }
     x = model.density_units(data.test[:9], "train_noise", 0)
     difference = np.max(np.abs(model.flow.log_prob(x) - model.evaluation_flow.log_prob(fresh(x))))
-    assert difference == 0 if precision == "float64" else difference > 1e-3, "reports come from a float32 conditioner"
-    reference = nice_tf.train_and_evaluate(small(epochs=1, zero_last_layer=False), tmp_path / "float32")
+    assert difference == 0 if precision == "float64" else difference > 1e-3, (
+        "reports come from a float32 conditioner"
+    )
+    reference = nice_tf.train_and_evaluate(
+        small(epochs=1, zero_last_layer=False), tmp_path / "float32"
+    )
     result = nice_tf.train_and_evaluate(config, tmp_path / precision)
     np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.5)
 
 
 def test_schedules():
     warm = optimizers.make_schedule(small(learning_rate=0.1, warmup_steps=9), 100)
-    np.testing.assert_allclose([warm(step) for step in (0, 9, 50, 100)], [0.01, 0.1, 0.1, 0.1], rtol=1e-5)
-    cosine = optimizers.make_schedule(small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100)
-    np.testing.assert_allclose([cosine(step) for step in (20, 60, 100)], [0.1, 0.05, 0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        [warm(step) for step in (0, 9, 50, 100)], [0.01, 0.1, 0.1, 0.1], rtol=1e-5
+    )
+    cosine = optimizers.make_schedule(
+        small(learning_rate=0.1, warmup_steps=20, schedule="cosine"), 100
+    )
+    np.testing.assert_allclose(
+        [cosine(step) for step in (20, 60, 100)], [0.1, 0.05, 0.0], atol=1e-6
+    )
     plain = optimizers.make_schedule(small(learning_rate=0.1), 100)
     np.testing.assert_allclose([plain(step) for step in (0, 100)], [0.1, 0.1], rtol=1e-6)
 
@@ -289,18 +349,24 @@ def test_weight_decay_shrinks_kernels_only():
     variables = model.flow.trainable_variables
     model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
     for variable, old in zip(variables, before, strict=True):
-        np.testing.assert_allclose(variable, old * (0.9 if variable.shape.rank == 2 else 1.0), rtol=1e-5)
+        np.testing.assert_allclose(
+            variable, old * (0.9 if variable.shape.rank == 2 else 1.0), rtol=1e-5
+        )
 
 
 def test_gradient_clipping():
-    """Adam's first step on a gradient of norm 200, cut to norm 1; epsilon makes the step depend on the size."""
+    """Adam's first step on a gradient of norm 200, cut to norm 1; epsilon makes the step depend on
+    the size.
+    """
     config = small(gradient_clip_norm=1.0, epsilon=1.0, learning_rate=0.1)
     flow = nice_tf.build_flow([4], hidden_units=(4,))
     optimizer = optimizers.make_optimizer(config, flow, 10)
     variables = flow.trainable_variables
     before = [variable.numpy() for variable in variables]
     size = sum(variable.shape.num_elements() for variable in variables)
-    optimizer.apply_gradients([(tf.fill(v.shape, np.float32(200 / np.sqrt(size))), v) for v in variables])
+    optimizer.apply_gradients(
+        [(tf.fill(v.shape, np.float32(200 / np.sqrt(size))), v) for v in variables]
+    )
     clipped = 1 / np.sqrt(size)
     expected = 0.1 * clipped / (clipped + 1.0 / np.sqrt(1 - config.beta_2))
     for variable, old in zip(variables, before, strict=True):
@@ -311,7 +377,8 @@ def test_validation_is_on_validation_and_initialization_on_train(tmp_path):
     """With a data set whose splits could not differ more."""
     generator = np.random.default_rng(0)
     arrays = {
-        name: generator.normal(loc, 1.0, [200, 3]) for name, loc in (("train", 0), ("validation", 3), ("test", 9))
+        name: generator.normal(loc, 1.0, [200, 3])
+        for name, loc in (("train", 0), ("validation", 3), ("test", 9))
     }
     np.savez(tmp_path / "data.npz", **arrays)
     config = small(dataset=str(tmp_path / "data.npz"), batch_size=50, epochs=1, learning_rate=1e-9)
@@ -320,12 +387,17 @@ def test_validation_is_on_validation_and_initialization_on_train(tmp_path):
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
     (row,) = Workdir(tmp_path / "run").read_metrics(up_to_epoch=9)
     flow = nice_tf.load_flow(tmp_path / "run")
-    means = {name: flow.log_prob(tf.constant(values, tf.float32)).numpy().mean() for name, values in arrays.items()}
+    means = {
+        name: flow.log_prob(tf.constant(values, tf.float32)).numpy().mean()
+        for name, values in arrays.items()
+    }
     np.testing.assert_allclose(float(row["val_log_prob"]), means["validation"], rtol=1e-5)
     np.testing.assert_allclose(float(row["log_prob"]), means["train"], rtol=1e-3)
     np.testing.assert_allclose(result["log_prob"], means["test"], rtol=1e-5)
     usual = np.load(Workdir(tmp_path / "run").calibration)
-    np.testing.assert_allclose(usual, np.sort(flow.log_prob(tf.constant(arrays["validation"], tf.float32))), rtol=1e-5)
+    np.testing.assert_allclose(
+        usual, np.sort(flow.log_prob(tf.constant(arrays["validation"], tf.float32))), rtol=1e-5
+    )
 
 
 def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
@@ -334,13 +406,18 @@ def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
     np.savez(tmp_path / "data.npz", train=values, test=values[-100:], validation=values[-100:])
     config = small(dataset=str(tmp_path / "data.npz"))
     *_, scaling = nice_tf.layers(model_lib.make_model(config, dataset.load(config)).flow)
-    np.testing.assert_allclose(scaling.log_scale[0] - scaling.log_scale[1], np.log(values.std(0)[1]), atol=0.05)
+    np.testing.assert_allclose(
+        scaling.log_scale[0] - scaling.log_scale[1], np.log(values.std(0)[1]), atol=0.05
+    )
 
 
 def test_xla_gives_the_same_run(tmp_path):
     config = small(jit_compile="true", epochs=1)
     model = model_lib.make_model(config, dataset.load(config))
-    assert model.jit_compile is True and not model_lib.make_model(small(), dataset.load(small())).jit_compile
+    assert (
+        model.jit_compile is True
+        and not model_lib.make_model(small(), dataset.load(small())).jit_compile
+    )
     result = nice_tf.train_and_evaluate(config, tmp_path / "xla")
     reference = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "plain")
     np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.3)
@@ -358,13 +435,18 @@ def test_temperature_reaches_samples_and_pictures(tmp_path):
     pictures = {}
     for temperature in (1.0, 1e-6):
         run = Workdir(tmp_path / str(temperature))
-        nice_tf.train_and_evaluate(small(epochs=1, sample_every_epochs=1, temperature=temperature), run.path)
+        nice_tf.train_and_evaluate(
+            small(epochs=1, sample_every_epochs=1, temperature=temperature), run.path
+        )
         for path in (run.samples / "epoch-0001.png", run.path / "samples.png"):
             grid = plt_image.imread(path)[:, :, 0]
             cell = grid.shape[0] // 10
             first, second = grid[:cell, :cell], grid[:cell, cell : 2 * cell]
             pictures[temperature, path.name] = np.abs(first - second).mean()
-    assert all(pictures[1e-6, name] < 0.05 < pictures[1.0, name] for name in ("epoch-0001.png", "samples.png"))
+    assert all(
+        pictures[1e-6, name] < 0.05 < pictures[1.0, name]
+        for name in ("epoch-0001.png", "samples.png")
+    )
 
 
 def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
@@ -375,10 +457,16 @@ def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
             self.model.evaluation_flow.trainable_variables[0].assign_add([np.inf] * 64)
 
     monkeypatch.setattr(run_lib, "SamplePictures", Spoil)
-    with pytest.raises(nice_tf.UserError, match="the validation log-likelihood became nan at step 12"):
+    with pytest.raises(
+        nice_tf.UserError, match="the validation log-likelihood became nan at step 12"
+    ):
         nice_tf.train_and_evaluate(small(), tmp_path)
     run = Workdir(tmp_path)
-    assert checkpoints.newest(run.last) is None and checkpoints.newest(run.best) is None and not run.metrics.exists()
+    assert (
+        checkpoints.newest(run.last) is None
+        and checkpoints.newest(run.best) is None
+        and not run.metrics.exists()
+    )
 
 
 def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
@@ -386,7 +474,11 @@ def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
     result = nice_tf.train_and_evaluate(config, tmp_path)
     rows = Workdir(tmp_path).read_metrics(up_to_epoch=1000)
     values = [float(row["val_log_prob"]) for row in rows]
-    assert len(rows) < 50 and len(rows) == result["epoch"] + 2 and values[result["epoch"] - 1] == max(values)
+    assert (
+        len(rows) < 50
+        and len(rows) == result["epoch"] + 2
+        and values[result["epoch"] - 1] == max(values)
+    )
     again = nice_tf.train_and_evaluate(config, tmp_path)
     assert again == result and Workdir(tmp_path).read_metrics(up_to_epoch=1000) == rows
 
@@ -395,7 +487,8 @@ def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
     _, run, _ = finished
     before = run.config.read_bytes()
     with pytest.raises(
-        nice_tf.UserError, match=r"other settings \(prior: 'gaussian', not 'logistic'; seed: 3, not 0\)"
+        nice_tf.UserError,
+        match=r"other settings \(prior: 'gaussian', not 'logistic'; seed: 3, not 0\)",
     ):
         nice_tf.train_and_evaluate(small(seed=3, prior="gaussian"), run.path)
     assert run.config.read_bytes() == before
@@ -404,8 +497,12 @@ def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
 
 
 def test_a_workdir_without_a_checkpoint_can_be_used_again(tmp_path):
-    with pytest.raises(nice_tf.UserError, match=r"step 2, .*no checkpoint yet, it is the first epoch"):
-        nice_tf.train_and_evaluate(small(learning_rate=1e30, data_init=False, zero_last_layer=False), tmp_path)
+    with pytest.raises(
+        nice_tf.UserError, match=r"step 2, .*no checkpoint yet, it is the first epoch"
+    ):
+        nice_tf.train_and_evaluate(
+            small(learning_rate=1e30, data_init=False, zero_last_layer=False), tmp_path
+        )
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path)["epoch"] == 1
 
 
@@ -450,7 +547,9 @@ def test_a_config_of_another_version_names_the_setting(finished, tmp_path):
     content = json.loads(finished[1].config.read_text())
     content["config"]["colour"] = 1
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(nice_tf.UserError, match=r"^unknown settings colour: written by another version"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"^unknown settings colour: written by another version"
+    ):
         nice_tf.load_flow(tmp_path)
 
 
@@ -476,7 +575,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys
     capsys.readouterr()
     assert nice_tf.train_and_evaluate(small(epochs=2), tmp_path) == result
     said = capsys.readouterr().out
-    assert f"warning    checkpoint {newest} is damaged" in said and "going on from epoch 1, the one before" in said
+    assert (
+        f"warning    checkpoint {newest} is damaged" in said
+        and "going on from epoch 1, the one before" in said
+    )
     for before, after in zip(rows, run.read_metrics(), strict=True):
         assert {**before, "seconds": ""} == {**after, "seconds": ""}
     assert checkpoints.newest(run.last) == newest, "written anew"
@@ -488,7 +590,10 @@ def test_damaged_checkpoints_are_named_where_there_is_no_other(tmp_path):
     for path in checkpoints.complete(run.last):
         truncate_shard(path)
     newest = checkpoints.newest(run.last)
-    with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*delete this folder to start again"):
+    with pytest.raises(
+        nice_tf.UserError,
+        match=rf"checkpoint {newest} is damaged .*delete this folder to start again",
+    ):
         nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
     shutil.rmtree(run.last)  # what the message says, helps
     nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
@@ -518,12 +623,18 @@ def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, capsys):
     assert checkpoints.newest(run.last) == str(run.last / "epoch-2")
     assert nice_tf.train_and_evaluate(config, tmp_path) == result
     said = capsys.readouterr().out
-    assert f"warning    checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one before" in said
+    assert (
+        f"warning    checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one "
+        "before" in said
+    )
     for epoch in (2, 3):
         cut_index(run.last, epoch, size)
     evaluation = run.evaluation.read_bytes()
     for settings in (config, small(epochs=3, seed=1)):
-        with pytest.raises(nice_tf.UserError, match=r"epoch-3 is cut off, and there is no other in .* that is whole"):
+        with pytest.raises(
+            nice_tf.UserError,
+            match=r"epoch-3 is cut off, and there is no other in .* that is whole",
+        ):
             nice_tf.train_and_evaluate(settings, tmp_path)
     assert run.evaluation.read_bytes() == evaluation, "nothing is erased"
 
@@ -540,7 +651,9 @@ def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_p
         nice_tf.train_and_evaluate(small(epochs=1, seed=1), run.path)
     assert nice_tf.train_and_evaluate(small(epochs=1), run.path) == expected
     said = capsys.readouterr().out
-    assert f"warning    checkpoint {run.last}/epoch-1 is cut off: starting from the beginning" in said
+    assert (
+        f"warning    checkpoint {run.last}/epoch-1 is cut off: starting from the beginning" in said
+    )
     assert not list(run.path.rglob("*_temp"))
 
 
@@ -556,16 +669,22 @@ def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
         (run.best / f"epoch-{best}.index").unlink()
     evaluation = run.evaluation.read_bytes()
     for read in (
-        nice_tf.load_flow, server.load_server, finished_lib.load_finished_run,
+        nice_tf.load_flow,
+        server.load_server,
+        finished_lib.load_finished_run,
         lambda workdir: nice_tf.train_and_evaluate(small(epochs=3), workdir),
-    ):  # fmt: skip
-        with pytest.raises(nice_tf.UserError, match=rf"epoch-{best} is damaged or missing\. Train again"):
+    ):
+        with pytest.raises(
+            nice_tf.UserError, match=rf"epoch-{best} is damaged or missing\. Train again"
+        ):
             read(tmp_path)
     assert run.evaluation.read_bytes() == evaluation
 
 
 def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
-    """Weights that are the best of a run which was cut off later must not be taken for those of the one before."""
+    """Weights that are the best of a run which was cut off later must not be taken for those of the
+    one before.
+    """
     model = model_lib.make_model(small(), dataset.load(small()))
     run, state = Workdir(tmp_path), checkpoints.RunState()
     for epoch, is_better in ((1, True), (2, True), (3, False), (4, True)):
@@ -574,8 +693,14 @@ def test_both_checkpoints_find_the_best_weights_that_they_go_with(tmp_path):
             state.best_epoch.assign(epoch)
             checkpoints.save_best(run, model, state)
         checkpoints.save_last(run, model, state, rows=[{"epoch": epoch}])
-    assert [pathlib.Path(path).name for path in checkpoints.complete(run.last)] == ["epoch-4", "epoch-3"]
-    assert [pathlib.Path(path).name for path in checkpoints.complete(run.best)] == ["epoch-4", "epoch-2"]
+    assert [pathlib.Path(path).name for path in checkpoints.complete(run.last)] == [
+        "epoch-4",
+        "epoch-3",
+    ]
+    assert [pathlib.Path(path).name for path in checkpoints.complete(run.best)] == [
+        "epoch-4",
+        "epoch-2",
+    ]
     (run.best / "unfinished").mkdir()  # as a kill leaves it
     checkpoints.tidy(run, 3)  # epoch 4 is found damaged
     assert sorted(path.name.split(".")[0] for path in run.best.glob("*.index")) == ["epoch-2"]
@@ -597,14 +722,19 @@ def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, capsys, damage):
     damage(run.metrics)
     nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
     assert run.metrics.read_bytes() == content
-    assert "metrics.csv was lost or changed: written anew from the checkpoint" in capsys.readouterr().out
+    assert (
+        "metrics.csv was lost or changed: written anew from the checkpoint"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, capsys):
     """Without checksums, and with checkpoints that know no history: what metrics.csv lacks is said."""
 
     def save_without_history(run, model, state, rows):
-        checkpoints._save(tf.train.Checkpoint(**checkpoints._parts(model, state)), run.last, int(state.epoch))
+        checkpoints._save(
+            tf.train.Checkpoint(**checkpoints._parts(model, state)), run.last, int(state.epoch)
+        )
 
     expected = nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -628,9 +758,13 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
     content = run.config.read_bytes()
     run.config.unlink()
     for read in (nice_tf.load_flow, server.load_server, Model.load):
-        with pytest.raises(nice_tf.UserError, match=r"has lost its config\.json: restore it, or run the training"):
+        with pytest.raises(
+            nice_tf.UserError, match=r"has lost its config\.json: restore it, or run the training"
+        ):
             read(tmp_path)
-    with pytest.raises(nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"lost its config\.json, and belongs to a run with other settings"
+    ):
         nice_tf.train_and_evaluate(small(epochs=1, seed=1), tmp_path)
     assert not run.config.exists()
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
@@ -649,15 +783,22 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
     place = len(content) - 3
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     for read in (server.load_server, lambda workdir: finished_lib.load_finished_run(workdir)):
-        with pytest.raises(nice_tf.UserError, match=rf"{name} was changed after it was written, its checksum differs"):
+        with pytest.raises(
+            nice_tf.UserError,
+            match=rf"{name} was changed after it was written, its checksum differs",
+        ):
             read(tmp_path)
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
-    assert f"{name} was changed after it was written: it is computed anew" in capsys.readouterr().out
+    assert (
+        f"{name} was changed after it was written: it is computed anew" in capsys.readouterr().out
+    )
     assert path.read_bytes() == content
 
 
 def test_a_kill_does_not_make_changed_bytes_right(tmp_path, monkeypatch):
-    """Between the two writes of checksums.json, the old content counts as well; but not if it was changed before."""
+    """Between the two writes of checksums.json, the old content counts as well; but not if it was
+    changed before.
+    """
     nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     run = Workdir(tmp_path)
     run.calibration.write_bytes(run.calibration.read_bytes()[:-1] + b"x")
@@ -689,7 +830,9 @@ def test_a_changed_config_is_found(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
     for read in (nice_tf.load_flow, server.load_server):
-        with pytest.raises(nice_tf.UserError, match=r"config\.json was changed after it was written"):
+        with pytest.raises(
+            nice_tf.UserError, match=r"config\.json was changed after it was written"
+        ):
             read(tmp_path)
 
 
@@ -701,7 +844,9 @@ def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch, when):
                 shutil.rmtree(tmp_path / "run")
 
     monkeypatch.setattr(run_lib, "SamplePictures", Delete)
-    with pytest.raises(nice_tf.UserError, match=r"run was deleted or moved while the run was going on"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"run was deleted or moved while the run was going on"
+    ):
         nice_tf.train_and_evaluate(small(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -727,7 +872,9 @@ def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
 
 
 def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkeypatch):
-    """Weights spoilt at the start of epoch 2 stop it at its first step; the checkpoint of epoch 1 stays good."""
+    """Weights spoilt at the start of epoch 2 stop it at its first step; the checkpoint of epoch 1
+    stays good.
+    """
 
     class Spoil(run_lib.SamplePictures):
         def on_epoch_begin(self, epoch, logs=None):
@@ -737,7 +884,8 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(run_lib, "SamplePictures", Spoil)
         with pytest.raises(
-            nice_tf.UserError, match=r"nan at step 13, learning rate 0\.001\. The last good .*epoch-1\."
+            nice_tf.UserError,
+            match=r"nan at step 13, learning rate 0\.001\. The last good .*epoch-1\.",
         ):
             nice_tf.train_and_evaluate(small(), tmp_path)
     assert np.all(np.isfinite(weights(nice_tf.load_flow(tmp_path))))
@@ -748,7 +896,11 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     result = nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
     assert "the likelihood is unbounded" in capsys.readouterr().out
-    assert np.isfinite(result["log_prob"]) and result["num_draws"] == 1 and result["bits_per_dim"] is None
+    assert (
+        np.isfinite(result["log_prob"])
+        and result["num_draws"] == 1
+        and result["bits_per_dim"] is None
+    )
     before = Workdir(tmp_path).evaluation.stat().st_mtime_ns
     nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
     assert Workdir(tmp_path).evaluation.stat().st_mtime_ns == before, "evaluated once"
@@ -761,7 +913,8 @@ def test_continuous_table(tmp_path):
     config = small(dataset=str(tmp_path / "table.npy"), batch_size=50, epochs=5)
     result = nice_tf.train_and_evaluate(config, tmp_path / "run")
     assert result["bits_per_dim"] is None and result["num_draws"] == 1
-    # Five independent normal coordinates: no density does better than minus their entropy, on average.
+    # Five independent normal coordinates: no density does better than minus their entropy, on
+    # average.
     best = -5 * 0.5 * np.log(2 * np.pi * np.e * 4)
     assert best - 2 < result["log_prob"] < best + 3 * result["log_prob_std_error"]
     samples = np.load(tmp_path / "run" / "samples.npy")
@@ -770,7 +923,9 @@ def test_continuous_table(tmp_path):
 
 
 def test_full_disk(tmp_path, run_command):
-    """A real one: a limit on what the process may write to a file, above the small files and below a checkpoint."""
+    """A real one: a limit on what the process may write to a file, above the small files and below
+    a checkpoint.
+    """
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "from nice_tf import Config, UserError, train_and_evaluate;"
@@ -780,13 +935,17 @@ def test_full_disk(tmp_path, run_command):
         "except UserError as error: print('refused:', error)"
     )
     finished = run_command("-c", script, tmp_path)
-    assert "refused: checkpoint" in finished.stdout and "cannot be written" in finished.stdout, finished.stderr
+    assert "refused: checkpoint" in finished.stdout and "cannot be written" in finished.stdout, (
+        finished.stderr
+    )
     assert not list((tmp_path / "checkpoints").rglob("*epoch*"))
 
 
 def test_logs_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "tensorboard").write_text("no folder")
-    with pytest.raises(nice_tf.UserError, match=r"/tensorboard cannot be written \(.* is not a directory\)$"):
+    with pytest.raises(
+        nice_tf.UserError, match=r"/tensorboard cannot be written \(.* is not a directory\)$"
+    ):
         nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
 
 

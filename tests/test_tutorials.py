@@ -8,7 +8,13 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "tutorials"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md"))
-RUN = ("-W", "error", "-W", "ignore:distutils Version classes:DeprecationWarning", FOLDER / "run.py")
+RUN = (
+    "-W",
+    "error",
+    "-W",
+    "ignore:distutils Version classes:DeprecationWarning",
+    FOLDER / "run.py",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,9 @@ def test_page_holds(run_command, tmp_path, page):
 
 
 def test_readme_lists_every_page():
-    linked = re.findall(r"\(docs/tutorials/(\w+\.md)\)", (FOLDER.parents[1] / "README.md").read_text())
+    linked = re.findall(
+        r"\(docs/tutorials/(\w+\.md)\)", (FOLDER.parents[1] / "README.md").read_text()
+    )
     assert sorted(linked) == PAGES
 
 
@@ -63,7 +71,9 @@ def test_a_number_may_be_off_by_rounding_only(runner, stated, found, is_same):
 
 
 def test_roughly_is_a_factor_of_5(runner):
-    assert runner.same("100 draws", "490 draws", roughly=True) and runner.same("100 draws", "21 draws", roughly=True)
+    assert runner.same("100 draws", "490 draws", roughly=True) and runner.same(
+        "100 draws", "21 draws", roughly=True
+    )
     assert not runner.same("100 draws", "510 draws", roughly=True)
     assert runner.same("-1.5 to 0", "-1.0 to 0", roughly=True)
     assert not runner.same("-1.5 to 0", "1.5 to 0", roughly=True)
@@ -75,7 +85,10 @@ def test_page_that_does_not_hold_fails(run_command, tmp_path):
     page.write_text(f"{block}\n```text\ntwice 4\n```\n")
     assert run_command(*RUN, page, cwd=tmp_path).returncode == 0
     for broken, message in (
-        (f"{block}\n```text\ntwice 7\n```\n", "page.md states\ntwice 7\nbut this was printed:\ntwice 4"),
+        (
+            f"{block}\n```text\ntwice 7\n```\n",
+            "page.md states\ntwice 7\nbut this was printed:\ntwice 4",
+        ),
         (block, "but this was printed:\ntwice 4"),
         (block.replace("value = 2", "assert 1 > 2"), 'page.md", line 4'),
     ):

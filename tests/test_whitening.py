@@ -48,12 +48,16 @@ def test_fit_whitens(name):
     np.testing.assert_allclose(np.cov(y.T, bias=True), np.eye(5), atol=1e-10)
     # The log-det of any whitening is that of the covariance, whose determinant it takes to 1.
     expected = -0.5 * np.linalg.slogdet(np.cov(x.T, bias=True))[1]
-    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.constant(x[0]), 1), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        layer.forward_log_det_jacobian(tf.constant(x[0]), 1), expected, rtol=1e-10
+    )
     if name == "zca":
         np.testing.assert_allclose(layer.matrix, tf.transpose(layer.matrix), atol=1e-10)
     if name == "pca":  # rows are eigenvectors, each divided by its deviation
         variances = np.linalg.eigvalsh(np.cov(x.T, bias=True))
-        np.testing.assert_allclose(layer.matrix @ tf.transpose(layer.matrix), np.diag(1 / variances), atol=1e-10)
+        np.testing.assert_allclose(
+            layer.matrix @ tf.transpose(layer.matrix), np.diag(1 / variances), atol=1e-10
+        )
     if name == "triangular":
         np.testing.assert_array_equal(layer.matrix, np.tril(layer.matrix))
         np.testing.assert_allclose(y.mean(axis=0), np.zeros(5), atol=1e-10)
@@ -70,7 +74,9 @@ def test_a_whitened_normal_is_the_density_of_the_data(name):
     prior = tfd.Independent(tfd.Normal(tf.zeros(5, tf.float64), tf.ones(5, tf.float64)), 1)
     layers = [fitted(name)]
     if name in ("zca", "pca"):
-        layers.append(nice_tf.Center(5, loc=tf.constant(mean)))  # tfb.Chain applies its last element first
+        layers.append(
+            nice_tf.Center(5, loc=tf.constant(mean))
+        )  # tfb.Chain applies its last element first
     density = tfd.TransformedDistribution(prior, tfb.Invert(tfb.Chain(layers)))
     expected = tfd.MultivariateNormalTriL(mean, np.linalg.cholesky(covariance_))
     np.testing.assert_allclose(density.log_prob(x[:9]), expected.log_prob(x[:9]), rtol=1e-9)
@@ -83,7 +89,9 @@ def test_same_values_eagerly_in_graphs_in_tf_data_and_in_copies(name):
     x = correlated(7).astype(np.float32)
     eager = layer.forward(tf.constant(x)).numpy()
     for jit_compile in (False, True):
-        graph = tf.function(layer.forward, jit_compile=jit_compile, input_signature=[tf.TensorSpec([None, 5])])
+        graph = tf.function(
+            layer.forward, jit_compile=jit_compile, input_signature=[tf.TensorSpec([None, 5])]
+        )
         np.testing.assert_allclose(graph(x), eager, atol=1e-5)
     streamed = tf.data.Dataset.from_tensor_slices(x).batch(3).map(layer.forward)
     np.testing.assert_allclose(np.concatenate(list(streamed.as_numpy_iterator())), eager, atol=1e-6)
@@ -95,18 +103,28 @@ def test_same_values_eagerly_in_graphs_in_tf_data_and_in_copies(name):
 
 
 def test_only_the_triangle_is_trained():
-    assert not nice_tf.Whitening(4).trainable_variables and not nice_tf.Standardize(4).trainable_variables
-    assert sum(v.shape.num_elements() for v in nice_tf.TriangularWhitening(4).trainable_variables) == 10 + 4
+    assert (
+        not nice_tf.Whitening(4).trainable_variables
+        and not nice_tf.Standardize(4).trainable_variables
+    )
+    assert (
+        sum(v.shape.num_elements() for v in nice_tf.TriangularWhitening(4).trainable_variables)
+        == 10 + 4
+    )
 
 
 def test_epsilon_is_a_floor_of_the_eigenvalues():
     x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-    with pytest.raises(nice_tf.UserError, match="covariance of 4 examples has rank 1, below the 2 coordinates"):
+    with pytest.raises(
+        nice_tf.UserError, match="covariance of 4 examples has rank 1, below the 2 coordinates"
+    ):
         nice_tf.Whitening(2, dtype=tf.float64).fit(x)
     layer = nice_tf.Whitening(2, epsilon=0.25, dtype=tf.float64)
     layer.fit(x)
     np.testing.assert_allclose(layer.matrix, np.diag([1.0, 2.0]), atol=1e-12)
-    np.testing.assert_allclose(layer.forward_log_det_jacobian(tf.constant(x[0]), 1), np.log(2.0), rtol=1e-12)
+    np.testing.assert_allclose(
+        layer.forward_log_det_jacobian(tf.constant(x[0]), 1), np.log(2.0), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,10 +134,19 @@ def test_epsilon_is_a_floor_of_the_eigenvalues():
         (lambda: nice_tf.Whitening(3, epsilon=-1.0), "epsilon must be at least 0, got -1.0"),
         (lambda: nice_tf.Whitening(3, matrix=tf.eye(3)), "must be given together"),
         (lambda: nice_tf.TriangularWhitening(3, shift=tf.ones(4)), "shift must have shape"),
-        (lambda: nice_tf.Whitening(3).fit(np.ones([4, 5])), r"examples of shape \[N, 3\] are needed, got \[4, 5\]"),
+        (
+            lambda: nice_tf.Whitening(3).fit(np.ones([4, 5])),
+            r"examples of shape \[N, 3\] are needed, got \[4, 5\]",
+        ),
         (lambda: nice_tf.Whitening(3).fit(np.ones([1, 3])), "at least 2 examples, got 1"),
-        (lambda: nice_tf.TriangularWhitening(3).fit(np.ones([9, 3])), "rank 0, below the 3 coordinates"),
-        (lambda: nice_tf.Standardize(3).fit(np.ones([9, 3])), "3 of 3 coordinates have the same value"),
+        (
+            lambda: nice_tf.TriangularWhitening(3).fit(np.ones([9, 3])),
+            "rank 0, below the 3 coordinates",
+        ),
+        (
+            lambda: nice_tf.Standardize(3).fit(np.ones([9, 3])),
+            "3 of 3 coordinates have the same value",
+        ),
         (lambda: nice_tf.Whitening(3).forward(tf.ones([2, 1])), "the last axis must have 3 values"),
     ],
 )
@@ -139,7 +166,9 @@ def test_linear_dependence_is_refused_to_rounding(name, dtype):
 
 def test_whitening_epsilon_is_in_units_of_x_whatever_the_range():
     x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]) / 4
-    config = nice_tf.Config(whitening="zca", whitening_epsilon=0.01, hidden_units=(4,), num_couplings=2)
+    config = nice_tf.Config(
+        whitening="zca", whitening_epsilon=0.01, hidden_units=(4,), num_couplings=2
+    )
     for input_range in ("unit", "symmetric"):
         flow = architecture.make_flow(dataclasses.replace(config, input_range=input_range), [2])
         nice_tf.initialize_from_data(flow, x, scales=False)
@@ -158,10 +187,17 @@ def test_covariance_in_parts(monkeypatch):
 @pytest.mark.parametrize("whitening", ["standardize", "zca", "triangular"])
 @pytest.mark.parametrize("input_range", ["unit", "symmetric"])
 def test_flow_starts_white_and_counts_every_log_det(whitening, input_range):
-    """With a Gaussian prior and m = 0 the initialised flow is the Gaussian of the data, in the data's own units."""
+    """With a Gaussian prior and m = 0 the initialised flow is the Gaussian of the data, in the
+    data's own units.
+    """
     x = correlated(4000).astype(np.float64) / 10
     flow = nice_tf.build_flow(
-        [5], hidden_units=(4,), prior="gaussian", whitening=whitening, input_range=input_range, dtype=tf.float64
+        [5],
+        hidden_units=(4,),
+        prior="gaussian",
+        whitening=whitening,
+        input_range=input_range,
+        dtype=tf.float64,
     )
     nice_tf.initialize_from_data(flow, x)
     covariance_ = np.cov(x.T, bias=True)
@@ -179,7 +215,9 @@ def test_symmetric_range_is_2x_minus_1_where_nothing_is_initialised():
     x = random_points(3, 4, dtype=np.float32)
     np.testing.assert_allclose(nice_tf.encoder(flow).forward(x), 2 * x - 1, atol=1e-6)
     np.testing.assert_allclose(
-        nice_tf.encoder(flow).forward_log_det_jacobian(fresh(x), 1), np.full(3, 4 * np.log(2)), rtol=1e-6
+        nice_tf.encoder(flow).forward_log_det_jacobian(fresh(x), 1),
+        np.full(3, 4 * np.log(2)),
+        rtol=1e-6,
     )
 
 
@@ -188,7 +226,9 @@ def test_symmetric_range_is_2x_minus_1_where_nothing_is_initialised():
 def test_whitening_is_fitted_where_the_scales_are_left(whitening, input_range):
     """As the paper's settings have it: images, whitened from the data, with scales that start at 1."""
     x = correlated(3000, 4).astype(np.float32).reshape(-1, 2, 2, 1) / 10
-    flow = nice_tf.build_flow([2, 2, 1], hidden_units=(4,), whitening=whitening, input_range=input_range)
+    flow = nice_tf.build_flow(
+        [2, 2, 1], hidden_units=(4,), whitening=whitening, input_range=input_range
+    )
     nice_tf.initialize_from_data(flow, x, scales=False)
     np.testing.assert_array_equal(nice_tf.inverse_scales(flow), np.ones(4))
     z = nice_tf.encoder(flow).forward(x).numpy()
@@ -214,10 +254,16 @@ def test_cross_fitting_whitens_each_example_by_the_others():
 
 @pytest.mark.parametrize("num_train", [40, 200])
 def test_scales_of_few_examples_are_those_of_new_ones(num_train):
-    """More coordinates than examples, or fewer: z of new examples has the prior's deviation, z of the old a smaller."""
+    """More coordinates than examples, or fewer: z of new examples has the prior's deviation, z of
+    the old a smaller.
+    """
     x = correlated(num_train + 2000, 80)
-    flow = nice_tf.build_flow([80], hidden_units=(4,), prior="gaussian", whitening="standardize_triangular")
+    flow = nice_tf.build_flow(
+        [80], hidden_units=(4,), prior="gaussian", whitening="standardize_triangular"
+    )
     nice_tf.initialize_from_data(flow, x[:num_train])
-    old, new = np.split(np.asarray(nice_tf.encoder(flow).forward(tf.cast(x, tf.float32))), [num_train])
+    old, new = np.split(
+        np.asarray(nice_tf.encoder(flow).forward(tf.cast(x, tf.float32))), [num_train]
+    )
     assert np.exp(np.mean(np.log(new.std(axis=0)))) == pytest.approx(1, rel=0.1)
     assert np.exp(np.mean(np.log(old.std(axis=0)))) < 0.9

@@ -1,8 +1,10 @@
-"""Runs a tutorial: its ```python blocks in order, in one process, with pictures into the current folder.
+"""Runs a tutorial: its ```python blocks in order, in one process, with pictures into the current
+folder.
 
-A ```text block right behind a ```python block is what that one prints. Words must be the same; a number may be off by
-10 percent or, if it is no integer, by 2 in its last digit: processors and library versions round differently. In a
-block that says ```text roughly it may be off by a factor of 5, for what is chaotic; there the page's `assert`s decide.
+A ```text block right behind a ```python block is what that one prints. Words must be the same; a
+number may be off by 10 percent or, if it is no integer, by 2 in its last digit: processors and
+library versions round differently. In a block that says ```text roughly it may be off by a factor
+of 5, for what is chaotic; there the page's `assert`s decide.
 
     cd docs/tutorials && python run.py two_moons.md          # makes the pictures anew
     cd docs/tutorials && python run.py --write two_moons.md  # and writes what was printed into the page
@@ -19,7 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 _BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n*```(?P<kind>text[ a-z]*)\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE
+    r"^```python\n(?P<code>.*?)^```\n(?:\n*```(?P<kind>text[ a-z]*)\n(?P<output>.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
 )
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
@@ -56,7 +59,8 @@ def run(page: pathlib.Path, *, write: bool = False) -> None:
     names = {"__name__": "__main__"}
     written, end = "", 0
     for block in _BLOCK.finditer(text):
-        # As many empty lines before the code as there are lines before it in the page: an error names the page's line.
+        # As many empty lines before the code as there are lines before it in the page: an error
+        # names the page's line.
         code = "\n" * text.count("\n", 0, block.start("code")) + block["code"]
         printed = io.StringIO()
         try:
@@ -76,7 +80,9 @@ def run(page: pathlib.Path, *, write: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()

@@ -1,4 +1,5 @@
-"""Writes the flag files that come with the package as a folder configs, for --flagfile=configs/NAME.flags.
+"""Writes the flag files that come with the package as a folder configs, for
+--flagfile=configs/NAME.flags.
 
 nice-configs
 nice-configs --output_dir=elsewhere/configs
@@ -16,22 +17,30 @@ from nice_tf.cli import command
 from nice_tf.errors import UserError
 from nice_tf.files import temporary_folder
 
-flags.DEFINE_string("output_dir", "configs", "the folder, which must not be there yet", module_name="configs")
+flags.DEFINE_string(
+    "output_dir", "configs", "the folder, which must not be there yet", module_name="configs"
+)
 
 
 def main() -> None:
     """Copies the folder."""
     package, output = pathlib.Path(nice_tf.__file__).parent, pathlib.Path(flags.FLAGS.output_dir)
     # In a wheel beside the modules, in the repository beside the package.
-    source = next(folder / "configs" for folder in (package, package.parent) if (folder / "configs").is_dir())
+    source = next(
+        folder / "configs" for folder in (package, package.parent) if (folder / "configs").is_dir()
+    )
     try:
         with temporary_folder(output.absolute().parent, f".{output.name}.unfinished-") as temporary:
-            shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+            shutil.copytree(
+                source, temporary, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+            )
             if output.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             temporary.rename(output)
     except OSError as error:
-        raise UserError(f"output_dir {output} cannot be written ({error.strerror or error})") from error
+        raise UserError(
+            f"output_dir {output} cannot be written ({error.strerror or error})"
+        ) from error
     for path in sorted(output.rglob("*.flags")):
         print(path)
 

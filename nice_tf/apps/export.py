@@ -10,14 +10,21 @@ from absl import flags
 from nice_tf.cli import command
 
 flags.DEFINE_string("workdir", "", "folder of the finished run", module_name="export")
-flags.DEFINE_string("export_dir", "", "folder of the model; the version becomes its next integer", module_name="export")
+flags.DEFINE_string(
+    "export_dir",
+    "",
+    "folder of the model; the version becomes its next integer",
+    module_name="export",
+)
 flags.DEFINE_integer("inpaint_steps", 100, "steps of the inpaint signature", module_name="export")
-flags.DEFINE_float("inpaint_noise", 0.0, "deviation of the noise of the inpaint signature", module_name="export")
+flags.DEFINE_float(
+    "inpaint_noise", 0.0, "deviation of the noise of the inpaint signature", module_name="export"
+)
 flags.DEFINE_bool(
     "compile_single",
     False,
-    "answer log_prob and sample of single examples through XLA, which is faster on some CPUs; TensorFlow Serving then "
-    "needs --xla_cpu_compilation_enabled",
+    "answer log_prob and sample of single examples through XLA, which is faster on some CPUs; "
+    "TensorFlow Serving then needs --xla_cpu_compilation_enabled",
     module_name="export",
 )
 
@@ -36,7 +43,9 @@ def main() -> None:
         compile_single=values.compile_single,
     )
     answers = warmup.replay_warmup(version)
-    print(f"exported {version}, with the server's settings beside it\n\nthrough the exported model:")
+    print(
+        f"exported {version}, with the server's settings beside it\n\nthrough the exported model:"
+    )
     print("  sampled  log_prob", np.array2string(answers["sample"]["log_prob"], precision=3))
     for name, value in sorted(answers["log_prob"].items()):
         print(f"  scored   {name}", np.array2string(value, precision=3))

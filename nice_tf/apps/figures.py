@@ -13,8 +13,12 @@ from nice_tf.cli import command
 from nice_tf.errors import UserError
 
 command.define_run_flags("figures")
-flags.DEFINE_list("figures", "", f"which, by commas, of {', '.join(FIGURES)}; empty: all", module_name="figures")
-flags.DEFINE_string("output_dir", "", "folder of the pictures; empty: figures in the workdir", module_name="figures")
+flags.DEFINE_list(
+    "figures", "", f"which, by commas, of {', '.join(FIGURES)}; empty: all", module_name="figures"
+)
+flags.DEFINE_string(
+    "output_dir", "", "folder of the pictures; empty: figures in the workdir", module_name="figures"
+)
 
 
 def main() -> None:
@@ -27,12 +31,17 @@ def main() -> None:
         from nice_tf.reports import figures
         from nice_tf.runs import finished
     workdir = command.required("workdir")
-    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    run = finished.load_finished_run(
+        workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
+    )
     directory = pathlib.Path(values.output_dir or pathlib.Path(workdir) / "figures")
     possible = figures.available(run)
     impossible = sorted(set(values.figures) - set(possible))
     if impossible:
-        raise UserError(f"figures {', '.join(impossible)} are of pictures, examples have shape {run.data.event_shape}")
+        raise UserError(
+            f"figures {', '.join(impossible)} are of pictures, examples have shape "
+            f"{run.data.event_shape}"
+        )
     for name in values.figures or possible:
         print(figures.write(run, name, directory), flush=True)
 

@@ -1,8 +1,8 @@
 """Fills hidden parts of validation examples of a finished run: original | masked | filled.
 
-python -m nice_tf.apps.inpaint --workdir=runs/digits
-python -m nice_tf.apps.inpaint --workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png
-python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
+python -m nice_tf.apps.inpaint --workdir=runs/digits python -m nice_tf.apps.inpaint
+--workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png python -m
+nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
 """
 
 import pathlib
@@ -21,12 +21,19 @@ flags.DEFINE_list(
     module_name="inpaint",
 )
 flags.DEFINE_string(
-    "mask_file", "", "a .npy file with 1 where a value is observed and 0 where it is hidden", module_name="inpaint"
+    "mask_file",
+    "",
+    "a .npy file with 1 where a value is observed and 0 where it is hidden",
+    module_name="inpaint",
 )
 flags.DEFINE_integer("num_images", 10, "how many examples", lower_bound=1, module_name="inpaint")
 flags.DEFINE_integer("num_steps", 200, "steps uphill", lower_bound=1, module_name="inpaint")
-flags.DEFINE_float("noise", 0.0, "deviation of the noise of a step", lower_bound=0.0, module_name="inpaint")
-flags.DEFINE_string("output", "", "the picture; empty: inpainting.png in the workdir", module_name="inpaint")
+flags.DEFINE_float(
+    "noise", 0.0, "deviation of the noise of a step", lower_bound=0.0, module_name="inpaint"
+)
+flags.DEFINE_string(
+    "output", "", "the picture; empty: inpainting.png in the workdir", module_name="inpaint"
+)
 
 
 def main() -> None:
@@ -39,7 +46,9 @@ def main() -> None:
         from nice_tf.reports import figures
         from nice_tf.runs import finished
     workdir = command.required("workdir")
-    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    run = finished.load_finished_run(
+        workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
+    )
     shape = run.data.event_shape
     if not drawing.is_image(shape):
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
@@ -47,7 +56,9 @@ def main() -> None:
     if values.mask_file:
         mask = arrays.read_array(values.mask_file, f"mask_file {values.mask_file}")
         masks[values.mask_file] = check_mask(mask, shape)
-    grid = figures.inpainting(run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise)
+    grid = figures.inpainting(
+        run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise
+    )
     path = pathlib.Path(values.output or pathlib.Path(workdir) / "inpainting.png")
     drawing.write_png(path, grid, min_width=1200)
     print(f"{path}: original | masked | filled; rows: {', '.join(masks or MASKS)}")

@@ -1,6 +1,8 @@
-"""Trains with and without dequantization noise, side by side; every setting of train.py applies to both.
+"""Trains with and without dequantization noise, side by side; every setting of train.py applies to
+both.
 
-python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdir=runs/noise --epochs=100
+python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdir=runs/noise
+--epochs=100
 """
 
 from absl import flags
@@ -8,7 +10,9 @@ from absl import flags
 from nice_tf.cli import command, config_flags
 
 GROUPS = ["noise experiment", *config_flags.define_flags()]
-flags.DEFINE_string("workdir", "runs/noise", "folder of both runs and of the result", module_name="noise experiment")
+flags.DEFINE_string(
+    "workdir", "runs/noise", "folder of both runs and of the result", module_name="noise experiment"
+)
 
 EXPLANATION = """\
 Without noise the data are points, and the density of a point has no upper bound: where a value never varies, 1/s falls
@@ -23,14 +27,20 @@ def main() -> None:
         from nice_tf.reports import noise_experiment
     rows = noise_experiment.noise_experiment(settings, flags.FLAGS.workdir)
     print("\nvalidation log-likelihood, nats an example")
-    print(f"{'trained with noise':20s} {'scored with':>14s} {'scored without':>14s} {'1/s at floor':>13s} "
-          f"{'floor / 10 adds':>15s}")  # fmt: skip
+    print(
+        f"{'trained with noise':20s} {'scored with':>14s} {'scored without':>14s} {'1/s at floor':>13s} "
+        f"{'floor / 10 adds':>15s}"
+    )
     for row in rows:
         print(
-            f"{row['trained_with']:20s} {row['log_prob_with_noise']:14.4g} {row['log_prob_without_noise']:14.4g} "
-            f"{row['num_at_floor']:13d} {row['nats_of_a_floor_ten_times_lower']:15.1f}"
+            f"{row['trained_with']:20s} {row['log_prob_with_noise']:14.4g} "
+            f"{row['log_prob_without_noise']:14.4g} {row['num_at_floor']:13d} "
+            f"{row['nats_of_a_floor_ten_times_lower']:15.1f}"
         )
-    print(f"\n{EXPLANATION}\n\nwritten to {flags.FLAGS.workdir}: noise.json, and noise.png for pictures")
+    print(
+        f"\n{EXPLANATION}\n\nwritten to {flags.FLAGS.workdir}: noise.json, and noise.png for "
+        "pictures"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Writes one page about a finished run: likelihoods, curves, samples, spectrum, in-painting, settings.
+"""Writes one page about a finished run: likelihoods, curves, samples, spectrum, in-painting,
+settings.
 
 python -m nice_tf.apps.report --workdir=runs/digits
 """
@@ -10,7 +11,9 @@ from absl import flags
 from nice_tf.cli import command
 
 command.define_run_flags("report")
-flags.DEFINE_string("output", "", "the page; empty: report.html in the workdir", module_name="report")
+flags.DEFINE_string(
+    "output", "", "the page; empty: report.html in the workdir", module_name="report"
+)
 
 
 def main() -> None:
@@ -20,7 +23,9 @@ def main() -> None:
         from nice_tf.reports import page
         from nice_tf.runs import finished
     workdir = command.required("workdir")
-    run = finished.load_finished_run(workdir, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    run = finished.load_finished_run(
+        workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
+    )
     print(page.write_report(run, workdir, values.output or pathlib.Path(workdir) / "report.html"))
 
 

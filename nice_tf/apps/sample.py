@@ -1,7 +1,8 @@
-"""Draws samples of a trained model: a picture of many, an array, or rows of a table in its own units.
+"""Draws samples of a trained model: a picture of many, an array, or rows of a table in its own
+units.
 
-python -m nice_tf.apps.sample --model=runs/digits --output=samples.png
-python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
+python -m nice_tf.apps.sample --model=runs/digits --output=samples.png python -m nice_tf.apps.sample
+--model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
 """
 
 from absl import flags
@@ -10,8 +11,12 @@ from nice_tf.cli import command
 
 command.define_model_flags("sample")
 flags.DEFINE_integer("num_samples", 100, "how many", module_name="sample")
-flags.DEFINE_integer("seed", 0, "sample n of a seed is the same however many are drawn", module_name="sample")
-flags.DEFINE_float("temperature", 1.0, "factor on the prior's draw; less than 1: more usual", module_name="sample")
+flags.DEFINE_integer(
+    "seed", 0, "sample n of a seed is the same however many are drawn", module_name="sample"
+)
+flags.DEFINE_float(
+    "temperature", 1.0, "factor on the prior's draw; less than 1: more usual", module_name="sample"
+)
 
 
 def main() -> None:
@@ -22,10 +27,14 @@ def main() -> None:
         from nice_tf.scoring import files
     print(
         files.sample_file(
-            model, output, num_samples=values.num_samples, seed=values.seed, temperature=values.temperature,
+            model,
+            output,
+            num_samples=values.num_samples,
+            seed=values.seed,
+            temperature=values.temperature,
             overwrite=values.overwrite,
         )
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-r"""Scores as `nice_tf.apps.score` does, by Apache Beam: on many machines, or for files that lie in a cloud.
+r"""Scores as `nice_tf.apps.score` does, by Apache Beam: on many machines, or for files that lie in
+a cloud.
 
-python -m nice_tf.apps.score_beam --model=runs/table/export --input='rows/*.parquet' --output=scores/all.parquet
-python -m nice_tf.apps.score_beam --model=/shared/export --input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
+python -m nice_tf.apps.score_beam --model=runs/table/export --input='rows/*.parquet'
+--output=scores/all.parquet python -m nice_tf.apps.score_beam --model=/shared/export
+--input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
     --runner=FlinkRunner --flink_master=host:8081
 
-Flags that are none of ours go to Beam. The output comes in several files, scores/all-00000-of-00004.parquet and so on,
-their rows in any order: row tells it. Needs the extra beam.
+Flags that are none of ours go to Beam. The output comes in several files,
+scores/all-00000-of-00004.parquet and so on, their rows in any order: row tells it. Needs the extra
+beam.
 """
 
 from absl import flags
@@ -27,11 +30,20 @@ def main(beam_flags: list[str]) -> None:
             from nice_tf.scoring import beam
             from nice_tf.scoring.model import Model  # noqa: F401  # the first rows are scored here: TensorFlow starts quietly
         except ModuleNotFoundError as error:
-            raise UserError(f"{error}: the extra beam brings it, pip install -e '.[beam]'") from error
+            raise UserError(
+                f"{error}: the extra beam brings it, pip install -e '.[beam]'"
+            ) from error
     for path in beam.score(
-        model, source, output, beam_flags=beam_flags, top=values.top, threshold=values.threshold, keep=values.keep,
-        impute=values.impute, overwrite=values.overwrite,
-    ):  # fmt: skip
+        model,
+        source,
+        output,
+        beam_flags=beam_flags,
+        top=values.top,
+        threshold=values.threshold,
+        keep=values.keep,
+        impute=values.impute,
+        overwrite=values.overwrite,
+    ):
         print(path)
 
 

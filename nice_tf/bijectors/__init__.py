@@ -1,4 +1,4 @@
-"""The layers, as TFP bijectors whose `forward` is data to latent, and the functions m inside them."""
+"""The layers, as TFP bijectors whose `forward` is data to latent, and the functions m."""
 
 from nice_tf.bijectors.conditioners import MLP as MLP
 from nice_tf.bijectors.conditioners import FrozenMLP as FrozenMLP

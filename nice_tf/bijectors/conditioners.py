@@ -20,22 +20,25 @@ class MLP(tf.Module):
 
         h_0 = x,   h_k = activation(h_{k-1} W_k + b_k),   m(x) = h_{K-1} W_K + b_K
 
-    Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015) or from U(-init_range, init_range), biases start at zero.
-    With `zero_last_layer` the last kernel is zero too: m starts as 0 and a coupling as the identity, so that an
-    initialisation from data statistics (`nice_tf.initialize_from_data`) is exact at the first step.
+    Kernels are drawn from N(0, 2 / fan_in) (He et al. 2015) or from U(-init_range, init_range),
+    biases start at zero. With `zero_last_layer` the last kernel is zero too: m starts as 0 and a
+    coupling as the identity, so that an initialisation from data statistics
+    (`nice_tf.initialize_from_data`) is exact at the first step.
 
     With `has_output_scale` each output has a factor that is not trained:
 
         m(x) = output_scale * (h_{K-1} W_K + b_K)
 
-    The functions that m can be are the same, how fast one is learned is not. Adam moves all weights at one pace,
-    whatever the size of their gradients: without the factor, an output that is to vary little (a pixel that is nearly
-    always black) is moved by many times what it should be, and its gradients, the largest, outweigh all others in the
-    hidden layers.
+    The functions that m can be are the same, how fast one is learned is not. Adam moves all weights
+    at one pace, whatever the size of their gradients: without the factor, an output that is to vary
+    little (a pixel that is nearly always black) is moved by many times what it should be, and its
+    gradients, the largest, outweigh all others in the hidden layers.
 
     With `residual`, every layer between two hidden ones of equal width adds to what it gets:
 
-        h_1 = x W_1 + b_1,   h_k = h_{k-1} + activation(h_{k-1}) W_k + b_k,   m(x) = activation(h_{K-1}) W_K + b_K
+        h_1 = x W_1 + b_1
+        h_k = h_{k-1} + activation(h_{k-1}) W_k + b_k
+        m(x) = activation(h_{K-1}) W_K + b_K
     """
 
     def __init__(
@@ -64,9 +67,12 @@ class MLP(tf.Module):
           hidden_units: width of each hidden layer; empty for a linear m.
           activation: a name in `choices.ACTIVATIONS` or a function of a tensor.
           residual: add the input of each layer between hidden ones of equal width to its output.
-          dropout: share of the hidden units that a call with a `dropout_seed` sets to 0 (Srivastava et al. 2014).
-          context_size: C, length of the context that every call must then give: the first layer sees (x, context).
-          init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal distribution.
+          dropout: share of the hidden units that a call with a `dropout_seed` sets to 0 (Srivastava
+            et al. 2014).
+          context_size: C, length of the context that every call must then give: the first layer
+            sees (x, context).
+          init_range: draw the kernels from U(-init_range, init_range); `None` for He's normal
+            distribution.
           zero_last_layer: start with m = 0.
           has_output_scale: give each output a factor, 1 until `assign_output_scale` sets it.
           dtype: of variables, input and output.
@@ -75,12 +81,15 @@ class MLP(tf.Module):
           name: of the module.
 
         Raises:
-          UserError: a size below 1, an unknown activation, a dropout outside of [0, 1), or a negative context size.
+          UserError: a size below 1, an unknown activation, a dropout outside of [0, 1), or a
+            negative context size.
         """
         super().__init__(name=name)
         sizes = (input_size, *hidden_units, output_size)
         if any(size < 1 for size in sizes):
-            raise UserError(f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)")
+            raise UserError(
+                f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)"
+            )
         check_at_least("context_size", context_size, 0)
         if not 0 <= dropout < 1:
             raise UserError(f"dropout must be at least 0 and below 1, got {dropout}")
@@ -92,24 +101,37 @@ class MLP(tf.Module):
         self._context_size = context_size
         self._seed = seed
         kernels = []
-        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise((input_size + context_size, *sizes[1:]))):
+        for layer, (fan_in, fan_out) in enumerate(
+            itertools.pairwise((input_size + context_size, *sizes[1:]))
+        ):
             if layer == len(sizes) - 2 and zero_last_layer:
                 kernels.append(tf.zeros([fan_in, fan_out], dtype))
             else:
-                # Drawn in float32 whatever the dtype, so that a float64 run starts from the same weights.
+                # Drawn in float32 whatever the dtype, so that a float64 run starts from the same
+                # weights.
                 layer_seed = stateless_seed(seed, "kernel", layer)
                 shape = [fan_in, fan_out]
                 if init_range is None:
-                    kernel = tf.random.stateless_normal(shape, layer_seed, stddev=(2 / fan_in) ** 0.5)
+                    kernel = tf.random.stateless_normal(
+                        shape, layer_seed, stddev=(2 / fan_in) ** 0.5
+                    )
                 else:
-                    kernel = tf.random.stateless_uniform(shape, layer_seed, minval=-init_range, maxval=init_range)
+                    kernel = tf.random.stateless_uniform(
+                        shape, layer_seed, minval=-init_range, maxval=init_range
+                    )
                 kernels.append(tf.cast(kernel, dtype))
         with self.name_scope:
-            self._kernels = tuple(tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels))
-            self._biases = tuple(tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:]))
+            self._kernels = tuple(
+                tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels)
+            )
+            self._biases = tuple(
+                tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:])
+            )
             self._output_scale = None
             if has_output_scale:
-                self._output_scale = tf.Variable(tf.ones([output_size], dtype), trainable=False, name="output_scale")
+                self._output_scale = tf.Variable(
+                    tf.ones([output_size], dtype), trainable=False, name="output_scale"
+                )
 
     @property
     def has_output_scale(self) -> bool:
@@ -117,32 +139,43 @@ class MLP(tf.Module):
         return self._output_scale is not None
 
     def assign_output_scale(self, output_scale: tf.Tensor) -> None:
-        """Sets the factor of each output, `[output_size]`, finite and above 0; for initialisation from data.
+        """Sets the factor of each output, `[output_size]`, finite and above 0; for initialisation
+        from data.
 
         Raises:
-          UserError: a network without such factors; a value that is not finite and above 0; another shape.
+          UserError: a network without such factors; a value that is not finite and above 0; another
+            shape.
         """
         if self._output_scale is None:
-            raise UserError("the network has no output_scale to assign: make it with has_output_scale=True")
+            raise UserError(
+                "the network has no output_scale to assign: make it with has_output_scale=True"
+            )
         output_scale = tf.convert_to_tensor(output_scale, self.dtype)
         if output_scale.shape != self._output_scale.shape:
-            raise UserError(f"output_scale must have shape {self._output_scale.shape}, got {output_scale.shape}")
+            raise UserError(
+                f"output_scale must have shape {self._output_scale.shape}, got {output_scale.shape}"
+            )
         bad = output_scale[~((output_scale > 0) & tf.math.is_finite(output_scale))]
         if len(bad):
             raise UserError(f"output_scale must be finite and above 0, got {bad[0]}")
         self._output_scale.assign(output_scale)
 
     def __call__(
-        self, x: tf.Tensor, *, context: tf.Tensor | None = None, dropout_seed: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        *,
+        context: tf.Tensor | None = None,
+        dropout_seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`.
 
         Args:
           x: the input.
-          context: `[..., context_size]`, one for each example or fewer, which are broadcast; none without a
-            `context_size`.
-          dropout_seed: stateless seed, int32 `[2]`, of the units that are dropped; with none, nothing is dropped.
-            Networks made with different seeds drop different units. The inverse of a coupling needs the same one.
+          context: `[..., context_size]`, one for each example or fewer, which are broadcast; none
+            without a `context_size`.
+          dropout_seed: stateless seed, int32 `[2]`, of the units that are dropped; with none,
+            nothing is dropped. Networks made with different seeds drop different units. The inverse
+            of a coupling needs the same one.
 
         Raises:
           UserError: a missing context, or one of another size or shape.
@@ -154,7 +187,11 @@ class MLP(tf.Module):
             if layer > 0:
                 h = self._dropped(self._activation(h), layer, dropout_seed)
             h = _affine(h, tf.cast(kernel, self.compute_dtype), tf.cast(bias, self.compute_dtype))
-            if self.residual and 0 < layer < len(self._kernels) - 1 and kernel.shape[0] == kernel.shape[1]:
+            if (
+                self.residual
+                and 0 < layer < len(self._kernels) - 1
+                and kernel.shape[0] == kernel.shape[1]
+            ):
                 h += before
         return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._kernels[-1].shape[1])
 
@@ -164,17 +201,21 @@ class MLP(tf.Module):
         seed = dropout_seed
         for number in (self._seed, layer):
             seed = tf.random.experimental.stateless_fold_in(seed, number)
-        # In full precision: uniform numbers in bfloat16 are multiples of 1/128, which drops other shares than asked.
-        kept = tf.nn.experimental.stateless_dropout(tf.cast(h, self.dtype), self._dropout, seed, rng_alg="philox")
+        # In full precision: uniform numbers in bfloat16 are multiples of 1/128, which drops other
+        # shares than asked.
+        kept = tf.nn.experimental.stateless_dropout(
+            tf.cast(h, self.dtype), self._dropout, seed, rng_alg="philox"
+        )
         return tf.cast(kept, self.compute_dtype)
 
 
 class FrozenMLP(tf.Module):
-    """An `MLP` as it is now, for answers only: its weights are copied once, in the dtype of the products.
+    """An `MLP` as it is now, for answers only: its weights are copied once, in the dtype of the
+    products.
 
-    TensorFlow multiplies few rows on one core, which waits for the weights. So where a layer is large, the units of
-    every second one are dealt out to branches that run side by side, and each takes its share of the next layer, too,
-    before they join:
+    TensorFlow multiplies few rows on one core, which waits for the weights. So where a layer is
+    large, the units of every second one are dealt out to branches that run side by side, and each
+    takes its share of the next layer, too, before they join:
 
         h_{k+2} = sum_j activation(h_k W_{k+1}[:, j] + b_{k+1}[j]) W_{k+2}[j, :] + b_{k+2}
     """
@@ -184,23 +225,34 @@ class FrozenMLP(tf.Module):
 
         Args:
           mlp: the network, without residual layers.
-          num_branches: at least 1; when not given, 2 where layers are large enough to gain by it, else 1.
+          num_branches: at least 1; when not given, 2 where layers are large enough to gain by it,
+            else 1.
           name: of the module.
 
         Raises:
-          UserError: a network with residual layers, which would join after each; or `num_branches` below 1.
+          UserError: a network with residual layers, which would join after each; or `num_branches`
+            below 1.
         """
         super().__init__(name=name)
         if mlp.residual:
             raise UserError("a network with residual layers cannot be frozen")
-        self.dtype, self.compute_dtype, self._activation = mlp.dtype, mlp.compute_dtype, mlp._activation
+        self.dtype, self.compute_dtype, self._activation = (
+            mlp.dtype,
+            mlp.compute_dtype,
+            mlp._activation,
+        )
         self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
         self._context_size = mlp._context_size
-        layers = tuple((kernel.numpy(), bias.numpy()) for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True))
+        layers = tuple(
+            (kernel.numpy(), bias.numpy())
+            for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True)
+        )
         if num_branches is not None:
             check_at_least("num_branches", num_branches, 1)
         if num_branches is None:
-            num_branches = 2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
+            num_branches = (
+                2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
+            )
         stages = [(layers,)]  # each a sum of branches, which are networks themselves
         if num_branches > 1:
             first = len(layers) % 2  # an odd number leaves the first layer whole
@@ -209,11 +261,14 @@ class FrozenMLP(tf.Module):
             stages += [_branches(*pair, num_branches) for pair in pairs]
         with self.name_scope:
             self._stages = tf.nest.map_structure(
-                lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False), tuple(stages)
+                lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False),
+                tuple(stages),
             )
             self._output_scale = None
             if mlp._output_scale is not None:
-                self._output_scale = tf.Variable(mlp._output_scale, trainable=False, name="output_scale")
+                self._output_scale = tf.Variable(
+                    mlp._output_scale, trainable=False, name="output_scale"
+                )
 
     def __call__(self, x: tf.Tensor, *, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`; context and errors as for the `MLP`."""
@@ -222,7 +277,8 @@ class FrozenMLP(tf.Module):
         for stage, branches in enumerate(self._stages):
             if stage > 0:
                 h = self._activation(h)
-            # Not `+`, which TensorFlow would fuse with one branch's product: that branch then waited for the others.
+            # Not `+`, which TensorFlow would fuse with one branch's product: that branch then
+            # waited for the others.
             h = tf.add_n([_forward(h, layers, self._activation) for layers in branches])
         return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._sizes[1])
 
@@ -244,7 +300,9 @@ def _branches(layer, next_layer, num_branches):
         [next_layer[1], *[np.zeros_like(next_layer[1])] * (num_branches - 1)],
         strict=True,
     )
-    return tuple(((kernel, bias), (next_kernel, next_bias)) for kernel, bias, next_kernel, next_bias in parts)
+    return tuple(
+        ((kernel, bias), (next_kernel, next_bias)) for kernel, bias, next_kernel, next_bias in parts
+    )
 
 
 def _forward(h, layers, activation):
@@ -266,30 +324,37 @@ def _scaled(h, output_scale, dtype):
 
 
 def _with_context(x, context, size):
-    """(x, context) on the last axis, `[..., D]` and `[..., size]`; x itself where there is to be none."""
+    """(x, context) on the last axis, `[..., D]` and `[..., size]`; x itself where there is to be
+    none.
+    """
     if context is None:
         if size:
             raise UserError(
-                f"the networks were built with context_size {size} and got no context: give one to every call, as in "
-                "flow.log_prob(x, **nice_tf.context_kwargs(context))"
+                f"the networks were built with context_size {size} and got no context: give one to "
+                "every call, as in flow.log_prob(x, **nice_tf.context_kwargs(context))"
             )
         return x
     context = tf.cast(context, x.dtype)
     if not size or context.shape.rank == 0 or not context.shape[-1:].is_compatible_with([size]):
         raise UserError(
-            f"the last axis of the context must have {size} values, the context_size that the networks were built "
-            f"with, got shape {context.shape}"
+            f"the last axis of the context must have {size} values, the context_size that the "
+            f"networks were built with, got shape {context.shape}"
         )
     batch_shape = x.shape[:-1]
     try:
-        fits = tf.broadcast_static_shape(context.shape[:-1], batch_shape).is_compatible_with(batch_shape)
+        fits = tf.broadcast_static_shape(context.shape[:-1], batch_shape).is_compatible_with(
+            batch_shape
+        )
     except ValueError:
         fits = False
     if not fits:
         raise UserError(
-            f"a context of shape {context.shape} cannot be broadcast to examples of batch shape {batch_shape}"
+            f"a context of shape {context.shape} cannot be broadcast to examples of batch shape "
+            f"{batch_shape}"
         )
-    context = tf.broadcast_to(check_last_axis(context, size), tf.concat([tf.shape(x)[:-1], [size]], 0))
+    context = tf.broadcast_to(
+        check_last_axis(context, size), tf.concat([tf.shape(x)[:-1], [size]], 0)
+    )
     return tf.concat([x, context], axis=-1)
 
 

@@ -1,7 +1,8 @@
 """The layers of NICE as TFP bijectors, `forward` being the paper's direction: data to latent.
 
 All act on the last axis, whatever the batch shape. Coordinates are split by fixed permutations
-(`coupling_splits`, applied with `tfb.Permute`), so that a coupling always cuts one contiguous axis in two.
+(`coupling_splits`, applied with `tfb.Permute`), so that a coupling always cuts one contiguous axis
+in two.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +22,16 @@ tfb = tfp.bijectors
 class AdditiveCoupling(Layer):
     """Additive coupling layer (Dinh et al. 2014, section 3.2).
 
-    One part of the coordinates is passed on unchanged, the other part is shifted by a function m of the first:
+    One part of the coordinates is passed on unchanged, the other part is shifted by a function m of
+    the first:
 
         forward:           y_passed = x_passed,   y_shifted = x_shifted + m(x_passed)
         inverse:           x_passed = y_passed,   x_shifted = y_shifted - m(y_passed)
         forward log-det:   0
         inverse log-det:   0
 
-    Both directions evaluate the same m on the same bits, so the inverse is exact to the rounding of one addition,
-    whatever m is and however coarsely it is computed.
+    Both directions evaluate the same m on the same bits, so the inverse is exact to the rounding of
+    one addition, whatever m is and however coarsely it is computed.
     """
 
     def __init__(
@@ -44,27 +46,33 @@ class AdditiveCoupling(Layer):
         """Makes the layer.
 
         Args:
-          conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its variables are tracked
-            when it is a `tf.Module`, such as `nice_tf.MLP` or a layer of `tf_keras`, once they are built. It gets the
-            keywords that `forward` and `inverse` are called with, or that TFP passes on to a bijector of this name. Its
-            `dtype`, if it has one, is that of the layer.
-          num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D - 1.
-          passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest, `"second"`
-            passes the last `num_passthrough` and shifts those before them.
-          validate_args: check also in the run, where the size of the event is not known before, that m returns one
-            value a shifted coordinate.
+          conditioner: m, maps `[..., num_passthrough]` to `[..., D - num_passthrough]`. Its
+            variables are tracked when it is a `tf.Module`, such as `nice_tf.MLP` or a layer of
+            `tf_keras`, once they are built. It gets the keywords that `forward` and `inverse` are
+            called with, or that TFP passes on to a bijector of this name. Its `dtype`, if it has
+            one, is that of the layer.
+          num_passthrough: how many coordinates are passed on unchanged, at least 1 and at most D -
+            1.
+          passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest,
+            `"second"` passes the last `num_passthrough` and shifts those before them.
+          validate_args: check also in the run, where the size of the event is not known before,
+            that m returns one value a shifted coordinate.
           name: as for every TFP bijector.
 
         Raises:
-          UserError: a value out of these bounds, or a conditioner whose variables would not be tracked.
+          UserError: a value out of these bounds, or a conditioner whose variables would not be
+            tracked.
         """
         arguments = dict(locals())
         _check_variables_can_be_seen(conditioner)
         check_at_least("num_passthrough", num_passthrough, 1)
         if passthrough not in ("first", "second"):
             raise UserError(f"passthrough must be 'first' or 'second', got {passthrough!r}")
-        # Its determinant is constant, the matrix is not: TFP would take the layer for an affine one.
-        super().__init__(arguments, is_constant_jacobian=False, dtype=getattr(conditioner, "dtype", None))
+        # Its determinant is constant, the matrix is not: TFP would take the layer for an affine
+        # one.
+        super().__init__(
+            arguments, is_constant_jacobian=False, dtype=getattr(conditioner, "dtype", None)
+        )
         self._conditioner = conditioner
         self._num_passthrough = num_passthrough
         self._passthrough = passthrough
@@ -85,7 +93,9 @@ class AdditiveCoupling(Layer):
         return self._passthrough
 
     def fit(self, x: tf.Tensor) -> None:
-        """Sets the output scale of an m that has one to the deviations of what it shifts in examples, `[N, D]`."""
+        """Sets the output scale of an m that has one to the deviations of what it shifts in
+        examples, `[N, D]`.
+        """
         conditioner: Any = self._conditioner
         if not getattr(conditioner, "has_output_scale", False):
             return
@@ -102,27 +112,31 @@ class AdditiveCoupling(Layer):
         size = 0 if h.shape.rank == 0 else h.shape[-1]
         if size is not None and size <= self._num_passthrough:
             raise UserError(
-                f"a coupling that passes {self._num_passthrough} coordinates needs more than that many on the last "
-                f"axis, got shape {h.shape}"
+                f"a coupling that passes {self._num_passthrough} coordinates needs more than that "
+                f"many on the last axis, got shape {h.shape}"
             )
         if self._passthrough == "first":
             return h[..., : self._num_passthrough], h[..., self._num_passthrough :]
         return h[..., -self._num_passthrough :], h[..., : -self._num_passthrough]
 
     def _join(self, passed, shifted):
-        return tf.concat([passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1)
+        return tf.concat(
+            [passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1
+        )
 
     def _shift(self, passed, shifted, kwargs):
         shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(
-                f"the conditioner must return {shifted.shape[-1]} values an example, one for each shifted "
-                f"coordinate, got shape {shift.shape}"
+                f"the conditioner must return {shifted.shape[-1]} values an example, one for each "
+                f"shifted coordinate, got shape {shift.shape}"
             )
         if not self.validate_args:
             return shift
         sizes = tf.shape(shift)[-1], tf.shape(shifted)[-1]
-        check = tf.debugging.assert_equal(*sizes, message="the conditioner must return one value a shifted coordinate")
+        check = tf.debugging.assert_equal(
+            *sizes, message="the conditioner must return one value a shifted coordinate"
+        )
         with tf.control_dependencies([check]):
             return tf.identity(shift)
 
@@ -142,9 +156,10 @@ def _check_variables_can_be_seen(conditioner):
     # By what it lacks, not by its class: this file knows no Keras.
     if hasattr(type(conditioner), "trainable_variables") and not isinstance(conditioner, tf.Module):
         raise UserError(
-            f"the conditioner is a {type(conditioner).__module__}.{type(conditioner).__name__}, which has variables "
-            "and is no tf.Module: TensorFlow Probability would neither train nor save them. Use a layer or model of "
-            "tf_keras (Keras 2) in place of one of Keras 3, nice_tf.MLP, or a tf.Module that holds tf.Variables"
+            f"the conditioner is a {type(conditioner).__module__}.{type(conditioner).__name__}, "
+            "which has variables and is no tf.Module: TensorFlow Probability would neither train "
+            "nor save them. Use a layer or model of tf_keras (Keras 2) in place of one of Keras 3, "
+            "nice_tf.MLP, or a tf.Module that holds tf.Variables"
         )
 
 
@@ -153,15 +168,16 @@ def coupling_splits(
 ) -> list[tuple[np.ndarray, str]]:
     """In which order each coupling reads the coordinates, and which side it passes on.
 
-    `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position second; `halves`
-    leaves them as they stand; `checkerboard` puts those first whose row and column add up to an even number, with all
-    their channels (but for the last of them where rows and columns are both odd in number: the halves stay equal).
-    Position means the place in data order for the first coupling. Then, from coupling to coupling,
+    `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position
+    second; `halves` leaves them as they stand; `checkerboard` puts those first whose row and column
+    add up to an even number, with all their channels (but for the last of them where rows and
+    columns are both odd in number: the halves stay equal). Position means the place in data order
+    for the first coupling. Then, from coupling to coupling,
 
       `swap`     keeps the order, and the two sides change roles;
       `reverse`  turns the positions round, and always passes the first side;
-      `shuffle`  lets the sides change roles, and draws new positions for every second coupling, so that each pair of
-                 couplings shifts every coordinate once.
+      `shuffle`  lets the sides change roles, and draws new positions for every second coupling, so
+                 that each pair of couplings shifts every coordinate once.
 
     Args:
       event_shape: of one example; D is its product.
@@ -171,7 +187,8 @@ def coupling_splits(
       seed: of the permutations of `shuffle`.
 
     Returns:
-      K pairs (order, passthrough): the i-th coordinate coupling k reads is coordinate `order[i]` of x.
+      K pairs (order, passthrough): the i-th coordinate coupling k reads is coordinate `order[i]` of
+      x.
 
     Raises:
       UserError: an unknown partition or mixing, or a checkerboard of what has no rows and columns.
@@ -179,14 +196,18 @@ def coupling_splits(
     check_choice("partition", partition, PARTITIONS)
     check_choice("mixing", mixing, MIXINGS)
     if partition == "checkerboard" and len(event_shape) < 2:
-        raise UserError(f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}")
+        raise UserError(
+            f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}"
+        )
     event_size = int(np.prod(event_shape))
     positions = np.arange(event_size)
     if partition == "checkerboard":
         row, column, *_ = np.indices(event_shape)
         split = np.argsort((row + column).ravel() % 2, kind="stable")
     else:
-        split = np.argsort(positions % 2, kind="stable") if partition == "interleaved" else positions
+        split = (
+            np.argsort(positions % 2, kind="stable") if partition == "interleaved" else positions
+        )
     generator = np.random.default_rng(seed)
     splits = []
     for k in range(num_couplings):
@@ -199,8 +220,12 @@ def coupling_splits(
     return splits
 
 
-def reorder(current: Sequence[int] | np.ndarray, wanted: Sequence[int] | np.ndarray) -> list[tfb.Bijector]:
-    """The step from one order of coordinates to another: one `tfb.Permute`, or nothing when they agree."""
+def reorder(
+    current: Sequence[int] | np.ndarray, wanted: Sequence[int] | np.ndarray
+) -> list[tfb.Bijector]:
+    """The step from one order of coordinates to another: one `tfb.Permute`, or nothing when they
+    agree.
+    """
     permutation = np.argsort(current)[wanted]
     if np.array_equal(permutation, np.arange(len(permutation))):
         return []
@@ -208,13 +233,16 @@ def reorder(current: Sequence[int] | np.ndarray, wanted: Sequence[int] | np.ndar
 
 
 def size_of_half(event_size: int, passthrough: str) -> int:
-    """How many coordinates a coupling of equal halves passes on: of an odd number the first half has one more."""
+    """How many coordinates a coupling of equal halves passes on: of an odd number the first half
+    has one more.
+    """
     size_first = (event_size + 1) // 2
     return size_first if passthrough == "first" else event_size - size_first
 
 
 def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
-    """How many pairs (z_i, x_j) there are in which z_i can never depend on x_j, whatever the networks are.
+    """How many pairs (z_i, x_j) there are in which z_i can never depend on x_j, whatever the
+    networks are.
 
     Args:
       splits: of `coupling_splits`.
@@ -224,9 +252,12 @@ def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
     for k, (order, passthrough) in enumerate(splits):
         size = size_of_half(event_size, passthrough)
         passed[k, order[:size] if passthrough == "first" else order[-size:]] = True
-    # Coordinates that are always passed and shifted together depend on the same others: followed as one class.
+    # Coordinates that are always passed and shifted together depend on the same others: followed as
+    # one class.
     classes, sizes = np.unique(passed, axis=1, return_counts=True)
-    depends = np.zeros([len(sizes)] * 2, bool)  # a coordinate of the row's class on every other of the column's
+    depends = np.zeros(
+        [len(sizes)] * 2, bool
+    )  # a coordinate of the row's class on every other of the column's
     for is_passed in classes:
         depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
     pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
@@ -248,7 +279,8 @@ def check_mixing(splits: Sequence[tuple[np.ndarray, str]], partition: str, mixin
     if cut_off:
         event_size = len(splits[0][0])
         raise UserError(
-            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = {event_size} leave "
-            f"{cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can never depend on some x. Use at least "
-            "3 couplings (4 with 'shuffle'), and not 'reverse' on odd D; allow_incomplete_mixing builds it all the same"
+            f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = "
+            f"{event_size} leave {cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can "
+            "never depend on some x. Use at least 3 couplings (4 with 'shuffle'), and not "
+            "'reverse' on odd D; allow_incomplete_mixing builds it all the same"
         )

@@ -1,6 +1,5 @@
 """Layers of one number for each coordinate: centre, standardization, the paper's scaling."""
 
-
 import numpy as np
 import tensorflow as tf
 
@@ -33,9 +32,10 @@ class DiagonalScaling(Layer):
 
         Args:
           event_size: D, at least 1.
-          log_scale: log s, `[D]`, kept by reference; a new trainable variable of zeros when not given.
-          max_log_scale: upper bound of log s. On data without noise the likelihood is unbounded and s would
-            grow for ever; the bound keeps it finite. No bound when not given.
+          log_scale: log s, `[D]`, kept by reference; a new trainable variable of zeros when not
+            given.
+          max_log_scale: upper bound of log s. On data without noise the likelihood is unbounded and
+            s would grow for ever; the bound keeps it finite. No bound when not given.
           dtype: of the new variable; ignored when `log_scale` is given.
           validate_args: as for every TFP bijector.
           name: as for every TFP bijector.
@@ -45,7 +45,9 @@ class DiagonalScaling(Layer):
         """
         arguments = dict(locals())
         check_event_size(event_size)
-        super().__init__(arguments, starts={"log_scale": tf.zeros([event_size], dtype)}, trainable=True)
+        super().__init__(
+            arguments, starts={"log_scale": tf.zeros([event_size], dtype)}, trainable=True
+        )
         self._unbounded_log_scale = arguments["log_scale"]
         self._max_log_scale = max_log_scale
 
@@ -53,7 +55,9 @@ class DiagonalScaling(Layer):
     def log_scale(self) -> tf.Tensor:
         """Log s, `[D]`, after the bound."""
         log_scale = tf.convert_to_tensor(self._unbounded_log_scale)
-        return log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
+        return (
+            log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
+        )
 
     @property
     def linear_part(self) -> tf.Tensor:
@@ -132,7 +136,8 @@ class Center(Layer):
 
 
 class Standardize(Layer):
-    """Takes off each coordinate's mean and divides by its deviation; fitted to data and not trained. For tables.
+    """Takes off each coordinate's mean and divides by its deviation; fitted to data and not
+    trained. For tables.
 
         forward:           y = (x - loc) / scale
         inverse:           x = scale * y + loc
@@ -168,7 +173,8 @@ class Standardize(Layer):
         arguments = dict(locals())
         check_event_size(event_size)
         super().__init__(
-            arguments, starts={"loc": tf.zeros([event_size], dtype), "scale": tf.ones([event_size], dtype)}
+            arguments,
+            starts={"loc": tf.zeros([event_size], dtype), "scale": tf.ones([event_size], dtype)},
         )
         self.loc = arguments["loc"]
         self.scale = arguments["scale"]
@@ -192,8 +198,9 @@ class Standardize(Layer):
         constant = np.flatnonzero(scale == 0)
         if constant.size:
             raise UserError(
-                f"{constant.size} of {len(scale)} coordinates have the same value in all {len(x)} examples (the first, "
-                f"counted from 0, is {constant[0]}): leave them out of the data"
+                f"{constant.size} of {len(scale)} coordinates have the same value in all {len(x)} "
+                f"examples (the first, counted from 0, is {constant[0]}): leave them out of the "
+                "data"
             )
         self.loc.assign(np.mean(x, axis=0, dtype=np.float64))
         self.scale.assign(scale)

@@ -15,8 +15,9 @@ tfb = tfp.bijectors
 class Layer(tfb.Bijector):
     """A bijector of the last axis, whatever the batch shape, whose log-det is the same for every x.
 
-    A subclass hands its arguments on and states its mathematics: `_forward`, `_inverse`, `_forward_log_det_jacobian`.
-    It may also say how it is fitted to data (`fit`), and what its linear part is.
+    A subclass hands its arguments on and states its mathematics: `_forward`, `_inverse`,
+    `_forward_log_det_jacobian`. It may also say how it is fitted to data (`fit`), and what its
+    linear part is.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class Layer(tfb.Bijector):
         """Makes the layer.
 
         Args:
-          arguments: those of the subclass's constructor, `dict(locals())`, with `name` and `validate_args` among them.
-            What is made new is put into it: a layer's copies share its variables, as those of TFP's own do.
-          starts: by the name of an argument, what a new variable starts at where the argument is `None`.
+          arguments: those of the subclass's constructor, `dict(locals())`, with `name` and
+            `validate_args` among them. What is made new is put into it: a layer's copies share its
+            variables, as those of TFP's own do.
+          starts: by the name of an argument, what a new variable starts at where the argument is
+            `None`.
           trainable: whether new variables are.
-          is_constant_jacobian: whether the whole matrix is the same for every x, not only its determinant.
+          is_constant_jacobian: whether the whole matrix is the same for every x, not only its
+            determinant.
           dtype: of the layer, where it has no `starts` to tell.
 
         Raises:
@@ -60,11 +64,15 @@ class Layer(tfb.Bijector):
 
     @property
     def linear_part(self) -> tf.Tensor | None:
-        """The matrix of an affine layer, `[D, D]`, or its diagonal, `[D]`; `None` for the identity and for others."""
+        """The matrix of an affine layer, `[D, D]`, or its diagonal, `[D]`; `None` for the identity
+        and for others.
+        """
         return None
 
     def fit(self, x: tf.Tensor) -> None:
-        """Sets what is taken from training examples, `[N, D]`, before training; most layers take nothing."""
+        """Sets what is taken from training examples, `[N, D]`, before training; most layers take
+        nothing.
+        """
 
     def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
         """The examples that `fit` saw as new ones would come out of the layer, `[N, D]`."""
@@ -104,8 +112,8 @@ def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:
     """x, unless its events are of another size, which would be broadcast in silence.
 
     Raises:
-      UserError: the last axis of x is known and not `event_size` long; where it is not known before the run,
-        `InvalidArgumentError` in the run.
+      UserError: the last axis of x is known and not `event_size` long; where it is not known before
+        the run, `InvalidArgumentError` in the run.
     """
     if not x.shape[-1:].is_compatible_with([event_size]):
         raise UserError(f"the last axis must have {event_size} values, got shape {x.shape}")
@@ -126,7 +134,7 @@ def check_examples(x: np.ndarray, event_size: int) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if bad.size:
         raise UserError(
-            f"{bad.size} of {len(x)} examples have values that are not finite, the first is {bad[0]} (counted from 0): "
-            "leave them out of the data"
+            f"{bad.size} of {len(x)} examples have values that are not finite, the first is "
+            f"{bad[0]} (counted from 0): leave them out of the data"
         )
     return x

@@ -12,7 +12,8 @@ _ROWS_AT_ONCE = 4096
 
 
 def covariance(x: np.ndarray) -> np.ndarray:
-    """Covariance of examples `[N, D]` in float64, `[D, D]`, with no more than a few thousand rows in float64 at once.
+    """Covariance of examples `[N, D]` in float64, `[D, D]`, with no more than a few thousand rows
+    in float64 at once.
 
     Raises:
       UserError: fewer than 2 examples.
@@ -31,15 +32,16 @@ def _spectrum(x, *, may_be_singular):
     """Eigenvalues, ascending, and eigenvectors of the covariance; refuses one of a rank below D."""
     eigenvalues, vectors = np.linalg.eigh(covariance(x))
     size = len(eigenvalues)
-    # Below this an eigenvalue is rounding, of the sum over examples or of the values themselves, not variance.
+    # Below this an eigenvalue is rounding, of the sum over examples or of the values themselves,
+    # not variance.
     rounding = np.finfo(x.dtype).eps * np.max(np.abs(x)) if x.dtype.kind == "f" else 0.0
     resolution = size * max(eigenvalues[-1] * np.finfo(np.float64).eps, rounding**2)
     rank = int(np.sum(eigenvalues > resolution))
     if rank < size and not may_be_singular:
         raise UserError(
-            f"the covariance of {len(x)} examples has rank {rank}, below the {size} coordinates: its density would be "
-            f"infinite. More than {size} examples are needed, no coordinate a sum of others; or whiten by zca with a "
-            "whitening_epsilon above 0"
+            f"the covariance of {len(x)} examples has rank {rank}, below the {size} coordinates: "
+            f"its density would be infinite. More than {size} examples are needed, no coordinate a "
+            "sum of others; or whiten by zca with a whitening_epsilon above 0"
         )
     return eigenvalues, vectors
 
@@ -52,9 +54,9 @@ class Whitening(Layer):
         forward log-det:   -1/2 sum_d log max(lambda_d, epsilon)
         inverse log-det:   its negative
 
-    With the covariance U diag(lambda) U^T of the data, ZCA takes W = U diag(lambda^-1/2) U^T, the whitening nearest to
-    the identity, and PCA takes W = diag(lambda^-1/2) U^T. W is the identity until `fit`. The mean is not taken
-    off: put `Center` before it.
+    With the covariance U diag(lambda) U^T of the data, ZCA takes W = U diag(lambda^-1/2) U^T, the
+    whitening nearest to the identity, and PCA takes W = diag(lambda^-1/2) U^T. W is the identity
+    until `fit`. The mean is not taken off: put `Center` before it.
     """
 
     def __init__(
@@ -76,7 +78,8 @@ class Whitening(Layer):
           event_size: D, length of the last axis.
           kind: `"zca"` or `"pca"`.
           epsilon: floor of the eigenvalues lambda, in squared units of x; 0 for none.
-          matrix: W, `[D, D]`, kept by reference; a new untrained variable, the identity, when not given.
+          matrix: W, `[D, D]`, kept by reference; a new untrained variable, the identity, when not
+            given.
           inverse_matrix: W^-1, `[D, D]`, as `matrix`. The three go together.
           log_det: log |det W|, a scalar, as `matrix`.
           dtype: of the new variables. The fit is made in float64 whatever it is.
@@ -84,14 +87,16 @@ class Whitening(Layer):
           name: as for every TFP bijector.
 
         Raises:
-          UserError: `event_size` below 1, an unknown kind, a negative `epsilon`, only some of the three, or one of
-            another shape.
+          UserError: `event_size` below 1, an unknown kind, a negative `epsilon`, only some of the
+            three, or one of another shape.
         """
         arguments = dict(locals())
         check_choice("kind", kind, KINDS)
         check_at_least("epsilon", epsilon, 0)
         if len({value is None for value in (matrix, inverse_matrix, log_det)}) > 1:
-            raise UserError("matrix, inverse_matrix and log_det must be given together, or none of them")
+            raise UserError(
+                "matrix, inverse_matrix and log_det must be given together, or none of them"
+            )
         check_event_size(event_size)
         identity = tf.eye(event_size, dtype=dtype)
         starts = {"matrix": identity, "inverse_matrix": identity, "log_det": tf.zeros([], dtype)}
@@ -119,7 +124,8 @@ class Whitening(Layer):
           x: `[N, D]`.
 
         Raises:
-          UserError: examples of another size, or a covariance of rank below D, to rounding, where `epsilon` is 0.
+          UserError: examples of another size, or a covariance of rank below D, to rounding, where
+            `epsilon` is 0.
         """
         x = check_examples(x, self._matrix.shape[0])
         eigenvalues, vectors = _spectrum(x, may_be_singular=self._epsilon > 0)
@@ -140,15 +146,17 @@ class Whitening(Layer):
 
 
 class TriangularWhitening(Layer):
-    """Approximate whitening by a lower triangular matrix, trained with the flow (Dinh et al. 2014, section 5.1).
+    """Approximate whitening by a lower triangular matrix, trained with the flow (Dinh et al. 2014,
+    section 5.1).
 
         forward:           y = L x + b
         inverse:           x = L^-1 (y - b)
         forward log-det:   sum_d log L_dd
         inverse log-det:   its negative
 
-    One variable holds the D (D + 1) / 2 values of L row by row as `tfp.math.fill_triangular` packs them, with log L_dd
-    on the diagonal, so that L stays invertible. L starts as the identity, or from `fit`.
+    One variable holds the D (D + 1) / 2 values of L row by row as `tfp.math.fill_triangular` packs
+    them, with log L_dd on the diagonal, so that L stays invertible. L starts as the identity, or
+    from `fit`.
     """
 
     def __init__(
@@ -166,11 +174,13 @@ class TriangularWhitening(Layer):
 
         Args:
           event_size: D, length of the last axis.
-          packed: L as said above, `[D (D + 1) / 2]`, kept by reference; a new variable of zeros when not given.
+          packed: L as said above, `[D (D + 1) / 2]`, kept by reference; a new variable of zeros
+            when not given.
           shift: b, `[D]`, as `packed`.
-          shrinkage: let `fit` draw the covariance towards a multiple of the identity, as much as suits the number of
-            examples (Ledoit & Wolf 2004), so that few examples and coordinates that depend on others are no error.
-            For coordinates of like deviations: put `Standardize` before it.
+          shrinkage: let `fit` draw the covariance towards a multiple of the identity, as much as
+            suits the number of examples (Ledoit & Wolf 2004), so that few examples and coordinates
+            that depend on others are no error. For coordinates of like deviations: put
+            `Standardize` before it.
           dtype: of the new variables.
           validate_args: as for every TFP bijector.
           name: as for every TFP bijector.
@@ -204,14 +214,18 @@ class TriangularWhitening(Layer):
         return self.matrix
 
     def fit(self, x: np.ndarray) -> None:
-        """Starts L and b where they whiten training examples exactly; arguments and errors as for `Whitening.fit`."""
+        """Starts L and b where they whiten training examples exactly; arguments and errors as for
+        `Whitening.fit`.
+        """
         triangle, shift = self._fitted_to(check_examples(x, self._shift.shape[0]))
         self._shift.assign(shift)
         np.fill_diagonal(triangle, np.log(np.diagonal(triangle)))
         self._packed.assign(tf.cast(tfp.math.fill_triangular_inverse(triangle), self._packed.dtype))
 
     def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
-        """With shrinkage, what `cross_fitted` gives: else few examples would make the scales behind too narrow."""
+        """With shrinkage, what `cross_fitted` gives: else few examples would make the scales behind
+        too narrow.
+        """
         if not self._shrinkage:
             return self.forward(x)
         return tf.constant(self.cross_fitted(np.asarray(x)))
@@ -219,8 +233,8 @@ class TriangularWhitening(Layer):
     def cross_fitted(self, x: np.ndarray) -> np.ndarray:
         """Training examples as new ones would look: each whitened by a fit to the others.
 
-        What L was fitted to comes out of it with smaller deviations than new examples, the more so the fewer examples
-        there are for a coordinate.
+        What L was fitted to comes out of it with smaller deviations than new examples, the more so
+        the fewer examples there are for a coordinate.
 
         Args:
           x: `[N, D]`, in ten parts, each of which the others are fitted for; N at least 3.
@@ -233,7 +247,9 @@ class TriangularWhitening(Layer):
         """
         x = check_examples(x, self._shift.shape[0])
         if len(x) < 3:
-            raise UserError(f"fitting to one part and whitening another needs at least 3 examples, got {len(x)}")
+            raise UserError(
+                f"fitting to one part and whitening another needs at least 3 examples, got {len(x)}"
+            )
         part = np.arange(len(x)) % 10
         y = np.empty(x.shape, self.dtype.as_numpy_dtype)
         for number in range(min(10, len(x))):
@@ -244,7 +260,9 @@ class TriangularWhitening(Layer):
     def _fitted_to(self, x):
         """L and b in float64."""
         if self._shrinkage:
-            from sklearn.covariance import ledoit_wolf  # a second of start-up that no other layer needs
+            from sklearn.covariance import (
+                ledoit_wolf,
+            )  # a second of start-up that no other layer needs
 
             shrunk, _ = ledoit_wolf(np.asarray(x, np.float64))
         else:
@@ -264,7 +282,9 @@ class TriangularWhitening(Layer):
 
 
 def _times(matrix, x):
-    """The matrix times each example of `[..., D]`, as one product (`tf.linalg.matvec` makes one for each example)."""
+    """The matrix times each example of `[..., D]`, as one product (`tf.linalg.matvec` makes one for
+    each example).
+    """
     return tf.ensure_shape(tf.tensordot(x, matrix, [[-1], [1]]), x.shape)
 
 

@@ -1,4 +1,6 @@
-"""What every command shares: grouped help, a quiet start of TensorFlow, one message for a user's mistake."""
+"""What every command shares: grouped help, a quiet start of TensorFlow, one message for a user's
+mistake.
+"""
 
 import contextlib
 import os
@@ -16,7 +18,9 @@ from absl import app, flags, logging
 from nice_tf.errors import UserError
 
 
-def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_on: bool = False) -> None:
+def run(
+    main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_on: bool = False
+) -> None:
     """Parses the flags and calls `main`, then exits.
 
     The status is 0 when it returns, 1 after a `UserError`, 130 after Ctrl-C, 143 after SIGTERM.
@@ -32,18 +36,29 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
     def parse(argv: list[str]) -> list[str]:
-        if any(argument in ("--help", "-help", "-h", "--helpshort", "-helpshort") for argument in argv[1:]):
+        if any(
+            argument in ("--help", "-help", "-h", "--helpshort", "-helpshort")
+            for argument in argv[1:]
+        ):
             print(usage, *(flags.FLAGS.module_help(group) for group in groups), sep="\n")
-            print("\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more (TensorFlow's own "
-                  "messages), --helpfull (every flag of every library).")  # fmt: skip
+            print(
+                "\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more "
+                "(TensorFlow's own "
+                "messages), --helpfull (every flag of every library)."
+            )
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv, known_only=passes_on)
         except flags.Error as error:
             sys.exit(f"error: {str(error).removeprefix('ERROR:: ')}")
-        unexpected = [argument for argument in rest[1:] if not (passes_on and argument.startswith("--"))]
+        unexpected = [
+            argument for argument in rest[1:] if not (passes_on and argument.startswith("--"))
+        ]
         if unexpected:
-            sys.exit(f"error: unexpected argument {unexpected[0]!r}; settings are written --name=value, see --help")
+            sys.exit(
+                f"error: unexpected argument {unexpected[0]!r}; settings are written --name=value, "
+                "see --help"
+            )
         return rest
 
     def guarded(argv: list[str]) -> None:
@@ -57,7 +72,10 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
             if number is None:
                 raise
             word = "terminated" if number == signal.SIGTERM else "interrupted"
-            print(f"\n{word}; the same command continues from what was saved last, if anything was", file=sys.stderr)
+            print(
+                f"\n{word}; the same command continues from what was saved last, if anything was",
+                file=sys.stderr,
+            )
             sys.exit(128 + number)
         interrupts.end()
 
@@ -65,10 +83,12 @@ def run(main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_
 
 
 class _Interrupts:
-    """Ctrl-C and SIGTERM while a command runs: each unwinds what is open, so that temporary files are removed.
+    """Ctrl-C and SIGTERM while a command runs: each unwinds what is open, so that temporary files
+    are removed.
 
-    The exception that a handler raises can get lost in TensorFlow's C++ code, or come out as another one. So the signal
-    is noted, and the exception is raised once more each second in which it is not on its way.
+    The exception that a handler raises can get lost in TensorFlow's C++ code, or come out as
+    another one. So the signal is noted, and the exception is raised once more each second in which
+    it is not on its way.
     """
 
     def __init__(self):
@@ -78,7 +98,9 @@ class _Interrupts:
                 signal.signal(number, self._arrived)
 
     def end(self, error: BaseException | None = None) -> int | None:
-        """The number of the signal that came, or None; also a KeyboardInterrupt raised without one is Ctrl-C."""
+        """The number of the signal that came, or None; also a KeyboardInterrupt raised without one
+        is Ctrl-C.
+        """
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self._number is None and isinstance(error, KeyboardInterrupt):
             return signal.SIGINT
@@ -99,7 +121,9 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def _interrupts_held_back():
-    """Ctrl-C and SIGTERM come at the end of the block: an import that is cut off may hide them, or break."""
+    """Ctrl-C and SIGTERM come at the end of the block: an import that is cut off may hide them, or
+    break.
+    """
     if threading.current_thread() is not threading.main_thread():  # only that one gets signals
         yield
         return
@@ -130,17 +154,25 @@ def define_run_flags(group: str) -> None:
     """The flags of every command about a finished run."""
     flags.DEFINE_string("workdir", "", "folder of the finished run", module_name=group)
     for name in ("data_dir", "manual_dir"):
-        flags.DEFINE_string(name, "", f"as for train.py; empty: the run's own {name}", module_name=group)
+        flags.DEFINE_string(
+            name, "", f"as for train.py; empty: the run's own {name}", module_name=group
+        )
 
 
 def define_model_flags(group: str) -> None:
     """The flags of every command that asks a trained model, from a run or an export."""
-    flags.DEFINE_string("model", "", "workdir of a finished run, or folder of an export", module_name=group)
-    flags.DEFINE_string("output", "", "the file to write; its suffix says of which kind", module_name=group)
+    flags.DEFINE_string(
+        "model", "", "workdir of a finished run, or folder of an export", module_name=group
+    )
+    flags.DEFINE_string(
+        "output", "", "the file to write; its suffix says of which kind", module_name=group
+    )
     flags.DEFINE_bool(
-        "overwrite", False, "replace an output that is there, and drop what a run of other settings left unfinished",
+        "overwrite",
+        False,
+        "replace an output that is there, and drop what a run of other settings left unfinished",
         module_name=group,
-    )  # fmt: skip
+    )
 
 
 def define_input_flag(group: str) -> None:
@@ -148,8 +180,9 @@ def define_input_flag(group: str) -> None:
     flags.DEFINE_string(
         "input",
         "",
-        "a table (.csv, .parquet), as file, folder or pattern, with the columns of training in any order; for a model "
-        "of arrays a .npy file, a .npz file of one array, .tfrecord files, or a folder of pictures",
+        "a table (.csv, .parquet), as file, folder or pattern, with the columns of training in any "
+        "order; for a model of arrays a .npy file, a .npz file of one array, .tfrecord files, or a "
+        "folder of pictures",
         module_name=group,
     )
 
@@ -159,18 +192,25 @@ def define_score_flags(group: str) -> None:
     flags.DEFINE_integer(
         "top",
         None,
-        "how many columns to name that make a row unusual: 3 for tables if not given, 0 for none; it takes as many "
-        "times the work of scoring as there are columns",
+        "how many columns to name that make a row unusual: 3 for tables if not given, 0 for none; "
+        "it takes as many times the work of scoring as there are columns",
         module_name=group,
     )
     flags.DEFINE_float(
-        "threshold", 0.01, "largest tail_probability of what is flagged as is_anomaly", module_name=group
-    )
-    flags.DEFINE_list("keep", "", "names of columns of a table to pass on, by commas", module_name=group)
-    flags.DEFINE_bool(
-        "impute", False, "fill missing values first and say how many in num_imputed; else refuse them",
+        "threshold",
+        0.01,
+        "largest tail_probability of what is flagged as is_anomaly",
         module_name=group,
-    )  # fmt: skip
+    )
+    flags.DEFINE_list(
+        "keep", "", "names of columns of a table to pass on, by commas", module_name=group
+    )
+    flags.DEFINE_bool(
+        "impute",
+        False,
+        "fill missing values first and say how many in num_imputed; else refuse them",
+        module_name=group,
+    )
 
 
 def required(name: str) -> str:
@@ -187,10 +227,11 @@ def required(name: str) -> str:
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Holds back what TensorFlow writes to standard error while it is imported, unless --verbosity was given.
+    """Holds back what TensorFlow writes to standard error while it is imported, unless --verbosity
+    was given.
 
-    Its C++ libraries write before any logging can be set up, hence by file descriptor. What was held back is
-    written out when the import fails.
+    Its C++ libraries write before any logging can be set up, hence by file descriptor. What was
+    held back is written out when the import fails.
     """
     if flags.FLAGS["verbosity"].present:
         with _interrupts_held_back():

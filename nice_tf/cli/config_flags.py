@@ -1,4 +1,6 @@
-"""Flags from the settings of a run and back: for commands, and for the files that `--flagfile` reads."""
+"""Flags from the settings of a run and back: for commands, and for the files that `--flagfile`
+reads.
+"""
 
 import dataclasses
 import os
@@ -19,11 +21,15 @@ class _WholeNumbersParser(flags.ArgumentParser):
         try:
             return tuple(int(part) for part in argument.split(",") if part.strip())
         except ValueError as error:
-            raise ValueError(f"expected integers by commas, e.g. 1000,1000, got {argument!r}") from error
+            raise ValueError(
+                f"expected integers by commas, e.g. 1000,1000, got {argument!r}"
+            ) from error
 
 
 class _UnitsParser(_WholeNumbersParser):
-    """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes, `1000,1000/500`."""
+    """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes,
+    `1000,1000/500`.
+    """
 
     syntactic_help = "integers by commas, lists by slashes"
 
@@ -55,7 +61,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
         elif isinstance(default, tuple):
             serializer = _UnitsSerializer()
             parser = _UnitsParser() if name == "hidden_units" else _WholeNumbersParser()
-            flags.DEFINE(parser, name, serializer.serialize(default), text, serializer=serializer, **common)
+            flags.DEFINE(
+                parser, name, serializer.serialize(default), text, serializer=serializer, **common
+            )
         else:
             flags.DEFINE_string(name, default, text, **common)
         if group not in groups:
@@ -65,7 +73,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that the parsed flags spell."""
-    return Config.from_dict({field.name: flag_values[field.name].value for field in dataclasses.fields(Config)})
+    return Config.from_dict(
+        {field.name: flag_values[field.name].value for field in dataclasses.fields(Config)}
+    )
 
 
 def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
@@ -86,5 +96,7 @@ def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
     except flags.Error as error:
         raise UserError(f"{path}: {error}") from error
     if strays:
-        raise UserError(f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one a line")
+        raise UserError(
+            f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one a line"
+        )
     return dataclasses.replace(from_flags(values), **changes)

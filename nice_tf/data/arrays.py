@@ -1,4 +1,5 @@
-"""NumPy files, `.npy` and `.npz`: what a header claims is compared with the file before memory is taken for it.
+"""NumPy files, `.npy` and `.npz`: what a header claims is compared with the file before memory is
+taken for it.
 
 Whatever is wrong with a file ends in a `UserError`; all that reads such files does so here.
 """
@@ -50,7 +51,9 @@ class Header:
     @property
     def lies_in_rows(self) -> bool:
         """Whether each row lies in one piece, one after the other."""
-        return bool(self.shape) and (not self.is_fortran_order or len(self.shape) == 1 or 0 in self.shape)
+        return bool(self.shape) and (
+            not self.is_fortran_order or len(self.shape) == 1 or 0 in self.shape
+        )
 
 
 def read_header(path: str | os.PathLike, what: str) -> Header:
@@ -61,7 +64,8 @@ def read_header(path: str | os.PathLike, what: str) -> Header:
       what: the file, for messages.
 
     Raises:
-      UserError: it cannot be opened, is no `.npy` file, or its size is another than its header claims.
+      UserError: it cannot be opened, is no `.npy` file, or its size is another than its header
+        claims.
     """
     with _open(path, what) as file:
         return _checked_header(file, os.fstat(file.fileno()).st_size, what)
@@ -75,7 +79,8 @@ def read_array(path: str | os.PathLike, what: str) -> np.ndarray:
       what: the file, for messages.
 
     Raises:
-      UserError: as `read_header` says; it is a `.npz` file; or it has more values than fit into memory.
+      UserError: as `read_header` says; it is a `.npz` file; or it has more values than fit into
+        memory.
     """
     with _open(path, what) as file:
         if zipfile.is_zipfile(file):
@@ -88,12 +93,16 @@ def read_array(path: str | os.PathLike, what: str) -> np.ndarray:
 
 
 def map_array(path: str | os.PathLike, what: str) -> np.ndarray:
-    """The array of a `.npy` file, whose values stay on disk until they are asked for; errors as of `read_header`."""
+    """The array of a `.npy` file, whose values stay on disk until they are asked for; errors as of
+    `read_header`.
+    """
     header = read_header(path, what)
     if not header.num_bytes:
         return np.empty(header.shape, header.dtype)
     order: Literal["F", "C"] = "F" if header.is_fortran_order else "C"
-    return np.memmap(path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order)
+    return np.memmap(
+        path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order
+    )
 
 
 def read_archive(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
@@ -104,8 +113,8 @@ def read_archive(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
       what: the file, for messages.
 
     Raises:
-      UserError: it cannot be opened, is no `.npz` file or a damaged one; an array's size is another than its header
-        claims; or all together do not fit into memory.
+      UserError: it cannot be opened, is no `.npz` file or a damaged one; an array's size is another
+        than its header claims; or all together do not fit into memory.
     """
     arrays: dict[str, np.ndarray] = {}
     with _open(path, what) as file, _saying_what_is_wrong(what), zipfile.ZipFile(file) as archive:
@@ -114,7 +123,10 @@ def read_archive(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
         for member in members:
             name = member.filename.removesuffix(".npy")
             if name in arrays or name == member.filename:
-                raise UserError(f"{what} holds {member.filename}, which is no array (NAME.npy) or is there twice")
+                raise UserError(
+                    f"{what} holds {member.filename}, which is no array (NAME.npy) or is there "
+                    "twice"
+                )
             with archive.open(member) as content:
                 _checked_header(content, member.file_size, f"{name} of {what}")
                 arrays[name] = _values(content, f"{name} of {what}")
@@ -127,11 +139,15 @@ def _saying_what_is_wrong(what: str) -> Iterator[None]:
     """Whatever a reader raises becomes a `UserError` of one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, or that Python's parser wonders about
+            warnings.simplefilter(
+                "ignore"
+            )  # of headers that Python 2 wrote, or that Python's parser wonders about
             yield
     except UserError:
         raise
-    except Exception as error:  # NumPy and zipfile pass on whatever Python's parser and their decoders raise
+    except (
+        Exception
+    ) as error:  # NumPy and zipfile pass on whatever Python's parser and their decoders raise
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise _unreadable(what, cause) from error
 
@@ -144,15 +160,21 @@ def _open(path, what):
     try:
         return open(path, "rb")
     except (OSError, ValueError) as error:
-        raise UserError(f"{what} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(
+            f"{what} cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
 def _checked_header(file, size, what):
-    """Reads the header of a file of so many bytes; its place in the file is then that of the first value."""
+    """Reads the header of a file of so many bytes; its place in the file is then that of the first
+    value.
+    """
     with _saying_what_is_wrong(what):
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
-            raise _unreadable(what, f"its format is {version[0]}.{version[1]}, known are 1.0 and 2.0")
+            raise _unreadable(
+                what, f"its format is {version[0]}.{version[1]}, known are 1.0 and 2.0"
+            )
         shape, is_fortran_order, dtype = _HEADERS[version](file)
         header = Header(tuple(map(int, shape)), dtype, bool(is_fortran_order), file.tell())
     _check_claims(header, size - header.offset, what)
@@ -164,12 +186,15 @@ def _check_claims(header, size, what):
     if dtype.hasobject or dtype.kind not in _KINDS or not dtype.itemsize:
         raise _unreadable(what, f"it is of type {dtype}")
     if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
-        raise _unreadable(what, f"its header claims the shape {_few(shape)}: at most {_MAX_AXES} axes, none below 0")
+        raise _unreadable(
+            what,
+            f"its header claims the shape {_few(shape)}: at most {_MAX_AXES} axes, none below 0",
+        )
     if header.num_bytes != size:
         raise _unreadable(
             what,
-            f"its header claims {header.num_bytes:,} bytes of values (shape {_few(shape)}, type {dtype}), the file "
-            f"holds {size:,}",
+            f"its header claims {header.num_bytes:,} bytes of values (shape {_few(shape)}, type "
+            f"{dtype}), the file holds {size:,}",
         )
     if math.prod(length for length in shape if length) > max(size, _MAX_ROWS_OF_NOTHING):
         raise _unreadable(what, f"its header claims the shape {_few(shape)}, which holds nothing")
@@ -183,8 +208,8 @@ def _check_memory(size, what):
     available = memory.available_memory()
     if size > available:
         raise UserError(
-            f"{what} has {size:,} bytes of values, of memory {available:,} bytes are free: give fewer examples, or a "
-            ".npy file, which may stay on disk (in_memory_mb)"
+            f"{what} has {size:,} bytes of values, of memory {available:,} bytes are free: give "
+            "fewer examples, or a .npy file, which may stay on disk (in_memory_mb)"
         )
 
 

@@ -1,6 +1,5 @@
 """Batches of a data set, the same whether it is in memory or on disk."""
 
-
 import numpy as np
 import tensorflow as tf
 
@@ -9,11 +8,19 @@ from nice_tf.seeds import stateless_seed
 
 
 def training_batches(
-    train: Array, batch_size: int, *, seed: int, first_step: int, last_step: int, classes: np.ndarray | None = None
+    train: Array,
+    batch_size: int,
+    *,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    classes: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any step.
+    """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any
+    step.
 
-    Every epoch of `len(train) // batch_size` steps visits the examples in a new order and drops the remainder.
+    Every epoch of `len(train) // batch_size` steps visits the examples in a new order and drops the
+    remainder.
 
     Args:
       train: `[N, *event_shape]`.
@@ -24,8 +31,8 @@ def training_batches(
       classes: number of the class of each example, `[N]`.
 
     Returns:
-      A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`; with classes of pairs of
-      such a batch and its classes, `[batch_size]`.
+      A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`; with
+      classes of pairs of such a batch and its classes, `[batch_size]`.
     """
     steps_per_epoch = len(train) // batch_size
     gather = _gather_from(train)
@@ -44,7 +51,9 @@ def training_batches(
 
 
 def _gather_from(values):
-    """A function of row numbers in a graph, which gives the rows: from memory, or read where they are asked for."""
+    """A function of row numbers in a graph, which gives the rows: from memory, or read where they
+    are asked for.
+    """
     if not isinstance(values, Rows):
         with tf.device("CPU"):
             examples = tf.constant(values)
@@ -54,12 +63,16 @@ def _gather_from(values):
     def read(rows):
         return values[rows].astype(dtype.as_numpy_dtype, copy=False)
 
-    # Said to be stateless, because it is: else deterministic runs would read one batch after the other.
+    # Said to be stateless, because it is: else deterministic runs would read one batch after the
+    # other.
     return lambda rows: tf.numpy_function(read, [rows], dtype, stateful=False)
 
 
-def evaluation_batches(values: Array, batch_size: int, classes: np.ndarray | None = None) -> tf.data.Dataset:
-    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may be smaller.
+def evaluation_batches(
+    values: Array, batch_size: int, classes: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """All examples in order, as pairs (number of the batch for each row, batch); the last batch may
+    be smaller.
 
     With the number of each example's class, `[N]`, a batch is a pair, as one of `training_batches`.
     """
@@ -75,10 +88,14 @@ def evaluation_batches(values: Array, batch_size: int, classes: np.ndarray | Non
         )
     else:
         batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
-    numbered = batches.enumerate().map(lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch))
+    numbered = batches.enumerate().map(
+        lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch)
+    )
     if classes is not None:
         each = tf.data.Dataset.from_tensor_slices(classes).batch(batch_size)
-        numbered = tf.data.Dataset.zip((numbered, each)).map(lambda pair, classes: (pair[0], (pair[1], classes)))
+        numbered = tf.data.Dataset.zip((numbered, each)).map(
+            lambda pair, classes: (pair[0], (pair[1], classes))
+        )
     return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
 
 

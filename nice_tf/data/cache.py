@@ -17,7 +17,8 @@ from nice_tf.files import CannotWrite, replaced
 def read_npy(path: str | os.PathLike, *, in_memory_mb: int, cache: pathlib.Path) -> Array:
     """The array of a file: in memory if the file has at most so many MB, else by rows.
 
-    A larger file in Fortran order, as pandas' tables make it, is written to `cache` row by row first.
+    A larger file in Fortran order, as pandas' tables make it, is written to `cache` row by row
+    first.
 
     Raises:
       UserError: it cannot be read, or is no `.npy` file of numbers.
@@ -31,13 +32,21 @@ def read_npy(path: str | os.PathLike, *, in_memory_mb: int, cache: pathlib.Path)
     return Rows(cached("rows", [path], chunks(arrays.map_array(path, what)), cache))
 
 
-def cached(name: str, files: Sequence[str | os.PathLike], content: Iterable[np.ndarray], cache: pathlib.Path) -> str:
-    """The path of a `.npy` file in `cache` with the content that these files gave; it is read only once.
+def cached(
+    name: str,
+    files: Sequence[str | os.PathLike],
+    content: Iterable[np.ndarray],
+    cache: pathlib.Path,
+) -> str:
+    """The path of a `.npy` file in `cache` with the content that these files gave; it is read only
+    once.
 
     Args:
       name: what is read of the files; starts the name of the cached file.
-      files: where the content comes from; the cached file counts as long as their paths, sizes and times stay.
-      content: arrays `[n, *event_shape]` of one shape and type, at least one; not touched where the file is there.
+      files: where the content comes from; the cached file counts as long as their paths, sizes and
+        times stay.
+      content: arrays `[n, *event_shape]` of one shape and type, at least one; not touched where the
+        file is there.
       cache: folder, made if need be.
 
     Raises:
@@ -72,7 +81,9 @@ def _write(path, content):
                 file.write(np.ascontiguousarray(rows))
                 number += len(rows)
             file.seek(0)
-            write_header(file, number, rows)  # now that it is known; NumPy leaves room for a growing first axis
+            write_header(
+                file, number, rows
+            )  # now that it is known; NumPy leaves room for a growing first axis
     except CannotWrite as error:
         raise UserError(f"{error}: give a folder with more room as data_dir") from error
 

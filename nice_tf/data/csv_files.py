@@ -1,4 +1,6 @@
-"""CSV files: what stands between their columns, how their numbers are spelled, and their rows block by block."""
+"""CSV files: what stands between their columns, how their numbers are spelled, and their rows block
+by block.
+"""
 
 import csv
 import dataclasses
@@ -85,32 +87,43 @@ def header(file: str, delimiter: str) -> list[str]:
             return next((names for names in csv.reader(lines, delimiter=delimiter) if names), [])
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{file} cannot be read as CSV in UTF-8: {error}. Save it as CSV UTF-8; or convert it, from what Excel "
-            "writes by iconv -f cp1252 -t utf-8"
+            f"{file} cannot be read as CSV in UTF-8: {error}. Save it as CSV UTF-8; or convert it, "
+            "from what Excel writes by iconv -f cp1252 -t utf-8"
         ) from error
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
 
 
-def sniff_delimiter(file: str, usual: str = "", needed: Collection[str] = (), hints: Hints = HINTS) -> str:
+def sniff_delimiter(
+    file: str, usual: str = "", needed: Collection[str] = (), hints: Hints = HINTS
+) -> str:
     """What stands between the columns of a file.
 
-    It is one that the first line has and that gives each of the first rows as many fields as the first line; a comma
-    if none does. A text with semicolons in it does not make a column of a comma's file two: its first line has none.
+    It is one that the first line has and that gives each of the first rows as many fields as the
+    first line; a comma if none does. A text with semicolons in it does not make a column of a
+    comma's file two: its first line has none.
 
     Args:
       file: path.
-      usual: the delimiter to take where several fit, as the training file's; any character, or none.
-      needed: names of columns that the first line must have; where no delimiter gives all of them, they do not count.
+      usual: the delimiter to take where several fit, as the training file's; any character, or
+        none.
+      needed: names of columns that the first line must have; where no delimiter gives all of them,
+        they do not count.
       hints: for the message.
 
     Raises:
       UserError: the file cannot be read; several delimiters fit, and `usual` is none of them.
     """
     sample = _sample(file)
-    rows = {delimiter: _rows(sample, delimiter) for delimiter in dict.fromkeys([*DELIMITERS, usual]) if delimiter}
+    rows = {
+        delimiter: _rows(sample, delimiter)
+        for delimiter in dict.fromkeys([*DELIMITERS, usual])
+        if delimiter
+    }
     possible = [delimiter for delimiter, found in rows.items() if found and len(found[0]) > 1]
-    possible = [delimiter for delimiter in possible if {*needed} <= {*rows[delimiter][0]}] or possible
+    possible = [
+        delimiter for delimiter in possible if {*needed} <= {*rows[delimiter][0]}
+    ] or possible
     fitting = [delimiter for delimiter in possible if len(set(map(len, rows[delimiter]))) == 1]
     if usual in fitting:
         return usual
@@ -138,7 +151,9 @@ def _rows(sample, delimiter):
     """The first rows, or none if they are no CSV of this delimiter."""
     text, is_cut = sample
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+        rows = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
+        ]
     except csv.Error:
         return []
     if is_cut and len(rows) > 1:
@@ -147,7 +162,9 @@ def _rows(sample, delimiter):
 
 
 def _has_numbers(rows, delimiter):
-    """Whether some column has numbers alone, which may have a decimal comma where it does not end a column."""
+    """Whether some column has numbers alone, which may have a decimal comma where it does not end a
+    column.
+    """
     pattern = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
     for column in zip(*rows[1:], strict=True):
         cells = [cell.strip() for cell in column if cell.strip()]
@@ -167,7 +184,8 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a file in order, some megabytes at a time.
 
-    It reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory.
+    It reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the
+    memory.
 
     Args:
       file: path.
@@ -250,7 +268,8 @@ class Tally:
       numbers: cells that are numbers.
       logical: cells that are true or false.
       grouped: cells that are numbers with marks between thousands.
-      first_wrong: row, counted from 0, and text of the first that is neither a number nor true or false.
+      first_wrong: row, counted from 0, and text of the first that is neither a number nor true or
+        false.
       first_logical: the same of the first that is true or false.
       first_grouped: the same of the first that has marks between thousands.
     """
@@ -275,7 +294,9 @@ class Tally:
         is_present = _and(pc.is_valid(texts), pc.not_equal(pc.binary_length(texts), 0))
         is_number = _and(is_present, pc.match_substring_regex(texts, _number_pattern(decimal)))
         is_logical = _and(is_present, pc.match_substring_regex(texts, _LOGICAL))
-        is_grouped = pc.and_not(_and(is_present, pc.match_substring_regex(texts, _GROUPED)), is_number)
+        is_grouped = pc.and_not(
+            _and(is_present, pc.match_substring_regex(texts, _GROUPED)), is_number
+        )
         is_wrong = pc.and_not(pc.and_not(is_present, is_number), is_logical)
         self.present += _count(is_present)
         self.numbers += _count(is_number)
@@ -303,7 +324,9 @@ class Tally:
 
 def trimmed(column: pa.Array) -> pa.Array:
     """Texts without white space around them; also of bytes that are no UTF-8."""
-    return pc.ascii_trim_whitespace(column.cast(pa.string()) if not pa.types.is_string(column.type) else column)
+    return pc.ascii_trim_whitespace(
+        column.cast(pa.string()) if not pa.types.is_string(column.type) else column
+    )
 
 
 def _number_pattern(decimal):
@@ -328,11 +351,14 @@ def _first(column, mask, row):
 def with_dots(column: pa.Array) -> pa.Array:
     """Texts in which numbers with a decimal comma have a dot; all else stays."""
     is_number = pc.match_substring_regex(trimmed(column), _number_pattern(","))
-    return pc.if_else(pc.fill_null(is_number, False), pc.replace_substring(column, ",", "."), column)
+    return pc.if_else(
+        pc.fill_null(is_number, False), pc.replace_substring(column, ",", "."), column
+    )
 
 
 def first_with_dot(column: pa.Array, row: int) -> tuple[int, str] | None:
-    """Row and text of the first number that has a dot, which a file of decimal commas does not; or none.
+    """Row and text of the first number that has a dot, which a file of decimal commas does not; or
+    none.
 
     Args:
       column: of text.
@@ -343,27 +369,36 @@ def first_with_dot(column: pa.Array, row: int) -> tuple[int, str] | None:
     return _first(column, _and(is_number, pc.match_substring(texts, ".")), row)
 
 
-# What a number with a comma or a dot says of the mark that is used: 1,5 is decimal, 1,234 may have thousands.
+# What a number with a comma or a dot says of the mark that is used: 1,5 is decimal, 1,234 may have
+# thousands.
 _PLAIN_MARK = r"^[+-]?\d*{mark}\d+(?i:e[+-]?\d+)?$"
 _UNCLEAR_MARK = r"^[+-]?[1-9]\d{{0,2}}{mark}\d{{3}}$"
 _BOTH_MARKS = r"^[+-]?\d{{1,3}}({other}\d{{3}})+{mark}\d+$"
 
 
-_NUMBER_LIKE = r"^[+-]?(?i:(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|inf|infinity|nan)$"  # whatever its mark
+_NUMBER_LIKE = (
+    r"^[+-]?(?i:(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|inf|infinity|nan)$"  # whatever its mark
+)
 
 
 def sniff_decimal(
-    files: Sequence[str], delimiter: str, usual: str = "", columns: Collection[str] | None = None, hints: Hints = HINTS
+    files: Sequence[str],
+    delimiter: str,
+    usual: str = "",
+    columns: Collection[str] | None = None,
+    hints: Hints = HINTS,
 ) -> str:
     """The decimal mark of files, by all cells of the columns of numbers.
 
-    Columns of numbers alone decide; if these have no decimals, columns of numbers with a few texts among them, which
-    may be mistakes. Columns of text decide nothing: a version 1.5 or a price 1,50 in a remark is no number of the file.
+    Columns of numbers alone decide; if these have no decimals, columns of numbers with a few texts
+    among them, which may be mistakes. Columns of text decide nothing: a version 1.5 or a price 1,50
+    in a remark is no number of the file.
 
     Args:
       files: paths of files of one kind.
       delimiter: between their columns, no comma.
-      usual: the mark to take where the cells do not tell, or speak for both, as the training file's; or none.
+      usual: the mark to take where the cells do not tell, or speak for both, as the training
+        file's; or none.
       columns: names of those that are asked; `None` for all.
       hints: for the message.
 
@@ -388,9 +423,12 @@ def sniff_decimal(
             continue
         if usual:
             return usual
-        examples = " and ".join(f"{text!r} in column {name}" for name, text in (sure or unclear).values())
+        examples = " and ".join(
+            f"{text!r} in column {name}" for name, text in (sure or unclear).values()
+        )
         raise UserError(
-            f"{files[0]} has {examples}: whether a comma or a dot stands before decimals is unclear. {hints.decimal}"
+            f"{files[0]} has {examples}: whether a comma or a dot stands before decimals is "
+            f"unclear. {hints.decimal}"
         )
     return usual or "."
 
@@ -425,9 +463,13 @@ class _Marks:
         """Looks at some cells, of text."""
         texts = trimmed(column)
         is_present = _and(pc.is_valid(texts), pc.not_equal(pc.binary_length(texts), 0))
-        is_plain, is_grouped = (pc.match_substring_regex(texts, pattern) for pattern in (_NUMBER_LIKE, _GROUPED))
+        is_plain, is_grouped = (
+            pc.match_substring_regex(texts, pattern) for pattern in (_NUMBER_LIKE, _GROUPED)
+        )
         self.present += _count(is_present)
-        self.texts += _count(pc.and_not(is_present, pc.fill_null(pc.or_(is_plain, is_grouped), False)))
+        self.texts += _count(
+            pc.and_not(is_present, pc.fill_null(pc.or_(is_plain, is_grouped), False))
+        )
         for mark, other in ((",", r"\."), (r"\.", ",")):
             self._add(column, texts, mark, other)
 
@@ -436,7 +478,9 @@ class _Marks:
         if key in self.sure or not pc.any(pc.match_substring(texts, key)).as_py():
             return
         is_plain, is_unclear, has_both = (
-            pc.fill_null(pc.match_substring_regex(texts, pattern.format(mark=mark, other=other)), False)
+            pc.fill_null(
+                pc.match_substring_regex(texts, pattern.format(mark=mark, other=other)), False
+            )
             for pattern in (_PLAIN_MARK, _UNCLEAR_MARK, _BOTH_MARKS)
         )
         clear = _first(column, pc.or_(pc.and_not(is_plain, is_unclear), has_both), 0)

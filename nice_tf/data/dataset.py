@@ -1,4 +1,6 @@
-"""Data with a stated split, checked; and batches of them, the same whether they are in memory or on disk."""
+"""Data with a stated split, checked; and batches of them, the same whether they are in memory or on
+disk.
+"""
 
 import dataclasses
 import hashlib
@@ -20,7 +22,8 @@ class Data:
 
     Attributes:
       name: of the source.
-      train: `[N, *event_shape]`, unsigned integers 0..levels-1 or floating point; an array, or `Rows` of a file.
+      train: `[N, *event_shape]`, unsigned integers 0..levels-1 or floating point; an array, or
+        `Rows` of a file.
       validation: as `train`.
       test: as `train`.
       levels: number of integer levels; `None` for continuous data and for tables.
@@ -40,7 +43,9 @@ class Data:
 
     @property
     def steps(self) -> np.ndarray | None:
-        """Distance of the values of each column of a table, 0 for continuous ones, `[D]`; `None` for other data."""
+        """Distance of the values of each column of a table, 0 for continuous ones, `[D]`; `None`
+        for other data.
+        """
         return self.schema.steps if self.schema else None
 
     @property
@@ -64,7 +69,11 @@ class Data:
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        numbers = [self.labels.numbers[split] for split in ("train", "validation", "test")] if self.labels else []
+        numbers = (
+            [self.labels.numbers[split] for split in ("train", "validation", "test")]
+            if self.labels
+            else []
+        )
         for values in (self.train, self.validation, self.test, *numbers):
             for rows in chunks(values):
                 digest.update(np.ascontiguousarray(rows).data)
@@ -98,13 +107,14 @@ class Data:
 def load(config: Config) -> Data:
     """Reads the data set that `config.dataset` names.
 
-    Digits: 1797 examples shuffled with `split_seed`, 300 for test. A TFDS set: its own train and test. Arrays, files or
-    folders of pictures named `train` and `test` (and perhaps `validation`): those. A single array, table or folder:
-    shuffled with `split_seed`, one sixth for test. Validation, where not given, is the end of train: `num_validation`
-    examples or one sixth.
+    Digits: 1797 examples shuffled with `split_seed`, 300 for test. A TFDS set: its own train and
+    test. Arrays, files or folders of pictures named `train` and `test` (and perhaps `validation`):
+    those. A single array, table or folder: shuffled with `split_seed`, one sixth for test.
+    Validation, where not given, is the end of train: `num_validation` examples or one sixth.
 
     Raises:
-      UserError: no such data, or data that breaks a rule; the message says which and what would help.
+      UserError: no such data, or data that breaks a rule; the message says which and what would
+        help.
     """
     name, found = config.dataset, sources.find(config)
     arrays = found.arrays
@@ -114,12 +124,17 @@ def load(config: Config) -> Data:
         if found.labels:
             check_labels(config.condition_on, found.labels[key], len(values), f"{key} of {name}")
     if found.schema and config.levels:
-        raise UserError(f"levels is not for tables, got {config.levels}: each column of {name} has steps of its own")
+        raise UserError(
+            f"levels is not for tables, got {config.levels}: each column of {name} has steps of "
+            "its own"
+        )
     levels = None if found.schema else _levels(arrays, config.levels or found.levels, name)
     arrays = _split(arrays, found.num_test, config, name)
     labels = None
     if found.labels:  # by the same rule, which looks at no values
-        labels = number_classes(config.condition_on, _split(found.labels, found.num_test, config, name))
+        labels = number_classes(
+            config.condition_on, _split(found.labels, found.num_test, config, name)
+        )
     for split, values in arrays.items():
         if values.shape[1:] != arrays["train"].shape[1:]:
             raise UserError(
@@ -128,21 +143,28 @@ def load(config: Config) -> Data:
             )
     if found.schema:
         _check_columns_vary(arrays["train"], found.schema, config)
-    data = Data(name=name, levels=levels, schema=found.schema, labels=labels, warnings=found.warnings, **arrays)
+    data = Data(
+        name=name,
+        levels=levels,
+        schema=found.schema,
+        labels=labels,
+        warnings=found.warnings,
+        **arrays,
+    )
     if len(data.train) < config.batch_size:
         raise UserError(
-            f"batch_size {config.batch_size} is more than the {len(data.train)} training examples of {name}: "
-            "give a smaller one"
+            f"batch_size {config.batch_size} is more than the {len(data.train)} training examples "
+            f"of {name}: give a smaller one"
         )
     return data
 
 
 def _check_names(arrays, name):
-    """Before any values are looked at: what is no split at all need not keep the rules of examples."""
+    """Before any values are looked at: what is no split need not keep the rules of examples."""
     if len(arrays) != 1 and not {"train", "test"} <= set(arrays) <= {"train", "validation", "test"}:
         raise UserError(
-            f"dataset {name} holds the arrays {', '.join(sorted(arrays)) or '(none)'}; it must hold one array, or "
-            "'train' and 'test' and perhaps 'validation'"
+            f"dataset {name} holds the arrays {', '.join(sorted(arrays)) or '(none)'}; it must "
+            "hold one array, or 'train' and 'test' and perhaps 'validation'"
         )
 
 
@@ -159,7 +181,9 @@ def _split(arrays, num_test, config, name):
 
 def _split_test(values, num_test, split_seed, name):
     if len(values) < 6:
-        raise UserError(f"dataset {name} has {len(values)} examples: at least 6 are needed to split")
+        raise UserError(
+            f"dataset {name} has {len(values)} examples: at least 6 are needed to split"
+        )
     num_test = num_test or round(len(values) / 6)
     order = np.random.default_rng(split_seed).permutation(len(values))
     return {"train": select(values, order[num_test:]), "test": select(values, order[:num_test])}
@@ -169,8 +193,8 @@ def _split_validation(train, num_validation, name):
     num_validation = num_validation or round(len(train) / 6)
     if not 2 <= num_validation < len(train):
         raise UserError(
-            f"{name} has {len(train)} training examples: {num_validation} of them for validation leaves too few; "
-            "give at least 2 and fewer than all with num_validation"
+            f"{name} has {len(train)} training examples: {num_validation} of them for validation "
+            "leaves too few; give at least 2 and fewer than all with num_validation"
         )
     return select(train, slice(-num_validation)), select(train, slice(-num_validation, None))
 
@@ -185,14 +209,16 @@ def _check_columns_vary(train, schema, config):
             return
     constant = ", ".join(np.array(schema.names)[~varies])
     raise UserError(
-        f"column {constant} of {config.dataset} has the same value in all {len(train)} training rows: leave it out "
-        "with columns, or split otherwise (split_seed)"
+        f"column {constant} of {config.dataset} has the same value in all {len(train)} training "
+        "rows: leave it out with columns, or split otherwise (split_seed)"
     )
 
 
 def _check_values(values, what):
     if values.dtype.kind not in "uif" or values.dtype.itemsize > 8:
-        raise UserError(f"{what} has type {values.dtype}: integers or floating-point numbers are needed")
+        raise UserError(
+            f"{what} has type {values.dtype}: integers or floating-point numbers are needed"
+        )
     if values.ndim < 2:
         raise UserError(f"{what} has shape {list(values.shape)}: [examples, values...] is needed")
     if len(values) < 2:
@@ -210,8 +236,8 @@ def _check_values(values, what):
             num_seen += len(rows)
         if num_bad:
             raise UserError(
-                f"{what} has {num_bad} values that are not finite, the first in example {example} (counted from 0): "
-                f"{value}"
+                f"{what} has {num_bad} values that are not finite, the first in example {example} "
+                f"(counted from 0): {value}"
             )
 
 
@@ -223,8 +249,8 @@ def _levels(arrays, levels, name):
             return None
         if dtypes != {np.dtype(np.uint8)}:
             raise UserError(
-                f"{name} has values of type {', '.join(sorted(map(str, dtypes)))}: give the number of integer levels "
-                "with levels, or store continuous values as floating point"
+                f"{name} has values of type {', '.join(sorted(map(str, dtypes)))}: give the number "
+                "of integer levels with levels, or store continuous values as floating point"
             )
         levels = 256
     for split, values in arrays.items():
@@ -232,10 +258,14 @@ def _levels(arrays, levels, name):
         lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
         if lowest < 0 or highest > levels - 1:
             raise UserError(
-                f"{split} of {name} has values from {lowest} to {highest}: with levels {levels} they must lie in "
-                f"0..{levels - 1}"
+                f"{split} of {name} has values from {lowest} to {highest}: with levels {levels} "
+                f"they must lie in 0..{levels - 1}"
             )
-        if values.dtype.kind == "f" and any(np.any(rows != np.floor(rows)) for rows in chunks(values)):
-            raise UserError(f"{split} of {name} has values that are no integers, although levels is {levels}")
+        if values.dtype.kind == "f" and any(
+            np.any(rows != np.floor(rows)) for rows in chunks(values)
+        ):
+            raise UserError(
+                f"{split} of {name} has values that are no integers, although levels is {levels}"
+            )
         arrays[split] = values.astype(np.uint8 if levels <= 256 else np.int32)
     return levels

@@ -10,7 +10,8 @@ _MAX_SIZE = 2**31
 
 
 def check_description(values: dict[str, Any]) -> None:
-    """Looks at the description of data that `Data.description` gave, as far as a flow is built from it.
+    """Looks at the description of data that `Data.description` gave, as far as a flow is built from
+    it.
 
     Args:
       values: what was read from `config.json` or from the assets of an export.
@@ -43,12 +44,18 @@ def _is_count(value):
 def _check_labels(values):
     classes = values["classes"]
     is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not is_list or not isinstance(values["name"], str) or len(set(classes)) < max(2, len(classes)):
+    if (
+        not is_list
+        or not isinstance(values["name"], str)
+        or len(set(classes)) < max(2, len(classes))
+    ):
         raise ValueError(f"labels are {values}")
 
 
 def _check_schema(values, shape):
-    if not isinstance(values, dict) or not all(isinstance(column, dict) for column in values["columns"]):
+    if not isinstance(values, dict) or not all(
+        isinstance(column, dict) for column in values["columns"]
+    ):
         raise TypeError(f"schema is {values}")
     schema = Schema.from_dict(values)
     names = [*schema.names, *schema.constants, *schema.ignored]

@@ -1,4 +1,6 @@
-"""What a density is conditioned on: the class of each example, checked, numbered, and as the context of the flow."""
+"""What a density is conditioned on: the class of each example, checked, numbered, and as the
+context of the flow.
+"""
 
 import dataclasses
 import re
@@ -49,7 +51,9 @@ class Labels:
     def draw(self, num_samples: int, *, seed: int) -> np.ndarray:
         """Numbers of classes as frequent as in train, `[num_samples]`."""
         logits = tf.math.log(self.frequencies)[tf.newaxis]
-        return tf.random.stateless_categorical(logits, num_samples, stateless_seed(seed, "sample_classes"))[0].numpy()
+        return tf.random.stateless_categorical(
+            logits, num_samples, stateless_seed(seed, "sample_classes")
+        )[0].numpy()
 
     def names(self, numbers: np.ndarray) -> np.ndarray:
         """The classes of these numbers, by name."""
@@ -57,9 +61,15 @@ class Labels:
 
     def describe(self) -> str:
         """One line on the classes, for the user."""
-        shown = ", ".join(f"{name} ({n})" for name, n in list(zip(self.classes, self.counts, strict=True))[:_SHOWN])
+        shown = ", ".join(
+            f"{name} ({n})"
+            for name, n in list(zip(self.classes, self.counts, strict=True))[:_SHOWN]
+        )
         more = len(self.classes) - _SHOWN
-        return f"{len(self.classes)} of {self.name}, with examples of train: {shown}" + f" and {more} more" * (more > 0)
+        return (
+            f"{len(self.classes)} of {self.name}, with examples of train: {shown}"
+            + f" and {more} more" * (more > 0)
+        )
 
 
 def num_classes(description: dict[str, Any]) -> int:
@@ -77,23 +87,24 @@ def check_labels(name: str, labels: np.ndarray, num_examples: int, what: str) ->
       what: the examples, for the message.
 
     Raises:
-      UserError: another number than one for each example, labels that are neither text nor whole numbers, or an empty
-        one.
+      UserError: another number than one for each example, labels that are neither text nor whole
+        numbers, or an empty one.
     """
     if labels.dtype.kind not in "biuU":
         raise UserError(
-            f"condition_on {name}: labels of {what} have type {labels.dtype}: text or whole numbers are needed"
+            f"condition_on {name}: labels of {what} have type {labels.dtype}: text or whole "
+            "numbers are needed"
         )
     if labels.shape != (num_examples,):
         raise UserError(
-            f"condition_on {name}: labels of {what} have shape {list(labels.shape)}: one for each of the "
-            f"{num_examples} examples is needed"
+            f"condition_on {name}: labels of {what} have shape {list(labels.shape)}: one for each "
+            f"of the {num_examples} examples is needed"
         )
     empty = np.flatnonzero(labels == "") if labels.dtype.kind == "U" else np.empty(0)
     if len(empty):
         raise UserError(
-            f"condition_on {name}: {len(empty)} labels of {what} are missing, the first in example {empty[0]} (counted "
-            "from 0): give them, or leave these examples out"
+            f"condition_on {name}: {len(empty)} labels of {what} are missing, the first in example "
+            f"{empty[0]} (counted from 0): give them, or leave these examples out"
         )
 
 
@@ -113,21 +124,22 @@ def number_classes(name: str, labels: dict[str, np.ndarray]) -> Labels:
     num_train = len(texts["train"])
     if len(classes) < 2:
         raise UserError(
-            f"condition_on {name}: all {num_train} training examples are of the class {classes[0]}: at least 2 classes "
-            "are needed"
+            f"condition_on {name}: all {num_train} training examples are of the class "
+            f"{classes[0]}: at least 2 classes are needed"
         )
     if len(classes) > min(MAX_CLASSES, num_train / 2):
         raise UserError(
-            f"condition_on {name}: {len(classes)} classes in {num_train} training examples: at most {MAX_CLASSES} are "
-            "taken, and at most half as many as there are examples; values that are different almost everywhere are no "
-            "classes"
+            f"condition_on {name}: {len(classes)} classes in {num_train} training examples: at "
+            f"most {MAX_CLASSES} are taken, and at most half as many as there are examples; values "
+            "that are different almost everywhere are no classes"
         )
     for split, (others, _) in found.items():
         unseen = sorted(set(others.tolist()) - set(classes))
         if unseen:
             raise UserError(
-                f"condition_on {name}: {split} has examples of {', '.join(unseen[:8])}, of which train has none: leave "
-                "them out, or split otherwise (split_seed, or examples in another order)"
+                f"condition_on {name}: {split} has examples of {', '.join(unseen[:8])}, of which "
+                "train has none: leave them out, or split otherwise (split_seed, or examples in "
+                "another order)"
             )
     if all(re.fullmatch(r"-?\d+", text) for text in classes):
         classes.sort(key=int)

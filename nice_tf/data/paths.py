@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nice_tf.errors import UserError
 
-MAX_OTHERS = 100_000  # entries that a tree may have beside what is looked for, and more only if it has more of that
+# Entries that a tree may have beside what is looked for, and more only if it has more of that.
+MAX_OTHERS = 100_000
 _PATIENCE = 2  # how many times more others may turn up before what is looked for
 _MAX_TURNS = 50  # folders in folders that are read in turns
 
@@ -16,8 +17,8 @@ def files_named(name: str, is_meant: Callable[[str], bool]) -> list[str]:
     """The files that a name stands for, in order.
 
     Args:
-      name: a folder, for its files that are meant, hidden ones left out; a file that is there, for itself; else a
-        pattern, for the files that fit it.
+      name: a folder, for its files that are meant, hidden ones left out; a file that is there, for
+        itself; else a pattern, for the files that fit it.
       is_meant: whether a file's name is that of the files which are looked for.
 
     Returns:
@@ -38,14 +39,16 @@ def is_pattern(name: str) -> bool:
 
 
 def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
-    """All files of a folder and of those below it, sorted by path; hidden ones are passed over, links not followed.
+    """All files of a folder and of those below it, sorted by path; hidden ones are passed over,
+    links not followed.
 
     Args:
       folder: its path.
       is_meant: whether a file's name is that of the files which are looked for.
 
     Raises:
-      UserError: the tree is more of other things than of these files, `MAX_OTHERS` at least: not the folder of them.
+      UserError: the tree is more of other things than of these files, `MAX_OTHERS` at least: not
+        the folder of them.
     """
     found, num_meant, num_others = [], 0, 0
     for file in _walk(folder):
@@ -59,14 +62,15 @@ def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
             break
     if num_others > max(MAX_OTHERS, num_meant):
         raise UserError(
-            f"{folder} and the folders below it hold more than {MAX_OTHERS:,} files and folders beside "
-            f"{num_meant:,} of those that are looked for: give the very folder of the data"
+            f"{folder} and the folders below it hold more than {MAX_OTHERS:,} files and folders "
+            f"beside {num_meant:,} of those that are looked for: give the very folder of the data"
         )
     return sorted(found)
 
 
 def left_out(name: str, read: list[str], found: list[str], why: str) -> tuple[str, ...]:
-    """What the user should know of files in a folder, or of a pattern, that are not read: a line or none.
+    """What the user should know of files in a folder, or of a pattern, that are not read: a line or
+    none.
 
     Args:
       name: the folder or the pattern.
@@ -91,7 +95,8 @@ def few(names: Iterable[str]) -> str:
 def _walk(folder: str, depth: int = 0) -> Iterator[str | None]:
     """Each file, and `None` for each folder below.
 
-    The files of a folder and those of each folder in it come in turns: so the names do not decide what is seen first.
+    The files of a folder and those of each folder in it come in turns: so the names do not decide
+    what is seen first.
     """
     if depth == _MAX_TURNS:
         yield from _walk_straight(folder)
@@ -112,7 +117,10 @@ def _walk_straight(folder: str) -> Iterator[str | None]:
 
 def _visible(parent: str, folders: list[str], names: list[str]) -> tuple[list[str], list[str]]:
     """The paths of the folders and of the files that are not hidden."""
-    paths = [[os.path.join(parent, name) for name in some if not name.startswith(".")] for some in (folders, names)]
+    paths = [
+        [os.path.join(parent, name) for name in some if not name.startswith(".")]
+        for some in (folders, names)
+    ]
     return paths[0], paths[1]
 
 

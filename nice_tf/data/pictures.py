@@ -44,7 +44,9 @@ def picture_files(folder: str) -> list[str]:
 
 
 def left_out(folder: str) -> tuple[str, ...]:
-    """What the user should know of the other files of a folder and those below it, as `paths.left_out` says."""
+    """What the user should know of the other files of a folder and those below it, as
+    `paths.left_out` says.
+    """
     found = files_below(folder)
     return paths.left_out(folder, list(filter(is_picture, found)), found, "are no pictures")
 
@@ -65,21 +67,25 @@ def open_picture(content: bytes, what: str) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         except Image.DecompressionBombError as error:
-            raise TooLarge(f"{what} is a picture of more than {MAX_PIXELS:,} pixels, which are not decoded") from error
+            raise TooLarge(
+                f"{what} is a picture of more than {MAX_PIXELS:,} pixels, which are not decoded"
+            ) from error
     if image.width * image.height > MAX_PIXELS:
         raise TooLarge(
-            f"{what} is a picture {image.height} pixels high and {image.width} wide: at most {MAX_PIXELS:,} pixels "
-            "are decoded"
+            f"{what} is a picture {image.height} pixels high and {image.width} wide: at most "
+            f"{MAX_PIXELS:,} pixels are decoded"
         )
     return image
 
 
 def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
-    """A picture as it is shown: turned as its camera noted; palettes and CMYK become RGB, black and white grey.
+    """A picture as it is shown: turned as its camera noted; palettes and CMYK become RGB, black and
+    white grey.
 
     Args:
       file: of PNG or JPEG.
-      resize: height and width that it is brought to by triangle-shaped averages, if any; its aspect is not kept.
+      resize: height and width that it is brought to by triangle-shaped averages, if any; its aspect
+        is not kept.
 
     Returns:
       `[height, width, 1 or 3]` in uint8.
@@ -105,7 +111,10 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
     if picture.has_transparency_data:
         opacity = np.asarray(picture.convert("RGBA"))[..., 3].min()
         if opacity < 255:
-            raise UserError(f"{file} is transparent, of opacity {opacity} of 255 somewhere: put it on a background")
+            raise UserError(
+                f"{file} is transparent, of opacity {opacity} of 255 somewhere: put it on a "
+                "background"
+            )
     picture = picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB")
     if resize:
         height, width = resize
@@ -114,19 +123,26 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
     return values if values.ndim == 3 else values[..., np.newaxis]
 
 
-def first(files: Sequence[str], resize: Sequence[int], *, skip_bad: bool) -> tuple[str, tuple[int, ...]]:
-    """The first picture that can be decoded and its shape; arguments and errors as for `examples`."""
+def first(
+    files: Sequence[str], resize: Sequence[int], *, skip_bad: bool
+) -> tuple[str, tuple[int, ...]]:
+    """The first picture that can be decoded, and its shape; for the rest see `examples`."""
     for file in files:
         try:
             return file, decode(file, resize).shape
         except BadPicture:
             if not skip_bad:
                 raise
-    raise UserError(f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture")
+    raise UserError(
+        f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture"
+    )
 
 
 def examples(
-    files: Sequence[str], resize: Sequence[int], like: tuple[str, tuple[int, ...]], bad: list[str] | None = None
+    files: Sequence[str],
+    resize: Sequence[int],
+    like: tuple[str, tuple[int, ...]],
+    bad: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
     """The pictures in order, some megabytes at a time.
 
@@ -134,7 +150,8 @@ def examples(
       files: paths.
       resize: as for `decode`.
       like: what `first` gave: the picture whose size and colours all must have.
-      bad: takes the names of pictures that cannot be decoded, which are then left out; `None`: they are an error.
+      bad: takes the names of pictures that cannot be decoded, which are then left out; `None`: they
+        are an error.
 
     Yields:
       `[n, height, width, 1 or 3]` in uint8.
@@ -159,7 +176,9 @@ def examples(
             yield np.stack(gathered)
             gathered = []
     if is_empty:
-        raise UserError(f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture")
+        raise UserError(
+            f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture"
+        )
     if gathered:
         yield np.stack(gathered)
 
@@ -167,10 +186,11 @@ def examples(
 def _unlike(file, shape, other, other_shape):
     if shape[:2] != other_shape[:2]:
         return OtherSize(
-            f"{file} is {shape[0]} pixels high and {shape[1]} wide, {other} {other_shape[0]} and {other_shape[1]}: all "
-            "must be of one size"
+            f"{file} is {shape[0]} pixels high and {shape[1]} wide, {other} {other_shape[0]} and "
+            f"{other_shape[1]}: all must be of one size"
         )
     colours = {1: "grey", 3: "coloured"}
     return UserError(
-        f"{file} is {colours[shape[2]]}, {other} {colours[other_shape[2]]}: all must be the one or the other"
+        f"{file} is {colours[shape[2]]}, {other} {colours[other_shape[2]]}: all must be the one or "
+        "the other"
     )

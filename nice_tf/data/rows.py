@@ -1,4 +1,6 @@
-"""Rows of a file by number: what batches, checks and fingerprints need of an array, without its memory."""
+"""Rows of a file by number: what batches, checks and fingerprints need of an array, without its
+memory.
+"""
 
 import contextlib
 import math
@@ -17,8 +19,8 @@ _CHUNK_BYTES = 2**24
 class Rows:
     """The rows of a `.npy` file, or some of them, read when they are asked for.
 
-    Indexing reads: `rows[3]`, `rows[2:5]` and `rows[[7, 1]]` are arrays in memory, as those of an array would be.
-    `select` and `astype` read nothing.
+    Indexing reads: `rows[3]`, `rows[2:5]` and `rows[[7, 1]]` are arrays in memory, as those of an
+    array would be. `select` and `astype` read nothing.
 
     Attributes:
       path: of the file.
@@ -59,13 +61,21 @@ class Rows:
         return result.reshape([*np.shape(numbers), *self.shape[1:]])
 
     def _read(self, numbers):
-        # Not through a memory map: each row would bring up to 2 MB around it into the memory of this process, and a
-        # file that is cut meanwhile would kill it.
+        # Not through a memory map: each row would bring up to 2 MB around it into the memory of
+        # this process, and a file that is cut meanwhile would kill it.
         result = np.empty([len(numbers), *self.shape[1:]], self._stored_dtype)
-        size, content = math.prod(self.shape[1:]) * result.itemsize, memoryview(result.reshape(-1).view(np.uint8))
-        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)  # of rows that lie side by side
+        size, content = (
+            math.prod(self.shape[1:]) * result.itemsize,
+            memoryview(result.reshape(-1).view(np.uint8)),
+        )
+        starts = np.flatnonzero(
+            np.diff(numbers, prepend=numbers[:1] - 2) != 1
+        )  # of rows that lie side by side
         for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=False):
-            part, position = content[start * size : end * size], self._offset + int(numbers[start]) * size
+            part, position = (
+                content[start * size : end * size],
+                self._offset + int(numbers[start]) * size,
+            )
             while part:
                 num_read = os.preadv(self._file.number, [part], position)
                 if not num_read:
@@ -92,15 +102,21 @@ class Rows:
         return result
 
     def check_unchanged(self) -> None:
-        """Looks whether the file still is what was opened; one that is gone or replaced stays readable as it was.
+        """Looks whether the file still is what was opened; one that is gone or replaced stays
+        readable as it was.
 
         Raises:
           UserError: it was written to.
         """
         with contextlib.suppress(FileNotFoundError):
             now, then = os.stat(self.path), self._file.opened
-            if now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-                raise UserError(f"{self.path} was changed while it was read: write new data to another file")
+            if now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (
+                then.st_size,
+                then.st_mtime_ns,
+            ):
+                raise UserError(
+                    f"{self.path} was changed while it was read: write new data to another file"
+                )
 
 
 class _OpenFile:

@@ -1,4 +1,4 @@
-"""What a table of numbers holds: the columns of its density by name, and those that were left out."""
+"""What a table of numbers holds: the columns of its density, and those that were left out."""
 
 import csv
 import dataclasses
@@ -40,9 +40,10 @@ class Schema:
       constants: columns of a single value, by name, kept out of the density.
       ignored: names of the others: text, dates, without any value, or not chosen.
       halves: names of the constants that were stored in 16 bits.
-      singles: names of those that were stored in 32 bits and are so large that 32 bits do not hold every integer.
-      delimiter: what stood between the columns, of CSV files; empty if that is not known: of Parquet files, and of
-        plain CSV that shows by itself what it is.
+      singles: names of those that were stored in 32 bits and are so large that 32 bits do not hold
+        every integer.
+      delimiter: what stood between the columns, of CSV files; empty if that is not known: of
+        Parquet files, and of plain CSV that shows by itself what it is.
       decimal: their decimal mark.
     """
 
@@ -66,12 +67,16 @@ class Schema:
 
     @property
     def bins_per_unit(self) -> float | None:
-        """Geometric mean of 1 / step over the columns, the `levels` of `metrics.bits_per_dim`; None if any has none."""
+        """Geometric mean of 1 / step over the columns, the `levels` of `metrics.bits_per_dim`; None
+        if any has none.
+        """
         steps = self.steps
         return float(np.exp(-np.mean(np.log(steps)))) if np.all(steps > 0) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON; later ones only where they say something, so that earlier runs stay the same."""
+        """All fields, ready for JSON; later ones only where they say something, so that earlier
+        runs stay the same.
+        """
         values = {
             "columns": list(map(dataclasses.asdict, self.columns)),
             "constants": self.constants,
@@ -101,22 +106,29 @@ class Schema:
     @property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest value seen of each column, `[D]` in float64."""
-        return np.array([column.low for column in self.columns]), np.array([column.high for column in self.columns])
+        return np.array([column.low for column in self.columns]), np.array(
+            [column.high for column in self.columns]
+        )
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest x of each column, `[D]`: the range seen, with the whole bins at its ends."""
+        """Lowest and highest x of each column, `[D]`: the range seen, with the whole bins at its
+        ends.
+        """
         (low, high), half = self.ends, self.steps / 2
         return low - half, high + half
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
-        """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column can take."""
+        """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column
+        can take.
+        """
         (low, _), steps = self.ends, self.steps
         whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
         return np.where(steps > 0, whole, x).astype(x.dtype)
 
     def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of the density as columns of the table: on their steps where they have some, integers as integers.
+        """Rows of the density as columns of the table: on their steps where they have some,
+        integers as integers.
 
         Args:
           x: `[N, D]`, in the table's units.
@@ -132,12 +144,16 @@ class Schema:
             if column.step:
                 is_whole = column.step.is_integer() and column.low.is_integer()
                 values = on_steps[:, k]
-                result[column.name] = values.astype(np.int64) if is_whole else np.round(values, MAX_PLACES)
+                result[column.name] = (
+                    values.astype(np.int64) if is_whole else np.round(values, MAX_PLACES)
+                )
         return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
 
     def describe(self) -> str:
         """One line on the columns, for the user."""
-        discrete = [f"{column.name} (step {column.step:g})" for column in self.columns if column.step]
+        discrete = [
+            f"{column.name} (step {column.step:g})" for column in self.columns if column.step
+        ]
         parts = [f"{len(self.columns)}, {len(self.columns) - len(discrete)} continuous"]
         for what, names in (
             ("discrete", discrete),
@@ -146,13 +162,21 @@ class Schema:
         ):
             if names:
                 more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-                parts.append(f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}")
+                parts.append(
+                    f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}"
+                )
         if self.delimiter and (self.delimiter, self.decimal) != (",", "."):
-            parts.append(f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before decimals")
+            parts.append(
+                f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before "
+                "decimals"
+            )
         return "; ".join(parts)
 
-    def differs(self, name: str, values: np.ndarray, stored_as: type[np.floating] = np.float64) -> np.ndarray:
-        """Where a constant column has another value than in training, up to the digits that either was stored with.
+    def differs(
+        self, name: str, values: np.ndarray, stored_as: type[np.floating] = np.float64
+    ) -> np.ndarray:
+        """Where a constant column has another value than in training, up to the digits that either
+        was stored with.
 
         Args:
           name: of a constant.
@@ -178,7 +202,8 @@ class Schema:
         return np.float32 if name in self.singles else np.float64
 
     def check_names(self, names: Collection[str], what: str) -> None:
-        """Looks whether a table has the columns of the density, and none that the density has never heard of.
+        """Looks whether a table has the columns of the density, and none that the density has never
+        heard of.
 
         Args:
           names: of the table's columns, in any order.
@@ -192,15 +217,20 @@ class Schema:
         extra = [name for name in names if name not in known]
         if missing or extra:
             others = ", ".join(name or "(no name)" for name in extra)
-            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {others}"] * bool(extra)
-            raise UserError(f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}")
+            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {others}"] * bool(
+                extra
+            )
+            raise UserError(
+                f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}"
+            )
 
 
 def same_number(first: float, second: float, *stored_as: type[np.floating]) -> bool:
     """Whether two numbers are the same in the coarsest type that one was stored in.
 
-    Text tells no type. But a fraction that was stored in 32 bits shows it: float32 holds it, and needs fewer digits to
-    write it. A whole number shows nothing: 1700000128 may be a float32 as well as an integer beside 1700000129.
+    Text tells no type. But a fraction that was stored in 32 bits shows it: float32 holds it, and
+    needs fewer digits to write it. A whole number shows nothing: 1700000128 may be a float32 as
+    well as an integer beside 1700000129.
 
     Args:
       first: a number.
@@ -217,7 +247,9 @@ def same_number(first: float, second: float, *stored_as: type[np.floating]) -> b
 
 
 def _is_apart(value, usual):
-    """Whether two numbers differ by more than decimals are off once they are converted; integers are exact."""
+    """Whether two numbers differ by more than decimals are off once they are converted; integers
+    are exact.
+    """
     are_exact = value.is_integer() and usual.is_integer() and abs(usual) < _EXACT
     rounding = 0.0 if are_exact else 4 * np.finfo(np.float64).eps * abs(usual)
     return abs(value - usual) > rounding
@@ -233,7 +265,9 @@ def _is_single(value):
 
 
 def csv_bytes(columns: dict[str, np.ndarray]) -> bytes:
-    """Columns of one length as the content of a CSV file, each number with the digits that tell it from others."""
+    """Columns of one length as the content of a CSV file, each number with the digits that tell it
+    from others.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)

@@ -1,7 +1,8 @@
 """The only readers of data: what `--dataset` names, to arrays or to rows of a file.
 
-A new source is a function from settings to `Found`, and a line in `_SOURCES`. What is large it leaves on disk as
-`rows.Rows`, by `read_npy` or `cached`. Checking, splitting and batching are the same for all, in `data`.
+A new source is a function from settings to `Found`, and a line in `_SOURCES`. What is large it
+leaves on disk as `rows.Rows`, by `read_npy` or `cached`. Checking, splitting and batching are the
+same for all, in `data`.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ class Found:
     """What a source holds, not yet checked.
 
     Attributes:
-      arrays: `train` and `test`, and perhaps `validation`; or one array of any name, that is yet to be split.
+      arrays: `train` and `test`, and perhaps `validation`; or one array of any name, that is yet to
+        be split.
       levels: number of integer levels, if the source knows it.
       num_test: examples to split off for test; one sixth if not given.
       labels: the label of each example, `[N]`, under the names of `arrays`; if they were asked for.
@@ -51,8 +53,8 @@ def find(config: Config) -> Found:
     """Reads what `config.dataset` names.
 
     Raises:
-      UserError: no such data, or none that can be read, or no labels where `config.condition_on` asks for them; the
-        message says which and what would help.
+      UserError: no such data, or none that can be read, or no labels where `config.condition_on`
+        asks for them; the message says which and what would help.
     """
     if os.path.isdir(config.dataset):
         _check_is_of_one_kind(config.dataset)
@@ -60,18 +62,27 @@ def find(config: Config) -> Found:
     found = read(config)
     if config.condition_on and found.labels is None:
         raise UserError(
-            f"condition_on {config.condition_on}: {config.dataset} has no labels; digits, sets of TensorFlow Datasets, "
-            ".npz files and tables may have some"
+            f"condition_on {config.condition_on}: {config.dataset} has no labels; digits, sets of "
+            "TensorFlow Datasets, .npz files and tables may have some"
         )
     return found
 
 
 def _check_is_of_one_kind(folder):
-    kinds = {"tables": _table_files, "TFRecord files": tfrecord.tfrecord_files, "pictures": pictures.picture_files}
+    kinds = {
+        "tables": _table_files,
+        "TFRecord files": tfrecord.tfrecord_files,
+        "pictures": pictures.picture_files,
+    }
     found = {kind: files[0] for kind, files_of in kinds.items() if (files := files_of(folder))}
     if len(found) > 1:
-        names = ", ".join(f"{kind} ({os.path.relpath(file, folder)})" for kind, file in found.items())
-        raise UserError(f"dataset {folder} holds {names}: give a folder of one kind, or a pattern such as FOLDER/*.csv")
+        names = ", ".join(
+            f"{kind} ({os.path.relpath(file, folder)})" for kind, file in found.items()
+        )
+        raise UserError(
+            f"dataset {folder} holds {names}: give a folder of one kind, or a pattern such as "
+            "FOLDER/*.csv"
+        )
 
 
 def _digits(config):
@@ -93,54 +104,66 @@ def _from_npy(config):
 
 def _from_npz(config):
     _check_is_file(config.dataset)
-    arrays, warnings = _named_our_way(read_archive(config.dataset, f"dataset {config.dataset}"), config)
+    arrays, warnings = _named_our_way(
+        read_archive(config.dataset, f"dataset {config.dataset}"), config
+    )
     if config.condition_on:
         return _with_labels(arrays, config)
     labels = _plainly_labels(arrays)
     if labels:
         flag = next(iter(labels.values()))
         raise UserError(
-            f"dataset {config.dataset} holds the arrays {', '.join(sorted(arrays))}; {' and '.join(labels)} "
-            f"{'hold' if len(labels) > 1 else 'holds'} labels, not examples: condition_on={flag} uses them; or leave "
-            "them out of the file"
+            f"dataset {config.dataset} holds the arrays {', '.join(sorted(arrays))}; "
+            f"{' and '.join(labels)} {'hold' if len(labels) > 1 else 'holds'} labels, not "
+            f"examples: condition_on={flag} uses them; or leave them out of the file"
         )
     return Found(arrays, warnings=warnings)
 
 
 def _with_labels(arrays, config):
-    """Labels of a single array are the array of that name; those of several have the name of theirs before it."""
+    """Labels of a single array are the array of that name; those of several have the name of theirs
+    before it.
+    """
     name = config.condition_on
-    values = {key: array for key, array in arrays.items() if key != name and not key.endswith(f"_{name}")}
+    values = {
+        key: array for key, array in arrays.items() if key != name and not key.endswith(f"_{name}")
+    }
     wanted = {key: name if len(values) == 1 else f"{key}_{name}" for key in values}
     missing = sorted(set(wanted.values()) - set(arrays)) or ([name] if not values else [])
     if missing:
         raise UserError(
-            f"condition_on {name}: {config.dataset} holds the arrays {', '.join(sorted(arrays))}, but none of labels "
-            f"{', '.join(missing)}"
+            f"condition_on {name}: {config.dataset} holds the arrays {', '.join(sorted(arrays))}, "
+            f"but none of labels {', '.join(missing)}"
         )
     return Found(values, labels={key: arrays[label] for key, label in wanted.items()})
 
 
 def _named_our_way(arrays, config):
-    """Arrays as Keras' mnist.npz has them, x_train and x_test with labels y_train and y_test, under our names.
+    """Arrays as Keras' mnist.npz has them, x_train and x_test with labels y_train and y_test, under
+    our names.
 
     Returns:
-      The arrays, those of another file as they are; and what the user should know of labels that are left out.
+      The arrays, those of another file as they are; and what the user should know of labels that
+      are left out.
     """
-    splits = [name.removeprefix("x_") for name in arrays if name in ("x_train", "x_test", "x_validation")]
+    splits = [
+        name.removeprefix("x_") for name in arrays if name in ("x_train", "x_test", "x_validation")
+    ]
     labels = [f"y_{split}" for split in splits if f"y_{split}" in arrays]
     if not {"train", "test"} <= set(splits) or len(splits) + len(labels) != len(arrays):
         return arrays, ()
     wanted = config.condition_on
     if wanted not in ("", "y", "label"):
         raise UserError(
-            f"condition_on {wanted}: {config.dataset} holds the labels {', '.join(labels) or '(none)'}, which "
-            "condition_on=y takes"
+            f"condition_on {wanted}: {config.dataset} holds the labels "
+            f"{', '.join(labels) or '(none)'}, which condition_on=y takes"
         )
     renamed = {split: arrays[f"x_{split}"] for split in splits}
     if wanted:
         given = {name.removeprefix("y_"): arrays[name] for name in labels}
-        return renamed | {f"{split}_{wanted}": _as_a_row(values) for split, values in given.items()}, ()
+        return renamed | {
+            f"{split}_{wanted}": _as_a_row(values) for split, values in given.items()
+        }, ()
     left_out = f"{', '.join(labels)} hold labels and are left out: condition_on=y takes them"
     return renamed, (left_out,) if labels else ()
 
@@ -151,14 +174,22 @@ def _as_a_row(values):
 
 
 def _plainly_labels(arrays):
-    """Arrays with one value for each example of another array, and the name that `condition_on` has for each."""
+    """Arrays with one value for each example of another array, and the name that `condition_on` has
+    for each.
+    """
     examples = {name: len(values) for name, values in arrays.items() if values.ndim > 1}
     found = {}
     for name, values in arrays.items():
-        owners = examples if len(examples) == 1 else [owner for owner in examples if name.startswith(f"{owner}_")]
+        owners = (
+            examples
+            if len(examples) == 1
+            else [owner for owner in examples if name.startswith(f"{owner}_")]
+        )
         is_row = values.ndim == 1 and values.dtype.kind in "biuSU"
         if is_row and any(examples[owner] == len(values) for owner in owners):
-            found[name] = name if len(examples) == 1 else name.removeprefix(f"{next(iter(owners))}_")
+            found[name] = (
+                name if len(examples) == 1 else name.removeprefix(f"{next(iter(owners))}_")
+            )
     return found
 
 
@@ -168,7 +199,9 @@ def _check_is_file(path):
 
 
 def _where(config):
-    folder = config.data_dir or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nice_tf")
+    folder = config.data_dir or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "nice_tf"
+    )
     return {"in_memory_mb": config.in_memory_mb, "cache": pathlib.Path(folder).expanduser()}
 
 
@@ -179,13 +212,17 @@ def _is_tfrecord(name):
 
 
 def _from_tfrecord(config):
-    """Splits are those in the files' names, `train-00.tfrecord`; all records together where none has one."""
+    """Splits are those in the files' names, `train-00.tfrecord`; all records together where none
+    has one.
+    """
     files = tfrecord.tfrecord_files(config.dataset)
     if not files:
         raise UserError(f"dataset {config.dataset}: there is no such TFRecord file")
     where = _where(config)
     arrays = {
-        split: read_npy(cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where)
+        split: read_npy(
+            cached("tfrecord", names, tfrecord.examples(names), where["cache"]), **where
+        )
         for split, names in _by_split(files, "the records").items()
     }
     return Found(arrays, warnings=tfrecord.left_out(config.dataset))
@@ -195,13 +232,16 @@ def _by_split(files, rest):
     """Files by the split that their names tell; those that tell none by the name of the rest."""
     by_split = {}
     for file in files:
-        split = re.search(r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file).lower())
+        split = re.search(
+            r"(?<![a-z])(train|validation|test)(?![a-z])", os.path.basename(file).lower()
+        )
         by_split.setdefault(split[1] if split else rest, []).append(file)
     return by_split
 
 
 def _is_table(name):
-    # pyarrow is imported where a table is read: half a second of start-up that the other data sets need not pay.
+    # pyarrow is imported where a table is read: half a second of start-up that the other data sets
+    # need not pay.
     if name.lower().endswith((".csv", ".csv.gz", ".parquet")):
         return True
     return (os.path.isdir(name) or is_pattern(name)) and bool(_table_files(name))
@@ -214,7 +254,9 @@ def _table_files(name):
 
 
 def _from_table(config):
-    """Splits are those in the files' names, as of TFRecord files; the columns are those of all splits together."""
+    """Splits are those in the files' names, as of TFRecord files; the columns are those of all
+    splits together.
+    """
     from nice_tf.data.tables import Table, left_out
 
     files = _table_files(config.dataset)
@@ -228,14 +270,18 @@ def _from_table(config):
     warnings = [*left_out(config.dataset), *survey.warnings(schema)]
     missing = survey.missing()
     if missing:
-        each = ", ".join(f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items())
+        each = ", ".join(
+            f"{name} ({number}, the first in row {row})" for name, (number, row) in missing.items()
+        )
         where = f"{each}, rows counted from 0"
         if not config.impute:
             raise UserError(
-                f"dataset {config.dataset} has missing values in {where}: impute fills each with another of its "
-                "column; or leave these rows or columns out"
+                f"dataset {config.dataset} has missing values in {where}: impute fills each with "
+                "another of its column; or leave these rows or columns out"
             )
-        warnings.append(f"missing values were filled with others of their column, test included: {where}")
+        warnings.append(
+            f"missing values were filled with others of their column, test included: {where}"
+        )
     present = [survey.present[name] for name in schema.names]
     where = _where(config)
     tables = {split: table.part(names) for split, names in _by_split(files, "the table").items()}
@@ -251,7 +297,10 @@ def _table_rows(table, schema, dtype, present, *, seed, in_memory_mb, cache):
     from nice_tf.data.tables import fill_from_column
 
     generator = np.random.default_rng(seed)
-    content = (fill_from_column(block, generator, present).astype(dtype) for block in table.blocks(schema.names))
+    content = (
+        fill_from_column(block, generator, present).astype(dtype)
+        for block in table.blocks(schema.names)
+    )
     if table.num_rows * len(schema.columns) * dtype.itemsize <= in_memory_mb * 2**20:
         return np.concatenate(list(content))
     key = hashlib.sha256(repr((schema.names, dtype.str, seed)).encode()).hexdigest()[:8]
@@ -267,7 +316,11 @@ def _check_resolution(schema, dtype):
             what = f"has values up to {largest:g}: {dtype} takes them up to {_largest(dtype):.2g}"
             ways = ["Divide them"]
         else:
-            spread = f"in steps of {column.step:g}" if column.step else f"within {column.high - column.low:g}"
+            spread = (
+                f"in steps of {column.step:g}"
+                if column.step
+                else f"within {column.high - column.low:g}"
+            )
             what = f"has values up to {largest:g} {spread}: {dtype} cannot tell them apart"
             ways = ["Take an offset off them"]
         if _is_told_apart(column, np.dtype(np.float64)):
@@ -288,7 +341,9 @@ def _is_told_apart(column, dtype):
 
 
 def _largest(dtype):
-    """Largest value that is taken: with room in the type for sums, and in float64 for squares, as covariances have."""
+    """Largest value that is taken: with room in the type for sums, and in float64 for squares, as
+    covariances have.
+    """
     return min(float(np.finfo(dtype).max) / 10, float(np.sqrt(np.finfo(np.float64).max)) / 1000)
 
 
@@ -298,7 +353,9 @@ def _is_pictures(name):
 
 @contextlib.contextmanager
 def _naming_settings():
-    """Adds the setting that helps to what is said of a picture; commands that score have none of them."""
+    """Adds the setting that helps to what is said of a picture; commands that score have none of
+    them.
+    """
     try:
         yield
     except pictures.BadPicture as error:
@@ -309,14 +366,18 @@ def _naming_settings():
 
 @_naming_settings()
 def _from_pictures(config):
-    """Splits are the folders `train`, `test`, `validation` right below; all pictures together where there is none."""
+    """Splits are the folders `train`, `test`, `validation` right below; all pictures together where
+    there is none.
+    """
     found = pictures.files_below(config.dataset)
     files = list(filter(pictures.is_picture, found))
     like = pictures.first(files, config.resize, skip_bad=config.skip_bad)
     by_split = {}
     for file in files:
         below = os.path.relpath(file, config.dataset).split(os.sep)[0]
-        by_split.setdefault(below if below in ("train", "test", "validation") else "the pictures", []).append(file)
+        by_split.setdefault(
+            below if below in ("train", "test", "validation") else "the pictures", []
+        ).append(file)
     arrays, bad = {}, []
     for split, names in by_split.items():
         arrays[split], skipped = _picture_rows(names, like, config, **_where(config))
@@ -324,7 +385,10 @@ def _from_pictures(config):
     warnings = left_out(config.dataset, files, found, "are no pictures")
     if bad:
         names = few(os.path.relpath(name, config.dataset) for name in bad)
-        warnings = (f"{len(bad)} of {len(files)} pictures cannot be decoded and are left out: {names}", *warnings)
+        warnings = (
+            f"{len(bad)} of {len(files)} pictures cannot be decoded and are left out: {names}",
+            *warnings,
+        )
     return Found(arrays, levels=256, warnings=warnings)
 
 
@@ -335,11 +399,15 @@ def _picture_rows(files, like, config, *, in_memory_mb, cache):
     if len(files) * math.prod(like[1]) <= in_memory_mb * 2**20:
         return np.concatenate(list(content)), bad
     name = "-".join(["pictures", *map(str, config.resize), *["skipping"] * config.skip_bad])
-    names = cached_path(name, files, cache).with_suffix(".bad.json")  # for a later run, which finds the pictures copied
+    names = cached_path(name, files, cache).with_suffix(
+        ".bad.json"
+    )  # for a later run, which finds the pictures copied
 
     def content_and_names():
         yield from content
-        write_atomically(names, json.dumps(bad).encode())  # before the copy counts: a kill must not part them
+        write_atomically(
+            names, json.dumps(bad).encode()
+        )  # before the copy counts: a kill must not part them
 
     path = cached(name, files, content_and_names(), cache)
     return Rows(path), json.loads(names.read_text()) if names.exists() else bad
@@ -355,19 +423,28 @@ def _from_tfds(config):
     shape, dtype = tfds_images.shape_and_dtype(builder)
     known = tfds_images.class_labels(builder)
     if label and label not in known:
-        raise UserError(f"condition_on {label}: {name} has the class labels {', '.join(known) or '(none)'}")
+        raise UserError(
+            f"condition_on {label}: {name} has the class labels {', '.join(known) or '(none)'}"
+        )
     tfds_images.prepare(builder, config.manual_dir)
     splits = ("train", "test")
     missing = set(splits) - set(builder.info.splits)
     if missing:
-        raise UserError(f"dataset {name!r} has no split {', '.join(sorted(missing))}, only {list(builder.info.splits)}")
+        raise UserError(
+            f"dataset {name!r} has no split {', '.join(sorted(missing))}, only "
+            f"{list(builder.info.splits)}"
+        )
     size = math.prod(shape) * dtype.itemsize
     return Found(
         {
-            split: _tfds_rows(builder, split, tfds_images.examples(builder, split), size, **_where(config))
+            split: _tfds_rows(
+                builder, split, tfds_images.examples(builder, split), size, **_where(config)
+            )
             for split in splits
         },
-        labels={split: tfds_images.labels(builder, split, label) for split in splits} if label else None,
+        labels={split: tfds_images.labels(builder, split, label) for split in splits}
+        if label
+        else None,
     )
 
 
@@ -382,13 +459,14 @@ def _unknown(name):
     if os.path.isdir(name):
         held = few(sorted(os.listdir(name)))
         return UserError(
-            f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no PNG or JPEG "
-            f"picture, only {held or 'nothing at all'}"
+            f"dataset {name}: the folder holds no table (.csv, .parquet), no .tfrecord file and no "
+            f"PNG or JPEG picture, only {held or 'nothing at all'}"
         )
     return UserError(
-        f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, .parquet), of a folder of "
-        "PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord files, or an image set of TensorFlow "
-        "Datasets such as mnist, fashion_mnist, cifar10, svhn_cropped"
+        f"dataset {name!r} is not known: it must be 'digits', the path of a table (.csv, "
+        ".parquet), of a folder of PNG or JPEG pictures, of a .npy or .npz file or of .tfrecord "
+        "files, or an image set of TensorFlow Datasets such as mnist, fashion_mnist, cifar10, "
+        "svhn_cropped"
     )
 
 

@@ -13,7 +13,9 @@ _MAX_TIES = 0.01  # share of rows
 _EXACT_IN_SINGLE = 2**24  # from here on float32 has not all integers
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
-_TYPES: dict[float, type[np.floating]] = {  # that have fewer digits than float64, by their precision
+_TYPES: dict[
+    float, type[np.floating]
+] = {  # that have fewer digits than float64, by their precision
     float(np.finfo(np.float16).eps): np.float16,
     float(np.finfo(np.float32).eps): np.float32,
 }
@@ -22,8 +24,9 @@ _TYPES: dict[float, type[np.floating]] = {  # that have fewer digits than float6
 class Survey:
     """Reads a table once, block by block, for its schema and for what would spoil a density.
 
-    A column is discrete if all its values lie on a grid: integers, or decimals of at most four places that come back
-    again and again, as rounded measurements do. Its step is the largest that fits all.
+    A column is discrete if all its values lie on a grid: integers, or decimals of at most four
+    places that come back again and again, as rounded measurements do. Its step is the largest that
+    fits all.
 
     Attributes:
       names: of the columns, without those that were left out.
@@ -36,7 +39,8 @@ class Survey:
 
         Args:
           names: of the columns of the blocks.
-          precisions: relative distance of the numbers that each column was stored with, as of `np.finfo`'s `eps`.
+          precisions: relative distance of the numbers that each column was stored with, as of
+            `np.finfo`'s `eps`.
         """
         self.names, self._names, self._precisions = list(names), names, precisions
         self._notes: list[str] = []
@@ -45,7 +49,8 @@ class Survey:
         self._num_missing = np.zeros(len(names), np.int64)
         self._first_missing = np.full(len(names), -1)
         self._low, self._high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-        # For each number of decimal places: the greatest common divisor of all differences, -1 once one fits no grid.
+        # For each number of decimal places: the greatest common divisor of all differences, -1 once
+        # one fits no grid.
         self._divisors = np.zeros([MAX_PLACES + 1, len(names)], np.int64)
         self._first = np.full(len(names), np.nan)
         self._start: list[np.ndarray] = []
@@ -60,11 +65,13 @@ class Survey:
         if len(infinite):
             row, column = infinite[0]
             raise UserError(
-                f"column {self._names[column]} has {block[row, column]} in row {self.num_rows + row} (counted from 0): "
-                "values must be finite"
+                f"column {self._names[column]} has {block[row, column]} in row "
+                f"{self.num_rows + row} (counted from 0): values must be finite"
             )
         missing = np.isnan(block)
-        starts = np.where(missing.any(axis=0) & (self._first_missing < 0), missing.argmax(axis=0), -1)
+        starts = np.where(
+            missing.any(axis=0) & (self._first_missing < 0), missing.argmax(axis=0), -1
+        )
         self._first_missing = np.where(starts >= 0, self.num_rows + starts, self._first_missing)
         self._num_missing += missing.sum(axis=0)
         self._low = np.minimum(self._low, np.min(block, axis=0, initial=np.inf, where=~missing))
@@ -94,8 +101,12 @@ class Survey:
                 whole = np.rint(scaled)
                 fits = np.abs(scaled - whole) <= np.minimum(tolerance * 10.0**places, 0.05)
             if np.max(np.abs(scaled)) < 2**53 and np.all(fits):
-                differences = np.unique(whole - np.rint(self._first[column] * 10.0**places)).astype(np.int64)
-                self._divisors[places, column] = np.gcd(self._divisors[places, column], np.gcd.reduce(differences))
+                differences = np.unique(whole - np.rint(self._first[column] * 10.0**places)).astype(
+                    np.int64
+                )
+                self._divisors[places, column] = np.gcd(
+                    self._divisors[places, column], np.gcd.reduce(differences)
+                )
                 return  # a grid of more places would be no coarser
             if places < MAX_PLACES:  # what fitted so far counts there
                 self._divisors[places + 1, column] = np.gcd(
@@ -104,7 +115,9 @@ class Survey:
             self._divisors[places, column] = -1
 
     def missing(self) -> dict[str, tuple[int, int]]:
-        """For each column with missing values: how many, and the first of their rows, counted from 0."""
+        """For each column with missing values: how many, and the first of their rows, counted from
+        0.
+        """
         return {
             name: (int(self._num_missing[k]), int(self._first_missing[k]))
             for k, name in enumerate(self._names)
@@ -123,10 +136,13 @@ class Survey:
           UserError: it is named.
         """
         if self.empty:
-            raise UserError(f"column {self.empty[0]} has no value at all: leave it out with columns")
+            raise UserError(
+                f"column {self.empty[0]} has no value at all: leave it out with columns"
+            )
 
     def counts_rows(self, name: str) -> bool:
-        """Whether a column may number the rows: whole numbers from 0 on, none missing, in the first rows no two alike.
+        """Whether a column may number the rows: whole numbers from 0 on, none missing, in the first
+        rows no two alike.
 
         Those of several tables in one start again: then most are one more than the one before.
         """
@@ -145,9 +161,15 @@ class Survey:
 
     def largest(self) -> dict[str, float]:
         """By name, the largest absolute value of each column."""
-        return dict(zip(self._names, np.maximum(np.abs(self._low), np.abs(self._high)).tolist(), strict=True))
+        return dict(
+            zip(
+                self._names, np.maximum(np.abs(self._low), np.abs(self._high)).tolist(), strict=True
+            )
+        )
 
-    def schema(self, ignored: Collection[str], *, delimiter: str = "", decimal: str = ".") -> Schema:
+    def schema(
+        self, ignored: Collection[str], *, delimiter: str = "", decimal: str = "."
+    ) -> Schema:
         """What was found in the columns that were not left out.
 
         Args:
@@ -177,14 +199,24 @@ class Survey:
             raise UserError(f"no column of numbers is left: {'; '.join(self._notes)}")
         if not columns:
             raise UserError(
-                f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} rows: there is no "
-                "density of constants"
+                f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} "
+                "rows: there is no density of constants"
             )
-        return Schema(tuple(columns), constants, tuple(ignored), tuple(halves), tuple(singles), delimiter, decimal)
+        return Schema(
+            tuple(columns),
+            constants,
+            tuple(ignored),
+            tuple(halves),
+            tuple(singles),
+            delimiter,
+            decimal,
+        )
 
     def _column(self, k, start, low, high):
         """With its step; on one, the ends lie on it whatever they were stored with."""
-        places = next((places for places in range(MAX_PLACES + 1) if self._divisors[places, k] > 0), None)
+        places = next(
+            (places for places in range(MAX_PLACES + 1) if self._divisors[places, k] > 0), None
+        )
         start = start[~np.isnan(start)]
         if places is None or (places and len(np.unique(start)) > len(start) / 2):
             return Column(self._names[k], 0.0, low, high)
@@ -192,7 +224,9 @@ class Survey:
         return Column(self._names[k], step, round(low, places), round(high, places))
 
     def warnings(self, schema: Schema) -> list[str]:
-        """What makes a density of these columns degenerate, a line each; looked for in the first rows."""
+        """What makes a density of these columns degenerate, a line each; looked for in the first
+        rows.
+        """
         start, found = np.concatenate(self._start), list(self._notes)
         continuous = [column.name for column in schema.columns if not column.step]
         for name in continuous:
@@ -201,35 +235,39 @@ class Survey:
             share = int(np.max(counts, initial=0)) / len(start)
             if share > max(_MAX_TIES, 2 / len(start)):
                 found.append(
-                    f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of rows and continuous elsewhere: "
-                    "its density has no upper bound there"
+                    f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of rows and "
+                    "continuous elsewhere: its density has no upper bound there"
                 )
         if continuous:
             kept = start[:, [k for k, name in enumerate(self._names) if name in self.names]]
             share = 1 - len(np.unique(kept, axis=0)) / len(start)
             if share > _MAX_TIES:
                 found.append(
-                    f"{share:.1%} of the rows repeat others: where they lie the density has no upper bound, and "
-                    "rows of train may come back in test"
+                    f"{share:.1%} of the rows repeat others: where they lie the density has no "
+                    "upper bound, and rows of train may come back in test"
                 )
             places = [self._names.index(name) for name in continuous]
             dependent = [continuous[k] for k in _dependent(start[:, places])]
             if dependent:
                 found.append(
-                    f"column {', '.join(dependent)} follows from columns before it as a sum of multiples: the density "
-                    "has no upper bound; leave it out with columns"
+                    f"column {', '.join(dependent)} follows from columns before it as a sum of "
+                    "multiples: the density has no upper bound; leave it out with columns"
                 )
         return found
 
 
 def _is_one_in(kind, low, high):
-    """Whether two values are one in the type that a file stored them in; another file may have more digits."""
+    """Whether two values are one in the type that a file stored them in; another file may have more
+    digits.
+    """
     with np.errstate(over="ignore"):
         return low == high or bool(kind(low) == kind(high))
 
 
 def _dependent(x):
-    """Numbers of the columns of `[n, columns]` that are linear in those before them, to rounding, by the full rows."""
+    """Numbers of the columns of `[n, columns]` that are linear in those before them, to rounding,
+    by the full rows.
+    """
     x = x[~np.isnan(x).any(axis=1)]
     if len(x) <= x.shape[1] + 1:  # too few to tell
         return []

@@ -40,7 +40,8 @@ def is_parquet(file: str) -> bool:
 
 
 def table_files(name: str) -> list[str]:
-    """The CSV or Parquet files that a path, a folder or a pattern names, in order; none if it names no such files.
+    """The CSV or Parquet files that a path, a folder or a pattern names, in order; none if it names
+    no such files.
 
     A path of a table that is not there is given back as it is, for `Table` to refuse.
     """
@@ -50,7 +51,9 @@ def table_files(name: str) -> list[str]:
 
 def left_out(name: str) -> tuple[str, ...]:
     """What the user should know of the other files of a folder, as `paths.left_out` says."""
-    return paths.left_out(name, table_files(name), files_named(name, os.path.isfile), "are no tables")
+    return paths.left_out(
+        name, table_files(name), files_named(name, os.path.isfile), "are no tables"
+    )
 
 
 class MostlyText(UserError):
@@ -77,19 +80,30 @@ class Table:
       numeric: names of those that hold numbers; true and false count as 1 and 0.
     """
 
-    def __init__(self, files: Sequence[str], *, delimiter: str = "", decimal: str = "", schema: Schema | None = None):
-        """Looks at the start of the files; of CSV files without commas between columns at all of them.
+    def __init__(
+        self,
+        files: Sequence[str],
+        *,
+        delimiter: str = "",
+        decimal: str = "",
+        schema: Schema | None = None,
+    ):
+        """Looks at the start of the files; of CSV files without commas between columns at all of
+        them.
 
         Args:
           files: paths, all of CSV with a line of names at the top, or all of Parquet.
           delimiter: between the columns of CSV files; empty: what each file shows.
-          decimal: the decimal mark of CSV files; empty: what they show, a dot where commas stand between columns.
-          schema: of the model that is to read the files, if there is one yet. CSV files that may be written in several
-            ways are then taken to be as those of training; what its columns do not say decides nothing.
+          decimal: the decimal mark of CSV files; empty: what they show, a dot where commas stand
+            between columns.
+          schema: of the model that is to read the files, if there is one yet. CSV files that may be
+            written in several ways are then taken to be as those of training; what its columns do
+            not say decides nothing.
 
         Raises:
-          UserError: no such file, a damaged one, files of both kinds or of different columns, a column's name twice, a
-            CSV file without names, one whose delimiter or decimal mark is unclear.
+          UserError: no such file, a damaged one, files of both kinds or of different columns, a
+            column's name twice, a CSV file without names, one whose delimiter or decimal mark is
+            unclear.
         """
         self.names: list[str]
         self.types: dict[str, pa.DataType]
@@ -131,7 +145,10 @@ class Table:
             self._check_same_columns(file, _header(file, self._formats[file]))
         found = self._guarded(lambda: csv_files.first_types(first, self._formats[first]))
         if list(found) != self.names:
-            raise UserError(f"{first} cannot be read as CSV: its first line, {', '.join(self.names)}, is unclear")
+            raise UserError(
+                f"{first} cannot be read as CSV: its first line, {', '.join(self.names)}, is "
+                "unclear"
+            )
         self.types = found
 
     def _read_parquet_columns(self):
@@ -141,7 +158,9 @@ class Table:
         for file, schema in zip(self.files, schemas, strict=True):
             _check_unique(file, schema.names)
             self._check_same_columns(file, schema.names)
-        self._stored = {name: {schema.field(name).type for schema in schemas} for name in self.names}
+        self._stored = {
+            name: {schema.field(name).type for schema in schemas} for name in self.names
+        }
         plain = [schema.remove_metadata() for schema in schemas]
         together = self._guarded(lambda: pa.unify_schemas(plain, promote_options="permissive"))
         self.types = {name: together.field(name).type for name in self.names}
@@ -149,8 +168,8 @@ class Table:
     def _check_same_columns(self, file, names):
         if set(names) != set(self.names):
             raise UserError(
-                f"{file} has the columns {', '.join(names)}, {self.files[0]} has {', '.join(self.names)}: they must be "
-                "the same"
+                f"{file} has the columns {', '.join(names)}, {self.files[0]} has "
+                f"{', '.join(self.names)}: they must be the same"
             )
 
     def _guarded(self, call):
@@ -165,34 +184,56 @@ class Table:
         """The columns that are asked for, or all that hold numbers.
 
         Args:
-          columns: names; none for all that hold numbers, but for row numbers: columns without a name, and the index
-            that pandas writes.
+          columns: names; none for all that hold numbers, but for row numbers: columns without a
+            name, and the index that pandas writes.
           label: name of a column that is left to `labels`.
 
         Raises:
-          UserError: one that the table lacks, that does not hold numbers or that is named twice; fewer than one in all;
-            or none is asked for, and one has numbers in most of its rows and text in others.
+          UserError: one that the table lacks, that does not hold numbers or that is named twice;
+            fewer than one in all; or none is asked for, and one has numbers in most of its rows and
+            text in others.
         """
         repeated = sorted({name for name in columns if columns.count(name) > 1})
         if repeated:
-            raise UserError(f"columns has {', '.join(repeated)} more than once, got {', '.join(columns)}")
+            raise UserError(
+                f"columns has {', '.join(repeated)} more than once, got {', '.join(columns)}"
+            )
         absent = [name for name in columns if name not in self.names]
         if absent:
-            raise UserError(f"{self.what} has no column {', '.join(absent)}, only {', '.join(self.names)}")
+            raise UserError(
+                f"{self.what} has no column {', '.join(absent)}, only {', '.join(self.names)}"
+            )
         if label is not None and label not in self.names:
-            raise UserError(f"condition_on {label}: {self.what} has no such column, only {', '.join(self.names)}")
+            raise UserError(
+                f"condition_on {label}: {self.what} has no such column, only "
+                f"{', '.join(self.names)}"
+            )
         if label in columns:
-            raise UserError(f"columns has {label}, which condition_on takes out of the density: give it once")
-        self._decide([name for name in columns or self.names if name != label], is_wanted=bool(columns))
-        chosen = list(columns) or [name for name in self.numeric if name != label and not _ROW_NUMBER.fullmatch(name)]
+            raise UserError(
+                f"columns has {label}, which condition_on takes out of the density: give it once"
+            )
+        self._decide(
+            [name for name in columns or self.names if name != label], is_wanted=bool(columns)
+        )
+        chosen = list(columns) or [
+            name for name in self.numeric if name != label and not _ROW_NUMBER.fullmatch(name)
+        ]
         if not chosen:
             is_one = self.is_csv and len(self.names) == 1
-            hint = "; CSV files separate their columns by commas, or as delimiter says" if is_one else ""
-            raise UserError(f"{self.what} has no column of numbers among {', '.join(self.names)}{hint}")
+            hint = (
+                "; CSV files separate their columns by commas, or as delimiter says"
+                if is_one
+                else ""
+            )
+            raise UserError(
+                f"{self.what} has no column of numbers among {', '.join(self.names)}{hint}"
+            )
         return chosen
 
     def _decide(self, names, *, is_wanted):
-        """Finds the type of columns of text, and of those that are empty at the start of a file, by all their cells."""
+        """Finds the type of columns of text, and of those that are empty at the start of a file, by
+        all their cells.
+        """
         texts = [name for name in names if _is_text(self.types[name])]
         if self.is_csv:
             texts += [name for name in names if pa.types.is_null(self.types[name])]
@@ -206,10 +247,15 @@ class Table:
                 self._set_type(name, pa.bool_() if tally.is_logical else pa.float64())
         others = [name for name in names if name not in self.numeric]
         if is_wanted and others:
-            raise UserError(f"column {others[0]} of {self.what} is of type {self.types[others[0]]}: numbers are needed")
+            raise UserError(
+                f"column {others[0]} of {self.what} is of type {self.types[others[0]]}: numbers "
+                "are needed"
+            )
 
     def _set_type(self, name, kind):
-        """Of a column, once more of it is known; what other parts of the table know is left as it is."""
+        """Of a column, once more of it is known; what other parts of the table know is left as it
+        is.
+        """
         self.types = {**self.types, name: kind}
         self.numeric = [name for name in self.names if _holds_numbers(self.types[name])]
 
@@ -239,13 +285,16 @@ class Table:
     def _check_is_no_number(self, name, tally, *, is_wanted):
         """Refuses a column of numbers with texts among them."""
         # A model needs its columns; only training can do without one.
-        hint = "" if self._schema else ". Or leave the column out: columns names those that are wanted"
+        hint = (
+            "" if self._schema else ". Or leave the column out: columns names those that are wanted"
+        )
         is_plain = all(form == PLAIN for form in self._formats.values())
         if tally.grouped and not is_plain and 2 * (tally.numbers + tally.grouped) > tally.present:
             row, text = tally.first_grouped
             raise UserError(
-                f"column {name} of {self.what} has {text!r} in row {row} (counted from 0): numbers must have no marks "
-                f"between thousands, and a decimal {'comma' if self.format.decimal == ',' else 'dot'}{hint}"
+                f"column {name} of {self.what} has {text!r} in row {row} (counted from 0): numbers "
+                "must have no marks between thousands, and a decimal "
+                f"{'comma' if self.format.decimal == ',' else 'dot'}{hint}"
             )
         if tally.num_wrong and (is_wanted or 2 * tally.num_wrong < tally.present):
             raise UserError(no_number(name, self.what, *tally.wrong) + hint)
@@ -253,12 +302,13 @@ class Table:
     def batches(
         self, names: Sequence[str], texts: Sequence[str] = (), spelled: Sequence[str] = ()
     ) -> Iterator[pa.RecordBatch]:
-        """The rows in order, some ten thousand at a time or fewer of many columns, with these columns.
+        """The rows in order, some ten thousand at a time or fewer of many columns, with these
+        columns.
 
         Args:
           names: of columns of numbers.
-          texts: of further columns, which come as they stand: of CSV files as text, an empty cell as an empty one; but
-            with dots in numbers that have decimal commas.
+          texts: of further columns, which come as they stand: of CSV files as text, an empty cell
+            as an empty one; but with dots in numbers that have decimal commas.
           spelled: of those of `texts` that must be numbers.
 
         Raises:
@@ -284,7 +334,9 @@ class Table:
 
     def _read(self, file, types, size, *, strings_can_be_null):
         if self.is_csv:
-            return csv_files.batches(file, self._formats[file], types, strings_can_be_null=strings_can_be_null)
+            return csv_files.batches(
+                file, self._formats[file], types, strings_can_be_null=strings_can_be_null
+            )
         return _parquet_batches(file, types, size)
 
     def _with_dots(self, file, batch, texts, spelled, row):
@@ -295,13 +347,17 @@ class Table:
         for name in texts:
             wrong = csv_files.first_with_dot(columns[name], row) if name in spelled else None
             if wrong:
-                raise UserError(f"{no_number(name, self.what, *wrong)}; this file has decimal commas")
+                raise UserError(
+                    f"{no_number(name, self.what, *wrong)}; this file has decimal commas"
+                )
             if name in spelled or name in self.numeric:
                 columns[name] = csv_files.with_dots(columns[name])
         return pa.RecordBatch.from_pydict(columns)
 
     def _say_where_text_is(self, names):
-        """A second look, slower, for the row of what is no number; damage is for the caller to name."""
+        """A second look, slower, for the row of what is no number; damage is for the caller to
+        name.
+        """
         try:
             tallies = self._tallies(names)
         except UserError:
@@ -314,7 +370,9 @@ class Table:
             raise MostlyText(no_number(name, self.what, *tally.wrong), list(wrong))
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
-        """The numbers of these columns, `[n, columns]` in float64, NaN where one is missing; errors as `batches`."""
+        """The numbers of these columns, `[n, columns]` in float64, NaN where one is missing; errors
+        as `batches`.
+        """
         return (numbers(batch, names) for batch in self.batches(names))
 
     @functools.cached_property
@@ -328,7 +386,8 @@ class Table:
         return self._guarded(lambda: _parquet_rows(file))
 
     def labels(self, name: str) -> np.ndarray:
-        """A column of classes, text or whole numbers, as text, `[N]`; an empty text where one is missing.
+        """A column of classes, text or whole numbers, as text, `[N]`; an empty text where one is
+        missing.
 
         Raises:
           UserError: a column of another type, a damaged file.
@@ -339,11 +398,16 @@ class Table:
         tests = (pa.types.is_integer, pa.types.is_boolean, _is_text, pa.types.is_null)
         if not any(test(kind) for test in tests):
             raise UserError(
-                f"condition_on {name}: the column of {self.what} is of type {kind}, text or whole numbers are needed"
+                f"condition_on {name}: the column of {self.what} is of type {kind}, text or whole "
+                "numbers are needed"
             )
         parts = [batch[name].cast(pa.string()) for batch in self.batches([], [name])]
-        encoded = pa.chunked_array(parts, pa.string()).combine_chunks().fill_null("").dictionary_encode()
-        missing = pa.csv.ConvertOptions().null_values if pa.types.is_integer(kind) else ()  # NA and the like
+        encoded = (
+            pa.chunked_array(parts, pa.string()).combine_chunks().fill_null("").dictionary_encode()
+        )
+        missing = (
+            pa.csv.ConvertOptions().null_values if pa.types.is_integer(kind) else ()
+        )  # NA and the like
         texts = ["" if text in missing else text for text in encoded.dictionary.to_pylist()]
         return np.array(texts, np.str_)[encoded.indices.to_numpy()]
 
@@ -351,7 +415,8 @@ class Table:
         """Reads these columns, or all that hold numbers but the label, for the table's schema.
 
         Raises:
-          UserError: as `choose`, `batches` and `Survey` say; fewer than two rows; integers that float64 cannot hold.
+          UserError: as `choose`, `batches` and `Survey` say; fewer than two rows; integers that
+            float64 cannot hold.
         """
         chosen = self.choose(columns, label=label)
         try:
@@ -371,8 +436,15 @@ class Table:
             survey.check_has_values()
         else:
             survey.leave_out(survey.empty, "has no value at all and is left out")
-            row_numbers = [name for name in chosen if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name)]
-            survey.leave_out(row_numbers, "counts the rows, as pandas writes them, and is left out; columns keeps it")
+            row_numbers = [
+                name
+                for name in chosen
+                if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name)
+            ]
+            survey.leave_out(
+                row_numbers,
+                "counts the rows, as pandas writes them, and is left out; columns keeps it",
+            )
         ignored = [name for name in self.names if name not in (*survey.names, label)]
         # Plain CSV that shows it is read the same again: only what was told is to be kept.
         is_kept = self.is_csv and (self._is_told or self.format != PLAIN)
@@ -386,7 +458,9 @@ class Table:
         return survey
 
     def precision(self, name: str) -> float:
-        """Relative distance of a column's neighbouring numbers, in the coarsest type that a file has."""
+        """Relative distance of a column's neighbouring numbers, in the coarsest type that a file
+        has.
+        """
         return max(map(_precision, self._stored.get(name) or {self.types[name]}))
 
     def _check_is_exact(self, name, largest):
@@ -400,12 +474,14 @@ class Table:
             return
         where = f", as {found[1]} in row {found[0]} (counted from 0)" if found else ""
         raise UserError(
-            f"column {name} of {self.what} has integers of size {largest:g}{where}, beyond 2^53, which cannot be told "
-            "apart in any precision: leave the column out with columns"
+            f"column {name} of {self.what} has integers of size {largest:g}{where}, beyond 2^53, "
+            "which cannot be told apart in any precision: leave the column out with columns"
         )
 
     def _first_inexact(self, name):
-        """Row and text of the first cell of CSV that is such an integer, which Arrow reads as a float; or none."""
+        """Row and text of the first cell of CSV that is such an integer, which Arrow reads as a
+        float; or none.
+        """
         row = 0
         for file in self.files:
             mark = self._formats[file].decimal
@@ -419,7 +495,9 @@ class Table:
 
 
 def _is_inexact(text):
-    """Whether digits without an exponent spell a whole number, or another, that float64 cannot tell from its next."""
+    """Whether digits without an exponent spell a whole number, or another, that float64 cannot tell
+    from its next.
+    """
     if not re.fullmatch(r"[+-]?\d{16,}(\.\d*)?", text) or abs(float(text)) < _EXACT:
         return False
     return "." not in text or Decimal(text) != Decimal(float(text))
@@ -436,7 +514,9 @@ def _formats(files, delimiter, decimal_mark, schema):
     needed = schema.names if schema else ()
     weighed = [*schema.names, *schema.constants] if schema else None
     hints = _scoring_hints(usual) if schema else csv_files.HINTS
-    delimiters = {file: delimiter or csv_files.sniff_delimiter(file, like, needed, hints) for file in files}
+    delimiters = {
+        file: delimiter or csv_files.sniff_delimiter(file, like, needed, hints) for file in files
+    }
     marks = {",": decimal_mark or (usual.decimal if like == "," else ".")}  # plain CSV has dots
     for found in set(delimiters.values()) - set(marks):
         alike = [file for file in files if delimiters[file] == found]
@@ -446,11 +526,12 @@ def _formats(files, delimiter, decimal_mark, schema):
 
 
 def _scoring_hints(usual):
-    """What helps where there is no setting: a model reads files as its training file was written."""
+    """What helps where there is no setting: a model reads files as its training file was."""
     hint = "write it as the training file was"
     if usual:
         mark = "comma" if usual.decimal == "," else "dot"
-        hint += f", with {csv_files.delimiter_name(usual.delimiter)} between columns and a decimal {mark}"
+        name = csv_files.delimiter_name(usual.delimiter)
+        hint += f", with {name} between columns and a decimal {mark}"
     return csv_files.Hints(hint, hint[:1].upper() + hint[1:])
 
 
@@ -470,7 +551,9 @@ def _parquet_rows(file):
 
 
 def _parquet_batches(file, types, size):
-    """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the memory."""
+    """Reads no more than it is asked for, unlike a scan of Arrow's data sets, which would fill the
+    memory.
+    """
     with _parquet_file(file) as opened:
         for batch in opened.iter_batches(size, columns=list(types)):
             yield batch.select(list(types)).cast(pa.schema(types), safe=False)
@@ -482,7 +565,9 @@ def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
     return np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=-1)
 
 
-def fill_from_column(block: np.ndarray, generator: np.random.Generator, otherwise: Sequence[np.ndarray]) -> np.ndarray:
+def fill_from_column(
+    block: np.ndarray, generator: np.random.Generator, otherwise: Sequence[np.ndarray]
+) -> np.ndarray:
     """Missing values replaced by others of the same column of the block, drawn at random.
 
     A constant in their place, a mean or a median, would be a spike of the density.
@@ -496,12 +581,16 @@ def fill_from_column(block: np.ndarray, generator: np.random.Generator, otherwis
     for column, others in zip(block.T, otherwise, strict=True):
         missing = np.isnan(column)
         if missing.any():
-            column[missing] = generator.choice(others if missing.all() else column[~missing], missing.sum())
+            column[missing] = generator.choice(
+                others if missing.all() else column[~missing], missing.sum()
+            )
     return block
 
 
 def _unreadable(what, error):
-    cause = str(error).splitlines()[0].split(" file?: ")[-1]  # what stands before is of any cause the same
+    cause = (
+        str(error).splitlines()[0].split(" file?: ")[-1]
+    )  # what stands before is of any cause the same
     return UserError(f"{what} cannot be read: {cause}")
 
 
@@ -510,12 +599,17 @@ def _header(file, form):
     names = csv_files.header(file, form.delimiter)
     if not names:
         raise UserError(f"{file} is empty: its first line must be the names of the columns")
-    are_counted = names == list(map(str, range(len(names))))  # as pandas names the columns of an array
+    are_counted = names == list(
+        map(str, range(len(names)))
+    )  # as pandas names the columns of an array
     mark = form.decimal
     spelled = [name.replace(mark, ".") for name in names]
-    if (all(map(is_number, spelled)) and not are_counted) or any("." in name and is_number(name) for name in spelled):
+    if (all(map(is_number, spelled)) and not are_counted) or any(
+        "." in name and is_number(name) for name in spelled
+    ):
         raise UserError(
-            f"{file} starts with numbers, {', '.join(names)}: its first line must be the names of the columns"
+            f"{file} starts with numbers, {', '.join(names)}: its first line must be the names of "
+            "the columns"
         )
     _check_unique(file, names)
     return names
@@ -555,7 +649,9 @@ def _is_text(kind):
 
 
 def is_number(text: str) -> bool:
-    """Whether a text spells a number; what Python alone takes for one, as 1_000, is none in a table."""
+    """Whether a text spells a number; what Python alone takes for one, as 1_000, is none in a
+    table.
+    """
     try:
         float(text)
     except ValueError:
@@ -566,6 +662,6 @@ def is_number(text: str) -> bool:
 def no_number(column: str, what: str, row: int, text: str) -> str:
     """Says where a table has text in place of a number."""
     return (
-        f"column {column} of {what} has {text!r} in row {row} (counted from 0): numbers are needed, a missing one is "
-        "an empty cell"
+        f"column {column} of {what} has {text!r} in row {row} (counted from 0): numbers are "
+        "needed, a missing one is an empty cell"
     )

@@ -13,7 +13,8 @@ from nice_tf.errors import UserError
 
 
 def find(name: str, *, data_dir: str, manual_dir: str) -> tfds.core.DatasetBuilder | None:
-    """The builder of a set, prepared or not; `None` where TensorFlow Datasets does not know the name.
+    """The builder of a set, prepared or not; `None` where TensorFlow Datasets does not know the
+    name.
 
     Args:
       name: of the set.
@@ -39,35 +40,56 @@ def shape_and_dtype(builder: tfds.core.DatasetBuilder) -> tuple[tuple[int, ...],
       UserError: the set has no `image`, or not one of a fixed shape.
     """
     features = builder.info.features
-    image = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
+    image = (
+        features["image"]
+        if isinstance(features, tfds.features.FeaturesDict) and "image" in features
+        else None
+    )
     if not isinstance(image, tfds.features.Image) or None in image.shape:
-        raise UserError(f"dataset {builder.name!r} of TensorFlow Datasets has no 'image' of one fixed shape")
+        raise UserError(
+            f"dataset {builder.name!r} of TensorFlow Datasets has no 'image' of one fixed shape"
+        )
     return image.shape, np.dtype(image.np_dtype)
 
 
 def class_labels(builder: tfds.core.DatasetBuilder) -> list[str]:
     """Names of the features that say the class of an example."""
     features = builder.info.features
-    return [name for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    return [
+        name for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)
+    ]
 
 
 def examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[np.ndarray]:
     """All pictures of a split, as blocks `[n, *shape]`."""
-    # The stored order is already a fixed pseudo-random one; reading it in order keeps the split the same everywhere.
-    batches = builder.as_dataset(split=split, shuffle_files=False).map(lambda example: example["image"]).batch(1000)
+    # The stored order is already a fixed pseudo-random one; reading it in order keeps the split the
+    # same everywhere.
+    batches = (
+        builder.as_dataset(split=split, shuffle_files=False)
+        .map(lambda example: example["image"])
+        .batch(1000)
+    )
     return batches.prefetch(1).as_numpy_iterator()
 
 
 def labels(builder: tfds.core.DatasetBuilder, split: str, name: str) -> np.ndarray:
-    """The classes of all examples by name, in the order of `examples`; an empty text where one is kept secret."""
+    """The classes of all examples by name, in the order of `examples`; an empty text where one is
+    kept secret.
+    """
     pictures_left = {"image": tfds.decode.SkipDecoding()}
     found = builder.as_dataset(split=split, shuffle_files=False, decoders=pictures_left)
-    numbers = np.concatenate(list(found.map(lambda example: example[name]).batch(1000).as_numpy_iterator()))
+    numbers = np.concatenate(
+        list(found.map(lambda example: example[name]).batch(1000).as_numpy_iterator())
+    )
     return np.array([*builder.info.features[name].names, ""])[numbers]  # -1 stands for a secret one
 
 
 _ORIGINAL_FILES = {
-    name: [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    name: [
+        f"{part}-{kind}.gz"
+        for part in ("train", "t10k")
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
     for name in ("mnist", "fashion_mnist", "kmnist")
 } | {
     "cifar10": ["cifar-10-binary.tar.gz"],
@@ -77,7 +99,8 @@ _ORIGINAL_FILES = {
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
-    """Writes the set to its data_dir if it is not there, from `manual_dir` if given, else by download.
+    """Writes the set to its data_dir if it is not there, from `manual_dir` if given, else by
+    download.
 
     Raises:
       UserError: neither can be done; the message says what would help.
@@ -86,26 +109,41 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
         return
     originals = _ORIGINAL_FILES.get(builder.name, [])
     way_out = (
-        f"Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
-        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original files"
-        f"{' ' + ', '.join(originals) if originals else ''}; or connect to the network. --dataset=digits needs neither"
+        "Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
+        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original "
+        f"files{' ' + ', '.join(originals) if originals else ''}; or connect to the network. "
+        "--dataset=digits needs neither"
     )
     missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
     if manual_dir and missing:
-        raise UserError(f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. {way_out}")
+        raise UserError(
+            f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. "
+            f"{way_out}"
+        )
     if not manual_dir and not _has_network():
-        raise UserError(f"dataset {builder.name!r} is not prepared on this machine and there is no network. {way_out}")
+        raise UserError(
+            f"dataset {builder.name!r} is not prepared on this machine and there is no network. "
+            f"{way_out}"
+        )
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     print(f"preparing dataset {builder.name} in {builder.data_path}", flush=True)
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None))
-    except Exception as error:  # TFDS passes on whatever its network, file and decoding layers raise.
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+        )
+    except (
+        Exception
+    ) as error:  # TFDS passes on whatever its network, file and decoding layers raise.
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}") from error
+        raise UserError(
+            f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}"
+        ) from error
 
 
 def _has_network():
-    """Whether a download can be tried. TFDS itself retries for minutes before it says that there is no network."""
+    """Whether a download can be tried. TFDS itself retries for minutes before it says that there is
+    no network.
+    """
     if urllib.request.getproxies():
         return True
     try:

@@ -19,12 +19,16 @@ _PICTURE = re.compile(b"\x89PNG\r\n\x1a\n|\xff\xd8\xff")  # how PNG and JPEG fil
 
 
 def is_tfrecord(name: str) -> bool:
-    """Whether a file's name is that of TFRecord files, such as a.tfrecord or a.TFRECORD-00001-of-00010."""
+    """Whether a file's name is that of TFRecord files, such as a.tfrecord or
+    a.TFRECORD-00001-of-00010.
+    """
     return ".tfrecord" in os.path.basename(name).lower()
 
 
 def tfrecord_files(name: str) -> list[str]:
-    """The TFRecord files that a folder holds, in order; or the files that a path or a pattern names."""
+    """The TFRecord files that a folder holds, in order; or the files that a path or a pattern
+    names.
+    """
     return paths.files_named(name, is_tfrecord if os.path.isdir(name) else lambda file: True)
 
 
@@ -37,9 +41,10 @@ def left_out(name: str) -> tuple[str, ...]:
 def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
     """The values of all records in order, some megabytes at a time.
 
-    A record is a `tf.train.Example`. Its values are the feature `image`, or else the only feature: floats, a PNG or
-    JPEG picture, or raw 8-bit integers. An int64 feature `shape` beside it gives the shape of floats and of raw
-    integers, which are flat without one. What the first record is, all must be, and of its shape.
+    A record is a `tf.train.Example`. Its values are the feature `image`, or else the only feature:
+    floats, a PNG or JPEG picture, or raw 8-bit integers. An int64 feature `shape` beside it gives
+    the shape of floats and of raw integers, which are flat without one. What the first record is,
+    all must be, and of its shape.
 
     Args:
       files: paths of uncompressed files.
@@ -58,8 +63,8 @@ def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
         expected = expected or values.shape
         if values.shape != expected:
             raise UserError(
-                f"{where} has values of shape {list(values.shape)}, the first record of shape {list(expected)}: all "
-                "must have the same"
+                f"{where} has values of shape {list(values.shape)}, the first record of shape "
+                f"{list(expected)}: all must have the same"
             )
         gathered.append(values)
         if len(gathered) * values.nbytes >= _CHUNK_BYTES:
@@ -79,7 +84,9 @@ def _records(files):
             try:
                 record = next(records, None)
             except tf.errors.OpError as error:
-                raise UserError(f"{where} is damaged, or the file is compressed or no TFRecord file") from error
+                raise UserError(
+                    f"{where} is damaged, or the file is compressed or no TFRecord file"
+                ) from error
             if record is None:
                 break
             yield where, record
@@ -98,14 +105,16 @@ def _features(record, where):
         names = ["image"]
     if len(names) != 1:
         raise UserError(
-            f"{where} has the features {', '.join(names) or 'none'}: its values must be 'image', or the only one but "
-            "'shape'"
+            f"{where} has the features {', '.join(names) or 'none'}: its values must be 'image', "
+            "or the only one but 'shape'"
         )
     return features[names[0]], shape
 
 
 def _encoding(feature, shape):
-    """How the values are stored. Raw integers may start as a picture does, so that one record decides for all."""
+    """How the values are stored. Raw integers may start as a picture does, so that one record
+    decides for all.
+    """
     if feature.WhichOneof("kind") == "float_list":
         return "floats"
     content = b"".join(feature.bytes_list.value)
@@ -116,18 +125,27 @@ def _encoding(feature, shape):
 def _values(feature, shape, encoding, where):
     kind = feature.WhichOneof("kind") or "float_list"
     content = getattr(feature, kind).value
-    if kind != ("float_list" if encoding == "floats" else "bytes_list") or (encoding != "floats" and len(content) != 1):
+    if kind != ("float_list" if encoding == "floats" else "bytes_list") or (
+        encoding != "floats" and len(content) != 1
+    ):
         raise UserError(
-            f"{where} has its values as {kind} of {len(content)}: floats are needed, or bytes of one picture or of raw "
-            "8-bit integers, in all records the same"
+            f"{where} has its values as {kind} of {len(content)}: floats are needed, or bytes of "
+            "one picture or of raw 8-bit integers, in all records the same"
         )
     if encoding != "floats" and shape is None and _OTHER_PICTURE.match(content[0]):
         raise UserError(f"{where} holds a GIF or WebP picture: PNG or JPEG is needed")
     if encoding == "picture":
         if content[0][24:25] == b"\x10" and content[0].startswith(b"\x89PNG"):  # its bit depth
-            raise UserError(f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are needed")
+            raise UserError(
+                f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are "
+                "needed"
+            )
         return _decoded(content[0], where)
-    values = np.array(content, np.float32) if encoding == "floats" else np.frombuffer(content[0], np.uint8)
+    values = (
+        np.array(content, np.float32)
+        if encoding == "floats"
+        else np.frombuffer(content[0], np.uint8)
+    )
     if shape is not None and (math.prod(shape) != len(values) or min(shape, default=1) < 0):
         raise UserError(f"{where} has {len(values)} values, which do not fill its shape {shape}")
     if shape is not None and len(shape) > _MAX_AXES:

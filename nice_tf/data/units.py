@@ -1,7 +1,7 @@
 """From data values to the x of the density, and back.
 
-Dequantization is random and stands outside the density; every deterministic step is a bijector inside it, so that its
-log-det is counted and samples come back in data units.
+Dequantization is random and stands outside the density; every deterministic step is a bijector
+inside it, so that its log-det is counted and samples come back in data units.
 """
 
 import numpy as np
@@ -11,7 +11,9 @@ from nice_tf.choices import DEQUANTIZATIONS
 from nice_tf.errors import check_choice
 
 
-def dequantize(values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def dequantize(
+    values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
     """Spreads integers evenly over their bins (Dinh et al. 2014, section 5.1).
 
         x = (values + u) / levels,   u ~ U[0, 1), one fresh draw for each value
@@ -30,7 +32,9 @@ def dequantize(values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DTy
 
 
 def bin_centres(values: tf.Tensor, levels: int, *, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Integers 0..levels-1 to the middle of their bins on [0, 1], without noise: (values + 1/2) / levels."""
+    """Integers 0..levels-1 to the middle of their bins on [0, 1], without noise: (values + 1/2) /
+    levels.
+    """
     return (tf.cast(values, dtype) + 0.5) / tf.cast(levels, dtype)
 
 
@@ -45,14 +49,17 @@ def to_density_units(
 ) -> tf.Tensor:
     """Data values to the x whose density is modelled.
 
-    Values on steps of their own stay in their units, each spread over its bin: x = v + step (u - 1/2), u ~ U[0, 1).
+    Values on steps of their own stay in their units, each spread over its bin: x = v + step (u -
+    1/2), u ~ U[0, 1).
 
     Args:
       values: a batch of data, any shape.
-      levels: number of integer levels; `None` for other data, which are taken as they are but for `steps`.
+      levels: number of integer levels; `None` for other data, which are taken as they are but for
+        `steps`.
       dequantization: one of `DEQUANTIZATIONS`; without effect on continuous data.
       seed: stateless seed of the noise, int32 `[2]`.
-      steps: distance of the values of each coordinate, 0 where they are continuous, `[D]`; `None` for all continuous.
+      steps: distance of the values of each coordinate, 0 where they are continuous, `[D]`; `None`
+        for all continuous.
       dtype: of the result.
 
     Returns:
@@ -73,10 +80,14 @@ def to_density_units(
 
 
 def is_discrete(levels: int | None, steps: np.ndarray | None) -> bool:
-    """Whether any value of the data is one to spread over a bin; arguments as for `to_density_units`."""
+    """Whether any value of the data is one to spread over a bin; arguments as for
+    `to_density_units`.
+    """
     return levels is not None or (steps is not None and bool(np.any(steps)))
 
 
 def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:
-    """Takes x back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its integer."""
+    """Takes x back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its
+    integer.
+    """
     return x if levels is None else x * tf.cast(levels, x.dtype) - 0.5

@@ -36,24 +36,30 @@ def log_probs(
     Args:
       flow: the density.
       values: `[N, *event_shape]` in data units.
-      levels: number of integer levels; `None` for continuous data, of which one draw is all there is.
+      levels: number of integer levels; `None` for continuous data, of which one draw is all there
+        is.
       config: for `num_draws`, `batch_size`, `dequantization` and `seed`.
       split: sets the noise of one split apart from that of another.
       steps: as for `to_density_units`.
       labels: of a conditional density.
 
     Returns:
-      Nats, `[num_draws, N]` in float64. Of a conditional density `[num_draws, N, 3]`, what `by_bayes` gives.
+      Nats, `[num_draws, N]` in float64. Of a conditional density `[num_draws, N, 3]`, what
+      `by_bayes` gives.
     """
 
     @tf.function(reduce_retracing=True)
     def batch_log_prob(draw, numbers, batch):
         batch, *classes = batch if labels else (batch,)
         seed = stateless_seed(config.seed, f"{split}_noise", draw, numbers[0])
-        x = to_density_units(batch, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype)
+        x = to_density_units(
+            batch, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype
+        )
         return by_bayes(flow, x, *classes, labels.frequencies) if labels else flow.log_prob(x)
 
-    batches = evaluation_batches(values, config.batch_size, labels.numbers[split] if labels else None)
+    batches = evaluation_batches(
+        values, config.batch_size, labels.numbers[split] if labels else None
+    )
     draws = [
         np.concatenate([batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches])
         for draw in range(number_of_draws(levels, steps, config))
@@ -61,10 +67,14 @@ def log_probs(
     return np.asarray(draws, np.float64)
 
 
-def by_bayes(flow: tfd.TransformedDistribution, x: tf.Tensor, classes: tf.Tensor, frequencies: np.ndarray) -> tf.Tensor:
+def by_bayes(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, classes: tf.Tensor, frequencies: np.ndarray
+) -> tf.Tensor:
     """What a conditional density says of examples, of all classes at the same x.
 
-        log p(x | y),   log p(x) = log sum_c p(c) p(x | c),   whether y is the c of the largest p(c | x) ~ p(c) p(x | c)
+        log p(x | y)
+        log p(x) = log sum_c p(c) p(x | c)
+        whether y is the c of the largest p(c | x), which is as p(c) p(x | c)
 
     Args:
       flow: the density, its context one-hot.
@@ -76,16 +86,22 @@ def by_bayes(flow: tfd.TransformedDistribution, x: tf.Tensor, classes: tf.Tensor
       `[B, 3]`: nats, nats, and 1 or 0.
     """
     contexts = tf.eye(len(frequencies), dtype=flow.dtype)
-    given_each = tf.transpose(tf.map_fn(lambda context: flow.log_prob(x, **context_kwargs(context)), contexts))
+    given_each = tf.transpose(
+        tf.map_fn(lambda context: flow.log_prob(x, **context_kwargs(context)), contexts)
+    )
     joint = given_each + tf.cast(tf.math.log(frequencies), flow.dtype)
     is_right = tf.argmax(joint, axis=1, output_type=classes.dtype) == classes
     own = tf.gather(given_each, classes, batch_dims=1)
-    return tf.stack([own, tf.reduce_logsumexp(joint, axis=1), tf.cast(is_right, flow.dtype)], axis=1)
+    return tf.stack(
+        [own, tf.reduce_logsumexp(joint, axis=1), tf.cast(is_right, flow.dtype)], axis=1
+    )
 
 
 def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
     """How many noise draws an evaluation takes: one where there is no noise."""
-    return config.num_draws if is_discrete(levels, steps) and config.dequantization == "uniform" else 1
+    return (
+        config.num_draws if is_discrete(levels, steps) and config.dequantization == "uniform" else 1
+    )
 
 
 def evaluate(
@@ -103,16 +119,19 @@ def evaluate(
     """Mean log-likelihood of a split; arguments as for `log_probs`, and the schema of a table.
 
     Returns:
-      The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws, `log_prob_std_error`
-      the standard error over examples of their means over draws. Of integer data, `log_prob_on_ranges` gives the
-      same density with values on other ranges. `bits_per_dim` and the bound of `metrics.importance_weighted` are None
-      where no noise is added. Of a conditional density all these are of p(x | y), and `conditional` holds what follows
-      by Bayes, with the frequencies of the classes in train as p(y): `log_prob` of p(x) with its error, and `accuracy`,
-      the share of examples and draws whose class is the one of largest p(y | x), with its error, beside the share in
-      this split of the class that is the most frequent in train.
+      The content of `evaluation.json`. `log_prob` is the mean in nats over examples and draws,
+      `log_prob_std_error` the standard error over examples of their means over draws. Of integer
+      data, `log_prob_on_ranges` gives the same density with values on other ranges. `bits_per_dim`
+      and the bound of `metrics.importance_weighted` are None where no noise is added. Of a
+      conditional density all these are of p(x | y), and `conditional` holds what follows by Bayes,
+      with the frequencies of the classes in train as p(y): `log_prob` of p(x) with its error, and
+      `accuracy`, the share of examples and draws whose class is the one of largest p(y | x), with
+      its error, beside the share in this split of the class that is the most frequent in train.
     """
     steps = schema.steps if schema else None
-    draws = log_probs(flow, values, levels=levels, config=config, split=split, steps=steps, labels=labels)
+    draws = log_probs(
+        flow, values, levels=levels, config=config, split=split, steps=steps, labels=labels
+    )
     if labels:
         draws, marginal, is_right = np.moveaxis(draws, -1, 0)
     per_example = draws.mean(axis=0)
@@ -138,7 +157,9 @@ def evaluate(
             for low, high in ((-1, 1), (0, levels))
         }
     bins = levels or (schema and schema.bins_per_unit)
-    if bins and config.dequantization == "uniform":  # bits/dim are a bound only for dequantized integers
+    if (
+        bins and config.dequantization == "uniform"
+    ):  # bits/dim are a bound only for dequantized integers
         bound = float(importance_weighted(draws).mean())
         result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, bins)
         result["importance_weighted_log_prob"] = bound
@@ -151,7 +172,9 @@ def evaluate(
             "log_prob_std_error": standard_error(marginal.mean(axis=0)),
             "accuracy": float(is_right.mean()),
             "accuracy_std_error": standard_error(is_right.mean(axis=0)),
-            "accuracy_of_most_frequent": float(np.mean(labels.numbers[split] == np.argmax(labels.frequencies))),
+            "accuracy_of_most_frequent": float(
+                np.mean(labels.numbers[split] == np.argmax(labels.frequencies))
+            ),
         }
     return result
 
@@ -164,11 +187,13 @@ def calibration(
     config: Config,
     labels: Labels | None = None,
 ) -> np.ndarray:
-    """What log-likelihoods are usual: those of validation examples, as the exported model will give them.
+    """What log-likelihoods are usual: those of validation examples, as the exported model will give
+    them.
 
     Args:
       flow: the density.
-      values: `[N, *event_shape]` in data units; integers are taken at the centre of their bins, without noise.
+      values: `[N, *event_shape]` in data units; integers are taken at the centre of their bins,
+        without noise.
       levels: number of integer levels; `None` for continuous data.
       config: for `batch_size` and `seed`.
       labels: of a conditional density, whose log p(x | y) they then are.
@@ -177,6 +202,12 @@ def calibration(
       Nats, ascending, `[N]`, or `MAX_QUANTILES` quantiles of them if N is more.
     """
     without_noise = dataclasses.replace(config, dequantization="none")
-    (found,) = log_probs(flow, values, levels=levels, config=without_noise, split="validation", labels=labels)
+    (found,) = log_probs(
+        flow, values, levels=levels, config=without_noise, split="validation", labels=labels
+    )
     found = found[:, 0] if labels else found
-    return np.sort(found) if len(found) <= MAX_QUANTILES else np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
+    return (
+        np.sort(found)
+        if len(found) <= MAX_QUANTILES
+        else np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
+    )

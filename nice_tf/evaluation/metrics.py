@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-# Of the types that fit an argument mypy takes the last; without types of TensorFlow, `tf.Tensor` is any.
+# Of the types that fit an argument mypy takes the last; without types of TensorFlow, `tf.Tensor` is
+# any.
 Nats = TypeVar("Nats", tf.Tensor, np.ndarray, float)
 
 
@@ -16,13 +17,14 @@ def bits_per_dim(log_prob: Nats, event_size: int, levels: float) -> Nats:
 
         bits_per_dim = (-log_prob / D + log(levels)) / log(2)
 
-    It bounds from above the bits per dimension of the model as a model of the integers (Theis et al. 2016,
-    section 3.1).
+    It bounds from above the bits per dimension of the model as a model of the integers (Theis et
+    al. 2016, section 3.1).
 
     Args:
       log_prob: nats of x on [0, 1]^D, any shape, array or tensor.
       event_size: D.
-      levels: number of integer levels of the data, 256 for 8-bit images; of a table, `Schema.bins_per_unit`.
+      levels: number of integer levels of the data, 256 for 8-bit images; of a table,
+        `Schema.bins_per_unit`.
 
     Returns:
       Bits per dimension, of `log_prob`'s shape.
@@ -48,12 +50,14 @@ def on_range(log_prob: Nats, event_size: int, low: float, high: float) -> Nats:
 
 
 def importance_weighted(log_probs: npt.ArrayLike) -> np.ndarray:
-    """Bound on the log-probability of integers from K noise draws, tighter with each draw (Burda et al. 2016).
+    """Bound on the log-probability of integers from K noise draws, tighter with each draw (Burda et
+    al. 2016).
 
-        log P(v) + D log(levels) = log E_u p((v + u) / levels) >= E [log 1/K sum_k p((v + u_k) / levels)]
+        log P(v) + D log(levels) = log E_u p((v + u) / levels)
+                                 >= E [log 1/K sum_k p((v + u_k) / levels)]
 
-    With K = 1 it is the plain mean of log p. Like that mean it is given in nats of x on [0, 1]^D, so that
-    `bits_per_dim` and `on_range` take it.
+    With K = 1 it is the plain mean of log p. Like that mean it is given in nats of x on [0, 1]^D,
+    so that `bits_per_dim` and `on_range` take it.
 
     Args:
       log_probs: nats of each example for each draw, `[K, N]`.

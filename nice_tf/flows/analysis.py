@@ -1,4 +1,6 @@
-"""What a trained flow tells about its data: its spectrum, ways through its latent space, pictures near a sample."""
+"""What a trained flow tells about its data: its spectrum, ways through its latent space, pictures
+near a sample.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +16,11 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
-    """sigma_d = 1 / s_d of each latent coordinate, `[D]`, in the order of the data (Dinh et al. 2014, section 3.3).
+    """sigma_d = 1 / s_d of each latent coordinate, `[D]`, in the order of the data (Dinh et al.
+    2014, section 3.3).
 
-    Times the prior's own scale, so that both ways to scale give the same numbers. Sorted, it is the spectrum: how much
-    the data vary along each latent coordinate.
+    Times the prior's own scale, so that both ways to scale give the same numbers. Sorted, it is the
+    spectrum: how much the data vary along each latent coordinate.
 
     Raises:
       UserError: what is given is no flow of `build_flow`; a layer, for example.
@@ -30,12 +33,13 @@ def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
 
 def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
-    """How much each value varies when all others are known, as far as the linear layers tell, event shape.
+    """How much each value varies when all others are known, as far as the linear layers tell, event
+    shape.
 
         scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
 
-    with the matrix W of the linear layers before the couplings; without these it is sigma_d of `inverse_scales`. The
-    natural length of a step in each value of x.
+    with the matrix W of the linear layers before the couplings; without these it is sigma_d of
+    `inverse_scales`. The natural length of a step in each value of x.
     """
     parts = _linear_parts(flow)
     sigma = tf.convert_to_tensor(flow.distribution.distribution.scale)
@@ -48,7 +52,9 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
 
 def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
-    """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 / sigma^2) W."""
+    """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 /
+    sigma^2) W.
+    """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
     for part in _linear_parts(flow):
         if part.shape.rank == 2:
@@ -60,12 +66,12 @@ def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
 
 def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
-    """Whether a linear layer makes one value of several, so that `linear_precision` is no diagonal."""
+    """Whether a linear layer makes one value of several: `linear_precision` is no diagonal."""
     return any(part.shape.rank == 2 for part in _linear_parts(flow))
 
 
 def _linear_parts(flow):
-    """Of each layer that has one its linear part: a matrix `[D, D]`, factors `[D]`, or one factor."""
+    """The linear part of each layer that has one: a matrix `[D, D]`, factors `[D]`, or one."""
     parts = []
     for layer in layers(flow):
         if isinstance(layer, tfb.Scale):
@@ -88,7 +94,9 @@ def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
     if not 0 < share <= 1:
         raise UserError(f"share must be above 0 and at most 1, got {share}")
     power = np.sort(np.asarray(sigma, np.float64) ** 2)[::-1]
-    return min(int(np.searchsorted(np.cumsum(power), share * power.sum() * (1 - 1e-12))) + 1, len(power))
+    return min(
+        int(np.searchsorted(np.cumsum(power), share * power.sum() * (1 - 1e-12))) + 1, len(power)
+    )
 
 
 def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates: int) -> tf.Tensor:
@@ -114,12 +122,19 @@ def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates
 
 
 def interpolate(
-    flow: tfd.TransformedDistribution, first: tf.Tensor, last: tf.Tensor, num_steps: int, *, kind: str = "linear"
+    flow: tfd.TransformedDistribution,
+    first: tf.Tensor,
+    last: tf.Tensor,
+    num_steps: int,
+    *,
+    kind: str = "linear",
 ) -> tf.Tensor:
     """Examples between two, on a line or on an arc between their codes.
 
         linear      z(t) = (1 - t) z_0 + t z_1
-        spherical   z(t) = (sin((1 - t) a) z_0 + sin(t a) z_1) / sin(a),   a the angle between z_0 and z_1
+        spherical   z(t) = (sin((1 - t) a) z_0 + sin(t a) z_1) / sin(a)
+
+    with a the angle between z_0 and z_1.
 
     Args:
       flow: as `build_flow` made it.
@@ -138,25 +153,33 @@ def interpolate(
     check_at_least("num_steps", num_steps, 2)
     start, end = tf.unstack(encoder(flow).forward(tf.stack([first, last])))
     t = tf.cast(tf.linspace(0.0, 1.0, num_steps), flow.dtype)[:, tf.newaxis]
-    cosine = tf.clip_by_value(tf.tensordot(start, end, 1) / (tf.norm(start) * tf.norm(end)), -1.0, 1.0)
+    cosine = tf.clip_by_value(
+        tf.tensordot(start, end, 1) / (tf.norm(start) * tf.norm(end)), -1.0, 1.0
+    )
     angle = tf.acos(cosine)
     if kind == "linear" or tf.sin(angle) < 1e-4:  # codes of one direction: the arc is the line
         return encoder(flow).inverse((1 - t) * start + t * end)
-    return encoder(flow).inverse((tf.sin((1 - t) * angle) * start + tf.sin(t * angle) * end) / tf.sin(angle))
+    return encoder(flow).inverse(
+        (tf.sin((1 - t) * angle) * start + tf.sin(t * angle) * end) / tf.sin(angle)
+    )
 
 
 def sphere_codes(
     event_size: int, *, radius: float, num_rows: int, num_columns: int, dimension: int, seed: int
 ) -> np.ndarray:
-    """Latent codes on a randomly turned sphere around 0, as in the manifold figure of Dinh et al. 2014, appendix A.1.
+    """Latent codes on a randomly turned sphere around 0, as in the manifold figure of Dinh et al.
+    2014, appendix A.1.
 
     Args:
       event_size: D, above `dimension`.
-      radius: of the sphere. Prior samples have about the length sqrt(D) times the prior's deviation.
-      num_rows: of the grid: from pole to pole on the 2-sphere, once round the first circle on the 3-sphere.
-      num_columns: of the grid: once round the axis on the 2-sphere, round the second circle on the 3-sphere.
-      dimension: 2 for the ordinary sphere, in 3 directions; 3 for the sphere in 4 directions, of which the grid is
-        the torus (cos a, sin a, cos b, sin b) / sqrt(2).
+      radius: of the sphere. Prior samples have about the length sqrt(D) times the prior's
+        deviation.
+      num_rows: of the grid: from pole to pole on the 2-sphere, once round the first circle on the
+        3-sphere.
+      num_columns: of the grid: once round the axis on the 2-sphere, round the second circle on the
+        3-sphere.
+      dimension: 2 for the ordinary sphere, in 3 directions; 3 for the sphere in 4 directions, of
+        which the grid is the torus (cos a, sin a, cos b, sin b) / sqrt(2).
       seed: of the directions.
 
     Returns:
@@ -170,22 +193,35 @@ def sphere_codes(
     around = 2 * np.pi * np.arange(num_columns) / num_columns
     if dimension == 2:
         polar = (np.pi * (np.arange(num_rows) + 0.5) / num_rows)[:, np.newaxis]
-        coordinates = (np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar))
+        coordinates = (
+            np.sin(polar) * np.cos(around),
+            np.sin(polar) * np.sin(around),
+            np.cos(polar),
+        )
     else:
         other = (2 * np.pi * np.arange(num_rows) / num_rows)[:, np.newaxis]
-        coordinates = tuple(f(angle) / np.sqrt(2) for angle in (other, around) for f in (np.cos, np.sin))
+        coordinates = tuple(
+            f(angle) / np.sqrt(2) for angle in (other, around) for f in (np.cos, np.sin)
+        )
     points = np.stack(np.broadcast_arrays(*coordinates), axis=-1)
-    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=[event_size, points.shape[-1]]))
+    directions, _ = np.linalg.qr(
+        np.random.default_rng(seed).normal(size=[event_size, points.shape[-1]])
+    )
     return (radius * points @ directions.T).astype(np.float32)
 
 
 def denoise(
-    flow: tfd.TransformedDistribution, x: tf.Tensor, *, num_steps: int = 20, context: tf.Tensor | None = None
+    flow: tfd.TransformedDistribution,
+    x: tf.Tensor,
+    *,
+    num_steps: int = 20,
+    context: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Moves samples a little way uphill in density, which clears speckle and keeps the shape.
 
-    The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x / scale
-    (`conditional_scales`), which have comparable ranges. It is stopped long before the mode is reached.
+    The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x /
+    scale (`conditional_scales`), which have comparable ranges. It is stopped long before the mode
+    is reached.
 
     Args:
       flow: as `build_flow` made it.
@@ -198,12 +234,13 @@ def denoise(
     """
     scale = tf.reshape(conditional_scales(flow), [-1])
 
-    # This alone is compiled. A graph of the whole search takes three times as long to build as this way takes in all,
-    # and TensorFlow would keep some 130 MB of it for each call.
+    # This alone is compiled. A graph of the whole search takes three times as long to build as this
+    # way takes in all, and TensorFlow would keep some 130 MB of it for each call.
     @tf.function
     def value_and_gradient(scaled):
         return tfp.math.value_and_gradient(
-            lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x)), **context_kwargs(context)), scaled
+            lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x)), **context_kwargs(context)),
+            scaled,
         )
 
     start = tf.reshape(x, [len(x), -1]) / scale

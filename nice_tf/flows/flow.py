@@ -7,7 +7,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.conditioners import MLP, FrozenMLP
-from nice_tf.bijectors.coupling import AdditiveCoupling, check_mixing, coupling_splits, reorder, size_of_half
+from nice_tf.bijectors.coupling import (
+    AdditiveCoupling,
+    check_mixing,
+    coupling_splits,
+    reorder,
+    size_of_half,
+)
 from nice_tf.bijectors.diagonal import Center, DiagonalScaling, Standardize
 from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
 from nice_tf.choices import INPUT_RANGES, OUTPUT_SCALES, SCALINGS, WHITENINGS
@@ -47,35 +53,42 @@ def build_flow(
 
         log p(x) = sum_d log p_Z(z_d) + sum_d log s_d,   z = s * h(x)
 
-    The encoder x -> z flattens the event, subtracts a fixed mean (zero until `initialize_from_data`), whitens if asked,
-    applies the couplings, restores the order of the coordinates and scales: z_d is the latent partner of the d-th value
-    of x (of whitened x).
+    The encoder x -> z flattens the event, subtracts a fixed mean (zero until
+    `initialize_from_data`), whitens if asked, applies the couplings, restores the order of the
+    coordinates and scales: z_d is the latent partner of the d-th value of x (of whitened x).
 
     Args:
       event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2.
       num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
-      hidden_units: widths of the hidden layers of each m; or K such sequences, one for each coupling.
+      hidden_units: widths of the hidden layers of each m; or K such sequences, one for each
+        coupling.
       activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
       residual: as for `MLP`.
-      dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of `context_kwargs`.
-      context_size: C, above 0 for the conditional density p(x | context): every m also sees a context of that length,
-        which every call then gives with `context_kwargs`. Mean, whitening and scales are those of all contexts.
-      partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures, `"checkerboard"`. The first
-        half has one more when D is odd.
+      dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of
+        `context_kwargs`.
+      context_size: C, above 0 for the conditional density p(x | context): every m also sees a
+        context of that length, which every call then gives with `context_kwargs`. Mean, whitening
+        and scales are those of all contexts.
+      partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures,
+        `"checkerboard"`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
         as `bijectors.coupling_splits` says.
       prior: `"logistic"` or `"gaussian"`.
-      scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable scales in the prior,
-        `"none"` for a volume-preserving flow.
-      output_scale: a factor on each output of m, not trained: with `"deviation"`, once `initialize_from_data` set it,
-        the standard deviation of the coordinate that is shifted by it; `"one"` for none. Both can become the same
-        densities; which is learned faster, and why, says `MLP`.
-      input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The density stays that of x.
-      whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed, `"triangular"` for a trained
-        `TriangularWhitening`, `"standardize_triangular"` for one after the other, with shrinkage, for tables, `"none"`
-        for none; the identity until `initialize_from_data`.
+      scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
+        scales in the prior, `"none"` for a volume-preserving flow.
+      output_scale: a factor on each output of m, not trained: with `"deviation"`, once
+        `initialize_from_data` set it, the standard deviation of the coordinate that is shifted by
+        it; `"one"` for none. Both can become the same densities; which is learned faster, and why,
+        says `MLP`.
+      input_range: `"symmetric"` takes x from [0, 1] to [-1, 1] first, `"unit"` leaves it. The
+        density stays that of x.
+      whitening: `"standardize"` for `Standardize`, `"zca"` for `Whitening`, both fixed,
+        `"triangular"` for a trained `TriangularWhitening`, `"standardize_triangular"` for one after
+        the other, with shrinkage, for tables, `"none"` for none; the identity until
+        `initialize_from_data`.
       whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
-      min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without dequantization.
+      min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without
+        dequantization.
       init_range: as for `MLP`.
       zero_last_layer: start every m at 0.
       allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
@@ -85,7 +98,8 @@ def build_flow(
       name: of the distribution.
 
     Returns:
-      A `tfd.TransformedDistribution` of event shape `event_shape`, in float32 unless `dtype` says otherwise.
+      A `tfd.TransformedDistribution` of event shape `event_shape`, in float32 unless `dtype` says
+      otherwise.
 
     Raises:
       UserError: a value that breaks one of these rules; the message names both.
@@ -93,7 +107,10 @@ def build_flow(
     event_shape = [int(size) for size in event_shape]
     event_size = int(np.prod(event_shape))
     if event_size < 2:
-        raise UserError(f"NICE needs at least 2 coordinates to split, event shape {event_shape} has {event_size}")
+        raise UserError(
+            f"NICE needs at least 2 coordinates to split, event shape {event_shape} has "
+            f"{event_size}"
+        )
     check_at_least("num_couplings", num_couplings, 1)
     check_choice("scaling", scaling, SCALINGS)
     check_choice("output_scale", output_scale, OUTPUT_SCALES)
@@ -102,7 +119,9 @@ def build_flow(
     check_at_least("whitening_epsilon", whitening_epsilon, 0)
     check_at_least("min_inverse_scale", min_inverse_scale, 0)
     widths = _widths_by_coupling(hidden_units, num_couplings)
-    splits = coupling_splits(event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed)
+    splits = coupling_splits(
+        event_shape, num_couplings, partition=partition, mixing=mixing, seed=seed
+    )
     if not allow_incomplete_mixing:
         check_mixing(splits, partition, mixing)
 
@@ -127,18 +146,26 @@ def build_flow(
     layers = [
         tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size]),
         *_range_layers(input_range, event_size, dtype),
-        *_whitening_layers(whitening, event_size, _in_units_of(input_range, whitening_epsilon), dtype),
+        *_whitening_layers(
+            whitening, event_size, _in_units_of(input_range, whitening_epsilon), dtype
+        ),
         *_coupling_layers(splits, conditioner),
     ]
     if scaling == "layer":
         max_log_scale = -np.log(min_inverse_scale) if min_inverse_scale else None
         layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
-    latent = make_prior(prior, event_size, trainable_scale=scaling == "prior", min_scale=min_inverse_scale, dtype=dtype)
+    latent = make_prior(
+        prior,
+        event_size,
+        trainable_scale=scaling == "prior",
+        min_scale=min_inverse_scale,
+        dtype=dtype,
+    )
     return _as_density(latent, layers, name)
 
 
 def _range_layers(input_range, event_size, dtype):
-    """X - mean; of the symmetric range 2 x - 1, until `initialize_from_data` knows a better centre."""
+    """The centre; of the symmetric range 2 x - 1 until `initialize_from_data` finds a better one."""
     center = Center(event_size, dtype=dtype)
     if input_range == "unit":
         return [center]
@@ -160,11 +187,15 @@ def _whitening_layers(whitening, event_size, epsilon, dtype):
         return [Whitening(event_size, epsilon=epsilon, dtype=dtype)]
     if whitening == "triangular":
         return [TriangularWhitening(event_size, dtype=dtype)]
-    return [Standardize(event_size, dtype=dtype), TriangularWhitening(event_size, shrinkage=True, dtype=dtype)]
+    return [
+        Standardize(event_size, dtype=dtype),
+        TriangularWhitening(event_size, shrinkage=True, dtype=dtype),
+    ]
 
 
 def _coupling_layers(splits, conditioner):
-    """Each coupling behind the permutation that it reads the coordinates in; the last one puts them in order again.
+    """Each coupling behind the permutation that it reads the coordinates in; the last one puts them
+    in order again.
 
     Args:
       splits: of `coupling_splits`.
@@ -182,7 +213,9 @@ def _coupling_layers(splits, conditioner):
         layers += reorder(order, split)
         layers.append(
             AdditiveCoupling(
-                conditioner(k, num_passthrough), num_passthrough=num_passthrough, passthrough=passthrough
+                conditioner(k, num_passthrough),
+                num_passthrough=num_passthrough,
+                passthrough=passthrough,
             )
         )
         order = split
@@ -197,34 +230,47 @@ def _widths_by_coupling(
     if not own:
         return [shared] * num_couplings
     if shared:
-        raise UserError(f"hidden_units must be integers, or sequences of them, not both, got {hidden_units}")
+        raise UserError(
+            f"hidden_units must be integers, or sequences of them, not both, got {hidden_units}"
+        )
     if len(own) != num_couplings:
-        raise UserError(f"hidden_units has {len(own)} sequences, num_couplings is {num_couplings}: give one for each")
+        raise UserError(
+            f"hidden_units has {len(own)} sequences, num_couplings is {num_couplings}: give one "
+            "for each"
+        )
     return own
 
 
 def _as_density(latent, layers, name):
-    # Layers stand in the paper's direction. tfb.Chain applies its last element first, and TransformedDistribution
-    # wants latent -> data: this is the one place where order and direction are turned round.
+    # Layers stand in the paper's direction. tfb.Chain applies its last element first, and
+    # TransformedDistribution wants latent -> data: this is the one place where order and direction
+    # are turned round.
     decoder = tfb.Invert(tfb.Chain(tuple(reversed(layers))))
     return tfd.TransformedDistribution(latent, decoder, name=name)
 
 
-def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None) -> tfd.TransformedDistribution:
-    """The same density, faster and without training: a `FrozenMLP` in place of every `MLP` that is not residual.
+def freeze(
+    flow: tfd.TransformedDistribution, *, num_branches: int | None = None
+) -> tfd.TransformedDistribution:
+    """The same density, faster and without training: a `FrozenMLP` in place of every `MLP` that is
+    not residual.
 
     Args:
-      flow: as `build_flow` made it. Its networks are copied; the other layers and the prior are shared.
+      flow: as `build_flow` made it. Its networks are copied; the other layers and the prior are
+        shared.
       num_branches: as for `FrozenMLP`.
 
     Returns:
-      A flow of the same layers, which takes no `dropout_seed`; a conditional one takes its `context_kwargs`.
+      A flow of the same layers, which takes no `dropout_seed`; a conditional one takes its
+      `context_kwargs`.
     """
 
     def frozen(layer):
         if not isinstance(layer, AdditiveCoupling):
             return layer
-        if type(layer.conditioner) is not MLP or layer.conditioner.residual:  # a subclass may compute something else
+        if (
+            type(layer.conditioner) is not MLP or layer.conditioner.residual
+        ):  # a subclass may compute something else
             return layer
         return AdditiveCoupling(
             FrozenMLP(layer.conditioner, num_branches=num_branches),
@@ -237,20 +283,24 @@ def freeze(flow: tfd.TransformedDistribution, *, num_branches: int | None = None
     return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
 
 
-def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None) -> dict[str, dict]:
+def context_kwargs(
+    context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None
+) -> dict[str, dict]:
     """What tells every m of a flow of `build_flow` its context, or to drop units.
 
         flow.log_prob(x, **context_kwargs(context))         log p(x | context)
         flow.sample(n, **context_kwargs(context))           draws from p(x | context)
 
     Args:
-      context: `[..., context_size]`, of any number type: one for each example or sample, or fewer that are broadcast to
-        them. `None` where the flow has no `context_size`.
-      dropout_seed: stateless seed, int32 `[2]`, by which every m drops units in this call; `None` for all units.
+      context: `[..., context_size]`, of any number type: one for each example or sample, or fewer
+        that are broadcast to them. `None` where the flow has no `context_size`.
+      dropout_seed: stateless seed, int32 `[2]`, by which every m drops units in this call; `None`
+        for all units.
 
     Returns:
-      Keyword arguments for every method of the flow that evaluates a density or samples; empty where nothing is given.
-      The encoder takes what is in them: `encoder(flow).forward(x, **context_kwargs(context)["bijector_kwargs"])`.
+      Keyword arguments for every method of the flow that evaluates a density or samples; empty
+      where nothing is given. The encoder takes what is in them: `encoder(flow).forward(x,
+      **context_kwargs(context)["bijector_kwargs"])`.
     """
     given = {"context": context, "dropout_seed": dropout_seed}
     given = {name: value for name, value in given.items() if value is not None}
@@ -259,7 +309,8 @@ def context_kwargs(context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None 
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
-    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z `[..., D]`.
+    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z
+    `[..., D]`.
 
     Raises:
       UserError: what is given is no such flow; a layer, for example.
@@ -276,8 +327,12 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
 
 
 def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
-    """The mean that the first layer takes off, event shape: of the data once `initialize_from_data` set it, else 0."""
-    return tf.reshape(next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape)
+    """The mean that the first layer takes off, event shape: of the data once `initialize_from_data`
+    set it, else 0.
+    """
+    return tf.reshape(
+        next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape
+    )
 
 
 def sample(
@@ -295,7 +350,8 @@ def sample(
       num_samples: how many.
       seed: stateless seed, int32 `[2]`.
       temperature: above 0; 1 samples the model itself, less stays nearer to the mode.
-      context: of a conditional flow, `[context_size]` for all samples or `[num_samples, context_size]`.
+      context: of a conditional flow, `[context_size]` for all samples or `[num_samples,
+        context_size]`.
 
     Returns:
       x, `[num_samples, *event_shape]`, in density units, unclipped.

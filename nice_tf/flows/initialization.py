@@ -1,6 +1,5 @@
 """Where a flow starts: mean, whitening and scales from training data."""
 
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -17,24 +16,31 @@ _NUM_EXAMPLES_FOR_SCALES = 10_000
 
 
 def initialize_from_data(
-    flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None, scales: bool = True
+    flow: tfd.TransformedDistribution,
+    x: tf.Tensor,
+    *,
+    context: tf.Tensor | None = None,
+    scales: bool = True,
 ) -> None:
-    """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data, before training.
+    """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data,
+    before training.
 
-    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it, each m gets the
-    standard deviations of what it shifts as its output scale (unless the flow was built with `"one"`), and the scaling
-    (or the prior's trainable scale) becomes 1 / s_d = std_d / std(prior): with `zero_last_layer` every z then starts
-    with the prior's mean and variance; after a whitening with shrinkage those of examples that it was not fitted to.
+    Layer by layer, the `Center` gets the mean of what reaches it, the whitening is fitted to it,
+    each m gets the standard deviations of what it shifts as its output scale (unless the flow was
+    built with `"one"`), and the scaling (or the prior's trainable scale) becomes 1 / s_d = std_d /
+    std(prior): with `zero_last_layer` every z then starts with the prior's mean and variance; after
+    a whitening with shrinkage those of examples that it was not fitted to.
 
     Args:
       flow: as `build_flow` made it.
-      x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at 10,000 of them.
+      x: training examples in density units, `[N, *event_shape]`, N at least 2. The scales look at
+        10,000 of them.
       context: those of the examples, `[N, context_size]`, for a conditional flow.
       scales: set the output scales and the scales, too.
 
     Raises:
-      UserError: a value that is not finite; a coordinate that does not vary, where no `min_inverse_scale` keeps its
-        density finite; a covariance that cannot be whitened.
+      UserError: a value that is not finite; a coordinate that does not vary, where no
+        `min_inverse_scale` keeps its density finite; a covariance that cannot be whitened.
     """
     before, couplings_on = _before_and_from_couplings(flow)
     h = tf.cast(x, flow.dtype)
@@ -48,7 +54,9 @@ def initialize_from_data(
         context = context[::every]
     for layer in couplings_on:
         if isinstance(layer, DiagonalScaling):
-            layer.assign_log_scale(tf.math.log(_unit_deviation(flow) / tf.math.reduce_std(h, axis=0)))
+            layer.assign_log_scale(
+                tf.math.log(_unit_deviation(flow) / tf.math.reduce_std(h, axis=0))
+            )
             _check_scale(-layer.log_scale, len(h))
         h = _fitted(layer, h, context)
     _start_scale_of_prior(flow, h)
@@ -63,7 +71,9 @@ def _before_and_from_couplings(flow):
 
 
 def _fitted(layer, h, context=None):
-    """Fits a layer to what reaches it, `[N, D]`, and gives what leaves it. TFP's own layers have nothing to fit."""
+    """Fits a layer to what reaches it, `[N, D]`, and gives what leaves it. TFP's own layers have
+    nothing to fit.
+    """
     if not isinstance(layer, Layer):
         return layer.forward(h)
     layer.fit(h)
@@ -84,7 +94,9 @@ def _start_scale_of_prior(flow, z):
     scale = flow.distribution.distribution.scale
     if not isinstance(scale, tfp.util.DeferredTensor):
         return
-    scale.pretransformed_input.assign(tf.math.log(tf.math.reduce_std(z, axis=0) / _unit_deviation(flow)))
+    scale.pretransformed_input.assign(
+        tf.math.log(tf.math.reduce_std(z, axis=0) / _unit_deviation(flow))
+    )
     bounded = tf.math.log(scale)
     _check_scale(bounded, len(z))
     scale.pretransformed_input.assign(bounded)
@@ -94,13 +106,14 @@ def _check_scale(log_inverse_scale, num_examples):
     constant = np.flatnonzero(np.isneginf(log_inverse_scale))
     if constant.size:
         raise UserError(
-            f"{constant.size} of {log_inverse_scale.shape[0]} coordinates have the same value in all {num_examples} "
-            f"training examples looked at (the first, counted from 0, is {constant[0]}): their density would be "
-            "infinite. Leave them out of the data"
+            f"{constant.size} of {log_inverse_scale.shape[0]} coordinates have the same value in "
+            f"all {num_examples} training examples looked at (the first, counted from 0, is "
+            f"{constant[0]}): their density would be infinite. Leave them out of the data"
         )
     wide = np.flatnonzero(~np.isfinite(log_inverse_scale))
     if wide.size:
         raise UserError(
             f"{wide.size} of {log_inverse_scale.shape[0]} coordinates spread too far for "
-            f"{log_inverse_scale.dtype.name} (the first, counted from 0, is {wide[0]}): give the data in larger units"
+            f"{log_inverse_scale.dtype.name} (the first, counted from 0, is {wide[0]}): give the "
+            "data in larger units"
         )

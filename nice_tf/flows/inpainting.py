@@ -19,10 +19,11 @@ def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray
     """One of the paper's ten masks, for pictures of any size.
 
     Args:
-      name: what is hidden: a half (`top`, `bottom`, `left`, `right`), pixels of `even` or `odd` place in reading order,
-        the `middle_rows` or `middle_columns` from a quarter to three quarters, a share of 75 or 90 % (`random_75`,
-        `random_90`).
-      event_shape: `[height, width]` or `[height, width, channels]`; a pixel is hidden with all its channels.
+      name: what is hidden: a half (`top`, `bottom`, `left`, `right`), pixels of `even` or `odd`
+        place in reading order, the `middle_rows` or `middle_columns` from a quarter to three
+        quarters, a share of 75 or 90 % (`random_75`, `random_90`).
+      event_shape: `[height, width]` or `[height, width, channels]`; a pixel is hidden with all its
+        channels.
       seed: of the random masks.
 
     Returns:
@@ -33,12 +34,18 @@ def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray
     """
     check_choice("mask", name, MASKS)
     if len(event_shape) not in (2, 3):
-        raise UserError(f"mask {name} is for pictures [height, width, channels], the data have shape {event_shape}")
+        raise UserError(
+            f"mask {name} is for pictures [height, width, channels], the data have shape "
+            f"{event_shape}"
+        )
     height, width = event_shape[:2]
     row, column = np.indices([height, width])
     place = row * width + column
     if name.startswith("random"):
-        observed = np.random.default_rng(seed).random([height, width]) >= int(name.removeprefix("random_")) / 100
+        observed = (
+            np.random.default_rng(seed).random([height, width])
+            >= int(name.removeprefix("random_")) / 100
+        )
     else:
         observed = ~{
             "top": row < height // 2,
@@ -50,11 +57,14 @@ def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray
             "middle_rows": (row >= height // 4) & (row < 3 * height // 4),
             "middle_columns": (column >= width // 4) & (column < 3 * width // 4),
         }[name]
-    return np.broadcast_to(observed.reshape([height, width] + [1] * (len(event_shape) - 2)), event_shape).copy()
+    return np.broadcast_to(
+        observed.reshape([height, width] + [1] * (len(event_shape) - 2)), event_shape
+    ).copy()
 
 
 def check_mask(mask: np.ndarray, event_shape: list[int]) -> np.ndarray:
-    """A user's mask, `[*event_shape]` or `[height, width]` for all channels, as bool of shape `event_shape`.
+    """A user's mask, `[*event_shape]` or `[height, width]` for all channels, as bool of shape
+    `event_shape`.
 
     Raises:
       UserError: another shape, values other than 1 (observed) and 0 (hidden), or nothing hidden.
@@ -62,10 +72,14 @@ def check_mask(mask: np.ndarray, event_shape: list[int]) -> np.ndarray:
     mask = np.asarray(mask)
     fits = list(mask.shape) == list(event_shape)
     if not fits and not (mask.ndim == 2 and list(mask.shape) == list(event_shape[:2])):
-        raise UserError(f"the mask has shape {list(mask.shape)}, the model's examples have {list(event_shape)}")
+        raise UserError(
+            f"the mask has shape {list(mask.shape)}, the model's examples have {list(event_shape)}"
+        )
     if not np.all((mask == 0) | (mask == 1)):
         wrong = mask[(mask != 0) & (mask != 1)]
-        raise UserError(f"the mask must be 1 (observed) or 0 (to be filled) everywhere, got {wrong.flat[0]}")
+        raise UserError(
+            f"the mask must be 1 (observed) or 0 (to be filled) everywhere, got {wrong.flat[0]}"
+        )
     if np.all(mask == 1):
         raise UserError("the mask hides nothing: it is 1 (observed) everywhere")
     mask = mask.astype(bool)
@@ -83,23 +97,27 @@ def inpaint(
     bounds: tuple[ArrayLike, ArrayLike] | None = None,
     context: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills hidden values by projected gradient ascent on the log-density (Dinh et al. 2014, section 5.2).
+    """Fills hidden values by projected gradient ascent on the log-density (Dinh et al. 2014,
+    section 5.2).
 
-        x_hidden <- x_hidden + a_i * sigma^2 * (d log p(x) / dx_hidden + noise * e / sigma),   a_i = 10 / (100 + i)
+        x_hidden <- x_hidden + a_i * sigma^2 * (d log p(x) / dx_hidden + noise * e / sigma)
+        a_i = 10 / (100 + i)
 
-    Each example climbs by its own gradient. The paper's step lacks sigma^2 (`conditional_scales`), which evens out the
-    very different ranges of the coordinates; without it the steps overshoot from one bound to the other.
+    Each example climbs by its own gradient. The paper's step lacks sigma^2 (`conditional_scales`),
+    which evens out the very different ranges of the coordinates; without it the steps overshoot
+    from one bound to the other.
 
     Args:
       flow: as `build_flow` made it.
-      x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the `Center`
-        of the flow: the mean of the data where `initialize_from_data` or a whitening set it, else 0; with a whitening
-        of at most 512 values from their mean given the observed ones.
+      x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the
+        `Center` of the flow: the mean of the data where `initialize_from_data` or a whitening set
+        it, else 0; with a whitening of at most 512 values from their mean given the observed ones.
       observed: bool, of the shape of x; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
       noise: deviation of the noise e ~ N(0, 1); 0 for none.
-      bounds: lowest and highest value of a hidden coordinate, numbers or of event shape; `None` for none.
+      bounds: lowest and highest value of a hidden coordinate, numbers or of event shape; `None` for
+        none.
       context: of a conditional flow, `[context_size]` or `[B, context_size]`.
 
     Returns:
@@ -126,7 +144,9 @@ def inpaint(
 
 
 def _start(flow, x, observed, sigma):
-    """Hidden values at their mean given the observed ones, as far as linear layers before the couplings tell."""
+    """Hidden values at their mean given the observed ones, as far as linear layers before the
+    couplings tell.
+    """
     mean = data_mean(flow)
     event_size = flow.event_shape.num_elements()
     if not mixes_linearly(flow) or event_size > _MAX_SIZE_TO_SOLVE:
@@ -136,10 +156,15 @@ def _start(flow, x, observed, sigma):
     precision = linear_precision(flow) * scale * scale[:, tf.newaxis]
     is_hidden = tf.cast(tf.reshape(~observed, [-1, event_size]), x.dtype)
     known = tf.reshape(tf.where(observed, x - mean, tf.zeros_like(x)), [-1, event_size]) / scale
-    # P_hh h = -P_ho o for each example, with rows and columns of the observed values those of the identity.
+    # P_hh h = -P_ho o for each example, with rows and columns of the observed values those of the
+    # identity.
     identity = tf.eye(event_size, dtype=x.dtype)
-    matrix = identity + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (precision - identity)
-    hidden = tf.linalg.solve(matrix, -(is_hidden * tf.matmul(known, precision))[..., tf.newaxis])[..., 0]
+    matrix = identity + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (
+        precision - identity
+    )
+    hidden = tf.linalg.solve(matrix, -(is_hidden * tf.matmul(known, precision))[..., tf.newaxis])[
+        ..., 0
+    ]
     return tf.where(observed, x, mean + tf.reshape(hidden * scale, tf.shape(x)))
 
 

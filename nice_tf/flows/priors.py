@@ -11,14 +11,19 @@ tfd = tfp.distributions
 
 
 def logistic_prior(
-    event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+    event_size: int,
+    *,
+    trainable_scale: bool = False,
+    min_scale: float = 0.0,
+    dtype: tf.DType = tf.float32,
 ) -> tfd.Distribution:
     """Independent logistic coordinates: log p(z) = sum_d -softplus(z_d) - softplus(-z_d).
 
     Args:
       event_size: D, at least 1.
-      trainable_scale: give each coordinate a trainable scale, started at 1, in place of the fixed unit scale. Such a
-        prior without a scaling layer is the same density as a unit prior after `DiagonalScaling`, scale_d = 1 / s_d.
+      trainable_scale: give each coordinate a trainable scale, started at 1, in place of the fixed
+        unit scale. Such a prior without a scaling layer is the same density as a unit prior after
+        `DiagonalScaling`, scale_d = 1 / s_d.
       min_scale: lower bound of a trainable scale.
       dtype: of z.
 
@@ -28,18 +33,31 @@ def logistic_prior(
     Raises:
       UserError: `event_size` below 1, or a negative `min_scale`.
     """
-    return _independent(tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior")
+    return _independent(
+        tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior"
+    )
 
 
 def gaussian_prior(
-    event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+    event_size: int,
+    *,
+    trainable_scale: bool = False,
+    min_scale: float = 0.0,
+    dtype: tf.DType = tf.float32,
 ) -> tfd.Distribution:
-    """Independent standard normal coordinates; arguments, result and errors as for `logistic_prior`."""
+    """Independent standard normal coordinates; arguments, result and errors as for
+    `logistic_prior`.
+    """
     return _independent(tfd.Normal, event_size, trainable_scale, min_scale, dtype, "gaussian_prior")
 
 
 def make_prior(
-    kind: str, event_size: int, *, trainable_scale: bool = False, min_scale: float = 0.0, dtype: tf.DType = tf.float32
+    kind: str,
+    event_size: int,
+    *,
+    trainable_scale: bool = False,
+    min_scale: float = 0.0,
+    dtype: tf.DType = tf.float32,
 ) -> tfd.Distribution:
     """The prior of that name in `PRIORS`; the other arguments as for `logistic_prior`.
 
@@ -58,7 +76,11 @@ def _independent(family, event_size, trainable_scale, min_scale, dtype, name):
     if trainable_scale:
         log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
         lowest = tf.math.log(tf.constant(min_scale, dtype))
-        scale = tfp.util.DeferredTensor(log_scale, lambda value: tf.exp(tf.maximum(value, lowest)), name="scale")
+        scale = tfp.util.DeferredTensor(
+            log_scale, lambda value: tf.exp(tf.maximum(value, lowest)), name="scale"
+        )
     return tfd.Independent(
-        family(loc=tf.zeros([event_size], dtype), scale=scale), reinterpreted_batch_ndims=1, name=name
+        family(loc=tf.zeros([event_size], dtype), scale=scale),
+        reinterpreted_batch_ndims=1,
+        name=name,
     )

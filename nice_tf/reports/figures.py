@@ -20,20 +20,28 @@ _HIDDEN = (70, 100, 160)  # tint of what a mask hides
 
 
 def spectrum(run: FinishedRun) -> drawing.Chart:
-    """sigma_d = 1 / s_d, largest first, with the effective dimension marked (Dinh et al. 2014, appendix A.2)."""
+    """sigma_d = 1 / s_d, largest first, with the effective dimension marked (Dinh et al. 2014,
+    appendix A.2).
+    """
     sigma = np.sort(analysis.inverse_scales(run.flow).numpy())[::-1]
     dimension = analysis.effective_dimension(sigma)
     label = f"rank (dotted: the first {dimension} carry 99 % of the sum of sigma squared)"
     ranks = np.arange(1, len(sigma) + 1)
-    return drawing.Chart({"sigma": (ranks, sigma)}, label, "sigma = 1 / s", log_y=True, marked_x=dimension)
+    return drawing.Chart(
+        {"sigma": (ranks, sigma)}, label, "sigma = 1 / s", log_y=True, marked_x=dimension
+    )
 
 
 def reconstruction(run: FinishedRun) -> np.ndarray:
-    """Validation examples; from their codes in the effective dimension; from a tenth of all coordinates."""
-    x = run.density_units(run.data.validation[:drawing.COLUMNS])
+    """Validation examples; from their codes in the effective dimension; from a tenth of all
+    coordinates.
+    """
+    x = run.density_units(run.data.validation[: drawing.COLUMNS])
     dimension = analysis.effective_dimension(analysis.inverse_scales(run.flow).numpy())
     kept = (dimension, max(1, run.data.event_size // 10))
-    return run.grid(tf.concat([x, *(analysis.reconstruct(run.flow, x, number) for number in kept)], axis=0))
+    return run.grid(
+        tf.concat([x, *(analysis.reconstruct(run.flow, x, number) for number in kept)], axis=0)
+    )
 
 
 def interpolation(run: FinishedRun) -> np.ndarray:
@@ -64,7 +72,9 @@ def _sphere(run, dimension):
 
 
 def sphere(run: FinishedRun) -> np.ndarray:
-    """A randomly turned 2-sphere in latent space, pole to pole and once round (Dinh et al. 2014, appendix A.1)."""
+    """A randomly turned 2-sphere in latent space, pole to pole and once round (Dinh et al. 2014,
+    appendix A.1).
+    """
     return _sphere(run, 2)
 
 
@@ -76,7 +86,10 @@ def sphere_3(run: FinishedRun) -> np.ndarray:
 def temperatures(run: FinishedRun) -> np.ndarray:
     """Samples of the same draws at rising temperature, a row each from 0.6 to 1.0."""
     seed = stateless_seed(run.config.seed, "samples")
-    rows = [sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature) for temperature in TEMPERATURES]
+    rows = [
+        sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature)
+        for temperature in TEMPERATURES
+    ]
     return run.grid(tf.concat(rows, axis=0))
 
 
@@ -101,8 +114,13 @@ def inpainting(
       The picture, `[H, W, 3]`.
     """
     num_images = min(num_images, len(run.data.validation))
-    masks = masks or {name: make_mask(name, run.data.event_shape, seed=run.config.seed) for name in MASKS}
-    x = tf.tile(run.density_units(run.data.validation[:num_images]), [len(masks)] + [1] * len(run.data.event_shape))
+    masks = masks or {
+        name: make_mask(name, run.data.event_shape, seed=run.config.seed) for name in MASKS
+    }
+    x = tf.tile(
+        run.density_units(run.data.validation[:num_images]),
+        [len(masks)] + [1] * len(run.data.event_shape),
+    )
     observed = np.repeat(np.stack(list(masks.values())), num_images, axis=0)
     seeds = tf.stack([stateless_seed(run.config.seed, "inpainting", i) for i in range(len(x))])
     filled, _ = tf.function(inpaint, reduce_retracing=True)(
@@ -135,7 +153,9 @@ FIGURES: dict[str, tuple[Callable[[FinishedRun], np.ndarray | drawing.Chart], bo
 def available(run: FinishedRun) -> list[str]:
     """Names of the figures that this run's data allow."""
     return [
-        name for name, (_, of_pictures) in FIGURES.items() if drawing.is_image(run.data.event_shape) or not of_pictures
+        name
+        for name, (_, of_pictures) in FIGURES.items()
+        if drawing.is_image(run.data.event_shape) or not of_pictures
     ]
 
 

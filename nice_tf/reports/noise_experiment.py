@@ -23,20 +23,23 @@ from nice_tf.training.run import train_and_evaluate
 
 
 def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """Trains the same flow with and without dequantization noise and scores both with and without it.
+    """Trains the same flow with and without dequantization noise and scores both with and without
+    it.
 
-    Without noise the data are points: the flow can put a spike on each value that never varies, as narrow as the floor
-    on 1/s lets it, and its likelihood says how low the floor is, not how good the model is. Scored with noise, as the
-    integers' own bits per dimension need, the spikes cost dearly.
+    Without noise the data are points: the flow can put a spike on each value that never varies, as
+    narrow as the floor on 1/s lets it, and its likelihood says how low the floor is, not how good
+    the model is. Scored with noise, as the integers' own bits per dimension need, the spikes cost
+    dearly.
 
     Args:
       config: settings of both runs, but for `dequantization`; integer data.
-      workdir: folder of the runs `uniform` and `none`, and of what is written: `noise.json`, and for pictures
-        `noise.png` with samples of both, trained with noise on the left.
+      workdir: folder of the runs `uniform` and `none`, and of what is written: `noise.json`, and
+        for pictures `noise.png` with samples of both, trained with noise on the left.
 
     Returns:
-      One row a run: what it was trained with, its validation log-likelihoods in nats with noise and without, how many
-      1/s lie at the floor, and the nats that a floor ten times lower would add to the figure without noise.
+      One row a run: what it was trained with, its validation log-likelihoods in nats with noise and
+      without, how many 1/s lie at the floor, and the nats that a floor ten times lower would add to
+      the figure without noise.
 
     Raises:
       UserError: as `train_and_evaluate`; or data that are not integers.
@@ -55,16 +58,26 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
         for scored in ("uniform", "none"):
             as_scored = dataclasses.replace(settings, dequantization=scored)
             nats = likelihood.log_probs(
-                run.flow, run.data.validation, levels=run.data.levels, config=as_scored, split="validation"
+                run.flow,
+                run.data.validation,
+                levels=run.data.levels,
+                config=as_scored,
+                split="validation",
             )
-            row[f"log_prob_{'with' if scored == 'uniform' else 'without'}_noise"] = float(nats.mean())
+            row[f"log_prob_{'with' if scored == 'uniform' else 'without'}_noise"] = float(
+                nats.mean()
+            )
         sigma = analysis.inverse_scales(run.flow).numpy()
         row["num_at_floor"] = int(np.sum(sigma < 1.01 * MIN_INVERSE_SCALE_WITHOUT_NOISE))
         row["nats_of_a_floor_ten_times_lower"] = row["num_at_floor"] * float(np.log(10))
         rows.append(row)
         if drawing.is_image(run.data.event_shape):
-            grids.append(run.grid(sample(run.flow, 100, seed=stateless_seed(config.seed, "samples"))))
+            grids.append(
+                run.grid(sample(run.flow, 100, seed=stateless_seed(config.seed, "samples")))
+            )
     Workdir(folder).write_json(folder / "noise.json", rows)
     if grids:
-        write_atomically(folder / "noise.png", drawing.png(drawing.side_by_side(grids), min_width=1200))
+        write_atomically(
+            folder / "noise.png", drawing.png(drawing.side_by_side(grids), min_width=1200)
+        )
     return rows

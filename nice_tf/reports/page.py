@@ -1,4 +1,6 @@
-"""One page about a finished run, with everything inside the file: it needs no network and no other file."""
+"""One page about a finished run, with everything inside the file: it needs no network and no other
+file.
+"""
 
 import base64
 import contextlib
@@ -21,39 +23,25 @@ from nice_tf.runs import finished
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import devices
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e21; --paper: #fbfbf9; --line: #d9d9d4; --soft: #62666b; --box: #f0f0ec; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e0; --paper: #17191c; --line: #3a3d42; --soft: #a0a4aa; --box: #22252a; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1100px; padding: 1rem; color: var(--ink); background: var(--paper);
-       font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
-h2 { border-top: 1px solid var(--line); padding-top: 1rem; } p, figcaption { color: var(--soft); max-width: 75ch; }
-.headline { font-size: 1.3rem; color: var(--ink); }
-.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; flex: 1 1 320px; min-width: 0; }
-figure.wide { flex-basis: 100%; }
-img, svg { display: block; width: 100%; height: auto; } img { image-rendering: pixelated; }
-figure:not(.wide) img { max-width: 640px; } figure.chart { max-width: 820px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; } th { font-weight: 600; }
-td, th { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-pre { overflow-x: auto; background: var(--box); padding: .75rem; border-radius: 4px; }
-"""
+_STYLE = pathlib.Path(__file__).with_name("page.css")
 
 _CAPTIONS = {
-    "spectrum": "How much the data vary along each latent coordinate, largest first; of whitened data where the flow "
+    "spectrum": "How much the data vary along each latent coordinate, largest first; of whitened "
+    "data where the flow "
     "whitens.",
-    "reconstruction": "Validation examples; the same from their codes in the effective dimension alone, the other "
+    "reconstruction": "Validation examples; the same from their codes in the effective dimension "
+    "alone, the other "
     "coordinates set to 0; and from a tenth of all coordinates.",
-    "interpolation": "Between two validation examples, in latent space: on a line, and below it on an arc.",
+    "interpolation": "Between two validation examples, in latent space: on a line, and below it "
+    "on an arc.",
     "sphere": "A randomly turned 2-sphere in latent space, from pole to pole and once round.",
-    "sphere_3": "A torus on a randomly turned 3-sphere in latent space; it closes on itself in both directions.",
+    "sphere_3": "A torus on a randomly turned 3-sphere in latent space; it closes on itself in "
+    "both directions.",
     "temperatures": "The same draws at temperature 0.6, 0.7, 0.8, 0.9 and 1.0, from top to bottom.",
-    "inpainting": "Validation examples; what is shown of them, hidden values tinted; what gradient ascent on the "
-    "log-density fills in. A row for each mask: top, bottom, even, odd, left, right, middle rows, middle columns, "
-    "random 75 % and 90 %.",
+    "inpainting": "Validation examples; what is shown of them, hidden values tinted; what gradient "
+    "ascent on the "
+    "log-density fills in. A row for each mask: top, bottom, even, odd, left, right, middle rows, "
+    "middle columns, random 75 % and 90 %.",
 }
 _TITLES = {"sphere": "Latent sphere", "sphere_3": "Latent torus", "inpainting": "In-painting"}
 _SAMPLES = {
@@ -62,7 +50,9 @@ _SAMPLES = {
 }
 
 
-def write_report(run: finished.FinishedRun, workdir: str | os.PathLike, path: str | os.PathLike) -> pathlib.Path:
+def write_report(
+    run: finished.FinishedRun, workdir: str | os.PathLike, path: str | os.PathLike
+) -> pathlib.Path:
     """Draws every figure that the data allow and writes the page.
 
     Args:
@@ -94,12 +84,18 @@ def write_report(run: finished.FinishedRun, workdir: str | os.PathLike, path: st
         if isinstance(drawn, drawing.Chart):
             part = _chart(drawn, _CAPTIONS[name])
         else:
-            part = _picture(drawing.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0])
+            part = _picture(
+                drawing.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0]
+            )
         sections.append(_section(_TITLES.get(name, name.capitalize()), _figures([part])))
     sections += [
-        _section("Settings", _table(("setting", "value"), _settings(run.config, folder.read_chosen()))),
+        _section(
+            "Settings", _table(("setting", "value"), _settings(run.config, folder.read_chosen()))
+        ),
         _section("This page was made with", _table(("", ""), environment())),
-        _section("Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, folder)))}</pre>"),
+        _section(
+            "Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, folder)))}</pre>"
+        ),
     ]
     title = f"NICE on {html.escape(run.data.name)}"
     page = f"""<!DOCTYPE html>
@@ -109,7 +105,8 @@ def write_report(run: finished.FinishedRun, workdir: str | os.PathLike, path: st
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="icon" href="data:,">
-<style>{_STYLE}</style>
+<style>
+{_STYLE.read_text()}</style>
 </head>
 <body>
 {chr(10).join(sections)}
@@ -129,8 +126,8 @@ def _saying_what_is_damaged(path: pathlib.Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise UserError(
-            f"{path} is damaged or not of nice_tf ({error!r}): restore it, or delete it and run the training command "
-            "again"
+            f"{path} is damaged or not of nice_tf ({error!r}): restore it, or delete it and run "
+            "the training command again"
         ) from error
 
 
@@ -140,7 +137,9 @@ def environment() -> list[tuple[str, str]]:
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [
-            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            line.split(":")[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
         ]
         cpu = names[0] if names else cpu
     packages = ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy")
@@ -154,12 +153,18 @@ def environment() -> list[tuple[str, str]]:
 def _header(run, result):
     data = run.data
     text = (
-        f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test examples of shape "
-        f"{data.event_shape}; {run.config.num_couplings} additive couplings, {run.config.prior} prior. Weights of "
-        f"epoch {run.epoch}, the best on validation. The examples shown below are of validation, never of test."
+        f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
+        f"examples of shape {data.event_shape}; {run.config.num_couplings} additive couplings, "
+        f"{run.config.prior} prior. Weights of epoch {run.epoch}, the best on validation. The "
+        "examples shown below are of validation, never of test."
     )
-    headline = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f} nats on {result['split']}"
-    return f'<h1>NICE on {html.escape(data.name)}</h1>\n<p class="headline">{headline}</p>\n<p>{html.escape(text)}</p>'
+    log_prob = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f}"
+    lines = [
+        f"<h1>NICE on {html.escape(data.name)}</h1>",
+        f'<p class="headline">{log_prob} nats on {result["split"]}</p>',
+        f"<p>{html.escape(text)}</p>",
+    ]
+    return "\n".join(lines)
 
 
 def _ledger(result):
@@ -169,8 +174,9 @@ def _ledger(result):
         spread = "" if error is None else f"± {error:.{digits}f}"
         rows.append([name, f"{value:.{digits}f}", spread, unit])
     text = (
-        "The logarithm of a density, not of a probability: where the data crowd into a small part of the space it is "
-        "positive. More nats, or fewer bits, are better. The plus-minus is the standard error over examples."
+        "The logarithm of a density, not of a probability: where the data crowd into a small part "
+        "of the space it is positive. More nats, or fewer bits, are better. The plus-minus is the "
+        "standard error over examples."
     )
     return _table(("", "value", "", "unit"), rows, numbers=(1, 2)) + f"<p>{text}</p>"
 
@@ -178,13 +184,18 @@ def _ledger(result):
 def _learning_curves(workdir, run):
     rows = workdir.read_metrics(up_to_epoch=run.config.epochs)
     if not rows:
-        raise UserError(f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another workdir")
+        raise UserError(
+            f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another "
+            "workdir"
+        )
     epochs = [int(row["epoch"]) for row in rows]
     lines = {
         name: (epochs, [float(row[column]) for row in rows])
         for name, column in (("training (running)", "log_prob"), ("validation", "val_log_prob"))
     }
-    chart = drawing.Chart(lines, "epoch (dotted: the best on validation)", "nats an example", marked_x=run.epoch)
+    chart = drawing.Chart(
+        lines, "epoch (dotted: the best on validation)", "nats an example", marked_x=run.epoch
+    )
     seconds = sum(float(row["seconds"]) for row in rows)
     return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
 
@@ -225,13 +236,18 @@ def _picture(png, caption, *, wide=False):
 
 
 def _chart(chart, caption):
-    return f'<figure class="chart">{chart.svg()}<figcaption>{html.escape(caption)}</figcaption></figure>'
+    text = html.escape(caption)
+    return f'<figure class="chart">{chart.svg()}<figcaption>{text}</figcaption></figure>'
 
 
 def _table(head, rows, *, numbers=()):
     def cell(i, value):
         return f"<td{' class=number' if i in numbers else ''}>{html.escape(str(value))}</td>"
 
-    head = f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>" if any(head) else ""
-    body = "\n".join(f"<tr>{''.join(cell(i, value) for i, value in enumerate(row))}</tr>" for row in rows)
+    head = (
+        f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>" if any(head) else ""
+    )
+    body = "\n".join(
+        f"<tr>{''.join(cell(i, value) for i, value in enumerate(row))}</tr>" for row in rows
+    )
     return f'<div class="scroll"><table>{head}\n{body}</table></div>'

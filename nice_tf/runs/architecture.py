@@ -25,7 +25,8 @@ def make_flow(
     dropout: float = 0.0,
     compute_dtype: tf.DType | None = None,
 ) -> tfd.TransformedDistribution:
-    """The flow that the settings describe, as answers need it; training adds its dropout and its precision.
+    """The flow that the settings describe, as answers need it; training adds its dropout and its
+    precision.
 
     Args:
       config: the settings.
@@ -67,7 +68,9 @@ def make_flow(
 
 
 def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
-    """How many numbers the flow of these settings keeps, before any of them is made; none of a whitening."""
+    """How many numbers the flow of these settings keeps, before any of them is made; none of a
+    whitening.
+    """
     size = math.prod(event_shape)
     num_in = size // 2 + num_classes
     num_out = size - size // 2
@@ -79,7 +82,8 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
 
 
 def check_memory(config: Config, event_shape: list[int], num_classes: int, *, copies: int) -> None:
-    """Refuses what cannot fit before it is made: a process that takes too much memory is killed without a word.
+    """Refuses what cannot fit before it is made: a process that takes too much memory is killed
+    without a word.
 
     Args:
       config: the settings.
@@ -90,17 +94,22 @@ def check_memory(config: Config, event_shape: list[int], num_classes: int, *, co
     Raises:
       UserError: it is more than the memory that is free.
     """
-    if tf.config.list_physical_devices("GPU"):  # has a memory of its own, and says itself when it is full
+    if tf.config.list_physical_devices(
+        "GPU"
+    ):  # has a memory of its own, and says itself when it is full
         return
     number = count_parameters(config, event_shape, num_classes)
     item_size = 8 if config.precision == "float64" else 4
     size = math.prod(event_shape)
-    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)  # of size x size
+    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(
+        config.whitening, copies
+    )  # of size x size
     needed = copies * number * item_size + matrices * size**2 * item_size
     available = memory.available_memory()
     if needed > available:
         raise UserError(
-            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings with whitening "
-            f"{config.whitening} on {size:,} values make {number:,} parameters, which need {needed / 1e9:,.1f} GB of "
-            f"memory; {available / 1e9:,.1f} GB are free: give fewer or narrower hidden_units, or smaller examples"
+            f"hidden_units {config.flag_text('hidden_units')} in {config.num_couplings} couplings "
+            f"with whitening {config.whitening} on {size:,} values make {number:,} parameters, "
+            f"which need {needed / 1e9:,.1f} GB of memory; {available / 1e9:,.1f} GB are free: "
+            "give fewer or narrower hidden_units, or smaller examples"
         )

@@ -18,7 +18,9 @@ from nice_tf.runs.workdir import Workdir
 tfd = tfp.distributions
 _UNFINISHED = "unfinished"
 _NAME = re.compile(r"epoch-([0-9]+)")
-_INDEX_END = bytes.fromhex("57fb808b247547db")  # of every table of LevelDB, as TensorFlow writes them
+_INDEX_END = bytes.fromhex(
+    "57fb808b247547db"
+)  # of every table of LevelDB, as TensorFlow writes them
 
 
 class RunState(tf.Module):
@@ -31,13 +33,19 @@ class RunState(tf.Module):
         self.best_log_prob = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False)
 
     def is_finished(self, config: Config) -> bool:
-        """Whether all epochs are done, or enough of them without a better validation log-likelihood."""
+        """Whether all epochs are done, or enough of them without a better validation
+        log-likelihood.
+        """
         patience = config.early_stopping_epochs
-        return int(self.epoch) >= config.epochs or 0 < patience <= int(self.epoch) - int(self.best_epoch)
+        return int(self.epoch) >= config.epochs or 0 < patience <= int(self.epoch) - int(
+            self.best_epoch
+        )
 
 
 class _History(tf.train.experimental.PythonState):
-    """The rows of metrics.csv in a checkpoint; no variable, which several workers would have to make together."""
+    """The rows of metrics.csv in a checkpoint; no variable, which several workers would have to
+    make together.
+    """
 
     def __init__(self, rows: list[dict[str, Any]]):
         self._rows = rows
@@ -65,15 +73,19 @@ def save_last(run: Workdir, model: Trained, state: RunState, rows: list[dict[str
 
 
 def save_best(run: Workdir, model: Trained, state: RunState) -> None:
-    """Saves the weights that are reported, of the epoch that is the best; `save_last` drops those before."""
+    """Saves the weights that are reported, of the epoch that is the best; `save_last` drops those
+    before.
+    """
     saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
     _save(saved, run.best, int(state.best_epoch))
 
 
 def tidy(run: Workdir, epoch: int) -> None:
-    """Removes all checkpoints except the last two up to an epoch, and the best weights that these go with.
+    """Removes all checkpoints except the last two up to an epoch, and the best weights that these
+    go with.
 
-    Whichever of the two is continued finds its own. Later ones are of a run that was cut off, or damaged.
+    Whichever of the two is continued finds its own. Later ones are of a run that was cut off, or
+    damaged.
     """
     kept = [path for path in complete(run.last) if _epoch(path) <= epoch][:2]
     _drop_all_but(run.last, {_epoch(path) for path in kept})
@@ -89,7 +101,8 @@ def is_continued(run: Workdir) -> bool:
     """Whether there is a checkpoint to continue from.
 
     Raises:
-      UserError: there are parts of checkpoints, but none that is whole, and more than a kill in the first epoch leaves.
+      UserError: there are parts of checkpoints, but none that is whole, and more than a kill in the
+        first epoch leaves.
     """
     if complete(run.last):
         return True
@@ -100,9 +113,11 @@ def is_continued(run: Workdir) -> bool:
 
 
 def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str, Any]] | None:
-    """Reads the last checkpoint that is whole into model, optimizer and state; without one, nothing is done.
+    """Reads the last checkpoint that is whole into model, optimizer and state; without one, nothing
+    is done.
 
-    One that is damaged is passed over with a warning: the epochs behind the one before it are then done again.
+    One that is damaged is passed over with a warning: the epochs behind the one before it are then
+    done again.
 
     Returns:
       The rows of metrics.csv up to it; `None` if it holds none, as those of earlier versions.
@@ -136,8 +151,8 @@ def _warn(wrong, what_follows):
 
 def _none_is_whole(run, damage):
     return UserError(
-        f"{damage}, and there is no other in {run.last} that is whole: delete this folder to start again from the "
-        "beginning, or give another workdir"
+        f"{damage}, and there is no other in {run.last} that is whole: delete this folder to start "
+        "again from the beginning, or give another workdir"
     )
 
 
@@ -149,8 +164,8 @@ def restore_best(
     Args:
       run: its folder.
       flow: of the run's settings.
-      epoch: which weights are wanted, as an evaluation is of them; if not given, those that go with the last
-        checkpoint.
+      epoch: which weights are wanted, as an evaluation is of them; if not given, those that go with
+        the last checkpoint.
 
     Returns:
       The flow, and the epoch that the weights are of.
@@ -175,7 +190,9 @@ def restore_best(
 
 
 def _best_of(run):
-    """The epoch of the best weights that the last checkpoint goes with; of a run without one, the last there are."""
+    """The epoch of the best weights that the last checkpoint goes with; of a run without one, the
+    last there are.
+    """
     last = newest(run.last)
     wanted = None if last is None else _best_epoch(last)
     if wanted is not None:
@@ -192,7 +209,8 @@ def newest(directory: pathlib.Path) -> str | None:
 def complete(directory: pathlib.Path) -> list[str]:
     """Prefixes of the checkpoints that were written to their end, the highest epoch first.
 
-    `_save` gives the `.index` file its name last. Earlier versions did not: a kill could leave a part of it.
+    `_save` gives the `.index` file its name last. Earlier versions did not: a kill could leave a
+    part of it.
     """
     return [path for path in _found(directory) if _ends_as_index(pathlib.Path(f"{path}.index"))]
 
@@ -200,7 +218,9 @@ def complete(directory: pathlib.Path) -> list[str]:
 def _found(directory):
     """Prefixes of all checkpoints, whole or not, the highest epoch first."""
     prefixes = [path.with_suffix("") for path in directory.glob("epoch-*.index")]
-    return sorted((str(path) for path in prefixes if _NAME.fullmatch(path.name)), key=_epoch, reverse=True)
+    return sorted(
+        (str(path) for path in prefixes if _NAME.fullmatch(path.name)), key=_epoch, reverse=True
+    )
 
 
 def _ends_as_index(path):
@@ -215,7 +235,12 @@ def _epoch(path):
 
 
 def _parts(model, state):
-    return {"flow": model.flow, "evaluation_flow": model.evaluation_flow, "optimizer": model.optimizer, "state": state}
+    return {
+        "flow": model.flow,
+        "evaluation_flow": model.evaluation_flow,
+        "optimizer": model.optimizer,
+        "state": state,
+    }
 
 
 def _read(path, key):
@@ -234,7 +259,9 @@ def _best_epoch(path):
 
 
 def _save(checkpoint, directory, epoch):
-    """Writes below `unfinished`, brings that to the disk, and moves it up, the index last: it makes a checkpoint."""
+    """Writes below `unfinished`, brings that to the disk, and moves it up, the index last: it makes
+    a checkpoint.
+    """
     unfinished = directory / _UNFINISHED
     name = f"epoch-{epoch}"
     try:
@@ -250,7 +277,8 @@ def _save(checkpoint, directory, epoch):
         sync_folder(directory)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"checkpoint {directory / name} cannot be written ({cause_of(error)}); what was saved before stays"
+            f"checkpoint {directory / name} cannot be written ({cause_of(error)}); what was saved "
+            "before stays"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -262,7 +290,11 @@ def _drop_all_but(directory, epochs):
     kept = {f"epoch-{epoch}" for epoch in epochs}
     others = [path for path in directory.glob("epoch-*") if path.name.split(".")[0] not in kept]
     indices = [path for path in others if path.suffix == ".index"]
-    for path in [*indices, *others, directory / _UNFINISHED]:  # first the index: what has none is no checkpoint
+    for path in [
+        *indices,
+        *others,
+        directory / _UNFINISHED,
+    ]:  # first the index: what has none is no checkpoint
         remove(path)
 
 
@@ -278,4 +310,6 @@ def _naming_damage(path):
     try:
         yield
     except (tf.errors.OpError, AssertionError, IndexError, ValueError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path} is damaged or of another model ({cause_of(error)})") from error
+        raise UserError(
+            f"checkpoint {path} is damaged or of another model ({cause_of(error)})"
+        ) from error

@@ -22,9 +22,10 @@ tfd = tfp.distributions
 def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """The trained density of a run, with the weights of its best epoch.
 
-    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers. A run with `condition_on` gives
-    p(x | context), whose every call takes `nice_tf.context_kwargs(context)`. A context is one-hot, `[..., C]`, the
-    classes in the order in which `config.json` lists them, under data, labels, classes.
+    Its x is on [0, 1] for integer data: `nice_tf.dequantize` makes it from integers. A run with
+    `condition_on` gives p(x | context), whose every call takes `nice_tf.context_kwargs(context)`. A
+    context is one-hot, `[..., C]`, the classes in the order in which `config.json` lists them,
+    under data, labels, classes.
 
     Args:
       workdir: folder of a run of `train_and_evaluate`.
@@ -37,7 +38,9 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """
     run = Workdir(workdir)
     config, data = run.read_config()
-    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[0]
+    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[
+        0
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +67,15 @@ class FinishedRun:
 
     def grid(self, x: tf.Tensor, *, columns: int = drawing.COLUMNS) -> np.ndarray:
         """Examples in density units as one picture."""
-        values = to_data_units(tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels).numpy()
+        values = to_data_units(
+            tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels
+        ).numpy()
         return drawing.image_grid(values, levels=self.data.levels, columns=columns)
 
 
-def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_dir: str = "") -> FinishedRun:
+def load_finished_run(
+    workdir: str | os.PathLike, *, data_dir: str = "", manual_dir: str = ""
+) -> FinishedRun:
     """Reads a finished run, and its data again from their source.
 
     Args:
@@ -84,7 +91,9 @@ def load_finished_run(workdir: str | os.PathLike, *, data_dir: str = "", manual_
         config, trained_on = run.read_config()
         config.check_is_unconditional(f"workdir {run.path}")
         evaluation = run.finished_evaluation()
-        flow, epoch = restore_best(run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"])
+        flow, epoch = restore_best(
+            run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"]
+        )
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
     )

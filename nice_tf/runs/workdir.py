@@ -1,4 +1,6 @@
-"""The folder of a run: what lies in it, and how it is written so that a crash at any moment loses nothing."""
+"""The folder of a run: what lies in it, and how it is written so that a crash at any moment loses
+nothing.
+"""
 
 import contextlib
 import csv
@@ -19,145 +21,33 @@ from nice_tf.files import Lock, remove_temporaries, write_atomically
 from nice_tf.version import __version__
 
 _EVALUATION_KEYS = {
-    "dataset", "split", "num_examples", "num_draws", "event_size", "levels", "log_prob", "log_prob_std_error",
-    "bits_per_dim", "epoch",
-}  # fmt: skip  # of every version
-
-
-def _differing(data, theirs):
-    return [f"data {key}: {data[key]}, not {theirs.get(key)}" for key in data if data[key] != theirs.get(key)]
-
-
-def _as_json(values):
-    return (json.dumps(values, indent=2) + "\n").encode()
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-def _sha256_of(path):
-    """Of a file's content; of what cannot be read as a file, that of no file."""
-    try:
-        return _sha256(path.read_bytes())
-    except OSError:
-        return ""
-
-
-def _fingerprint(config, data):
-    """What tells a run from others: the settings that change a result, and the data."""
-    return _sha256((config.result_text() + json.dumps(data, sort_keys=True)).encode())
-
-
-class Workdir:
-    """Paths and files of a run.
-
-    config.json        settings and description of the data, enough to rebuild the flow
-    metrics.csv        one row per epoch
-    checkpoints/last   everything needed to continue
-    checkpoints/best   the weights of the best epoch by validation log-likelihood
-    tensorboard/       scalars and sample pictures
-    samples/           sample pictures by epoch, and samples.png, samples_denoised.png at the end
-    evaluation.json    the test log-likelihood
-    calibration.npy    validation log-likelihoods, for tail probabilities
-    checksums.json     of config.json, evaluation.json and calibration.npy, so that changed bytes are found
-    .lock              held by the process that trains, evaluates or exports
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
-        self.config = self.path / "config.json"
-        self.metrics = self.path / "metrics.csv"
-        self.last = self.path / "checkpoints" / "last"
-        self.best = self.path / "checkpoints" / "best"
-        self.tensorboard = self.path / "tensorboard"
-        self.samples = self.path / "samples"
-        self.evaluation = self.path / "evaluation.json"
-        self.calibration = self.path / "calibration.npy"
-        self.checksums = self.path / "checksums.json"
-        self._lock = Lock(self.path / ".lock")
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Holds the folder, made if need be, for the writes of the block: no other process writes or exports it.
-
-        Raises:
-          UserError: another process holds it, which the message names; or the folder cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(f"workdir {self.path}")
-        except OSError as error:
-            raise UserError(f"workdir {self.path} cannot be written ({error.strerror}): give another one") from error
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Keeps others from writing the run in the block; any number of processes may read.
-
-        Raises:
-          UserError: a process is writing it, or there is no run here.
-        """
-        if not self.config.exists():
-            self.read_config()  # says so, and makes no lock in a folder that is none of a run
-        self._lock.acquire(f"workdir {self.path}", shared=True)
-        try:
-            self.read_config()
-            yield
-        finally:
-            self._lock.release()
-
-    def check_is_held(self) -> None:
-        """Checks that the folder is still the one that `writing` holds.
-
-        Raises:
-          UserError: it was deleted or replaced. Writing on would make a folder that lacks half of the run.
-        """
-        if not self._lock.is_held():
-            raise UserError(
-                f"workdir {self.path} was deleted or moved while the run was going on: it ends here, nothing more of "
-                "it is saved"
-            )
-
-    def claim(
-        self, config: Config, data: dict[str, Any], chosen: dict[str, Any], *, is_begun: bool, is_continued: bool
-    ) -> None:
-        """Makes the folder that of this run, or checks that it is; called in `writing`.
-
-        Args:
-          config: the run's settings.
-          data: `Data.description()`.
-          chosen: what the settings left to `auto` came to here, by name; kept for the reader, and not compared.
-          is_begun: there is a checkpoint, whole or not: then the settings and data must be those of the run.
-          is_continued: there is a checkpoint to continue from. If not, what an earlier run left is removed: it must
-            not be taken for results of this one.
-
-        Raises:
-          UserError: the folder holds a run of other settings or data, or files that are none of ours.
-        """
-        if self.config.exists():
-            theirs = self.read_config()  # also refuses a config.json that is not ours
-            if is_begun:
-                self._check_same_run(config, data, *theirs)
-        elif is_begun:
-            self._check_fingerprint(config, data)
-        for folder in (self.path, self.samples):
-            remove_temporaries(folder)
-        if not is_continued:
-            for leftover in (self.evaluation, self.calibration, self.metrics):
-                leftover.unlink(missing_ok=True)
-        try:
-            self.samples.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.samples} cannot be made ({error.strerror}): give another workdir") from error
-        values = {"nice_tf": __version__, "config": config.as_dict(), "chosen": chosen, "data": data}
+    "dataset",
+    "split",
+    "num_examples",
+    "num_draws",
+    "event_size",
+    "levels",
+    "log_prob",
+    "log_prob_std_error",
+    "bits_per_dim",
+    "epoch",
+    "checkpoints",
+    "last",
+    "checkpoints",
+    "best",
+    "tensorboard",
+    "samples",
+    "nice_tf",
+    "config",
+    "chosen",
+    "data",
+}
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
 
     def read_chosen(self) -> dict[str, Any]:
-        """What the settings left to `auto` came to where the run was trained; empty for a run of an earlier version."""
+        """What the settings left to `auto` came to where the run was trained; empty for a run of an
+        earlier version.
+        """
         return json.loads(self.config.read_text()).get("chosen", {})
 
     def check_same_data(self, data: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -168,14 +58,17 @@ class Workdir:
         """
         differing = _differing(data, theirs)
         if differing:
-            raise UserError(f"workdir {self.path} was trained on other data ({'; '.join(differing)})")
+            raise UserError(
+                f"workdir {self.path} was trained on other data ({'; '.join(differing)})"
+            )
 
     def _check_same_run(self, config, data, theirs, their_data):
         differing = config.differences(theirs) + _differing(data, their_data)
         if differing:
             raise UserError(
-                f"workdir {self.path} belongs to a run with other settings ({'; '.join(differing)}): give the same "
-                "settings to continue it, or another workdir"
+                f"workdir {self.path} belongs to a run with other settings "
+                f"({'; '.join(differing)}): give the same settings to continue it, or another "
+                "workdir"
             )
 
     def _check_fingerprint(self, config, data):
@@ -183,13 +76,15 @@ class Workdir:
         known = self._read_checksums().get("run")
         if known is None:
             raise UserError(
-                f"workdir {self.path} holds checkpoints, but neither config.json nor checksums.json, which tell of "
-                "which settings and data they are: restore config.json, or give another workdir"
+                f"workdir {self.path} holds checkpoints, but neither config.json nor "
+                "checksums.json, which tell of which settings and data they are: restore "
+                "config.json, or give another workdir"
             )
         if known != _fingerprint(config, data):
             raise UserError(
-                f"workdir {self.path} has lost its config.json, and belongs to a run with other settings or other data "
-                "(their checksum differs): give the same to continue it, restore config.json, or give another workdir"
+                f"workdir {self.path} has lost its config.json, and belongs to a run with other "
+                "settings or other data (their checksum differs): give the same to continue it, "
+                "restore config.json, or give another workdir"
             )
 
     def read_config(self) -> tuple[Config, dict[str, Any]]:
@@ -205,8 +100,8 @@ class Workdir:
         except OSError as error:
             if self.last.exists():
                 raise UserError(
-                    f"workdir {self.path} has lost its config.json: restore it, or run the training command again, "
-                    "which writes it anew"
+                    f"workdir {self.path} has lost its config.json: restore it, or run the "
+                    "training command again, which writes it anew"
                 ) from error
             raise UserError(
                 f"workdir {self.path} holds no run: config.json cannot be read ({error.strerror})"
@@ -215,12 +110,15 @@ class Workdir:
             raise
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{self.config} is damaged or not of nice_tf ({error!r}): restore it or give another workdir"
+                f"{self.config} is damaged or not of nice_tf ({error!r}): restore it or give "
+                "another workdir"
             ) from error
         self._check_unchanged(self.config)
         return result
 
-    def read_evaluation(self, *, epoch: int | None = None, num_draws: int | None = None) -> dict[str, Any] | None:
+    def read_evaluation(
+        self, *, epoch: int | None = None, num_draws: int | None = None
+    ) -> dict[str, Any] | None:
         """The content of `evaluation.json`, if it is there with its calibration, and both whole.
 
         Args:
@@ -249,13 +147,13 @@ class Workdir:
         evaluation = self.read_evaluation()
         if evaluation is None:
             raise UserError(
-                f"workdir {self.path} is not finished, it has no evaluation that is whole: run the training command "
-                "again to its end"
+                f"workdir {self.path} is not finished, it has no evaluation that is whole: run the "
+                "training command again to its end"
             )
         return evaluation
 
     def write_evaluation(self, result: dict[str, Any], calibration: np.ndarray) -> None:
-        """Writes `calibration.npy` and then `evaluation.json`, which says that the run is finished."""
+        """Writes `calibration.npy`, then `evaluation.json`, which says that the run is finished."""
         content = io.BytesIO()
         np.save(content, calibration)
         self._write_checked(self.calibration, content.getvalue())
@@ -272,7 +170,9 @@ class Workdir:
         write_atomically(path, content.getvalue())
 
     def changed(self, *paths: pathlib.Path) -> list[pathlib.Path]:
-        """Those of these files whose bytes are not those that were written; files of earlier versions are not known."""
+        """Those of these files whose bytes are not those that were written; files of earlier
+        versions are not known.
+        """
         known = self._read_checksums()
         there = [path for path in paths if path.name in known and path.exists()]
         return [path for path in there if _sha256_of(path) not in known[path.name]]
@@ -281,8 +181,8 @@ class Workdir:
         for path in self.changed(*paths):
             way_out = "delete it and run" if path == self.config else "run"
             raise UserError(
-                f"{path} was changed after it was written, its checksum differs: restore it; or {way_out} the training "
-                "command again, which writes it anew"
+                f"{path} was changed after it was written, its checksum differs: restore it; or "
+                f"{way_out} the training command again, which writes it anew"
             )
 
     def _read_checksums(self):
@@ -292,10 +192,14 @@ class Workdir:
         except FileNotFoundError:
             return {}
         except (AttributeError, OSError, TypeError, ValueError) as error:
-            raise UserError(f"{self.checksums} is damaged ({error}): restore it, or delete it to do without") from error
+            raise UserError(
+                f"{self.checksums} is damaged ({error}): restore it, or delete it to do without"
+            ) from error
 
     def _write_checked(self, path, content, **values):
-        """Writes a file and its checksum. Meanwhile that of the old content counts, too: a kill leaves one of them."""
+        """Writes a file and its checksum. Meanwhile that of the old content counts, too: a kill
+        leaves one of them.
+        """
         known = self._read_checksums() | values
         if path.exists() and not self.changed(path):
             before = [_sha256_of(path)]
@@ -307,7 +211,8 @@ class Workdir:
         self.write_json(self.checksums, {**known, path.name: [now]})
 
     def read_metrics(self, up_to_epoch: int | None = None) -> list[dict[str, Any]]:
-        """The rows of `metrics.csv`, all or of the first epochs; later ones can be of a run cut off before saving.
+        """The rows of `metrics.csv`, all or of the first epochs; later ones can be of a run cut off
+        before saving.
 
         Raises:
           UserError: a file that is damaged: a row that is cut, or not in the order of the epochs.
@@ -320,8 +225,8 @@ class Workdir:
             _check_rows(rows)
         except (csv.Error, KeyError, OSError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self.metrics} is damaged ({error}): restore it, or run the training command again, which writes it "
-                "anew"
+                f"{self.metrics} is damaged ({error}): restore it, or run the training command "
+                "again, which writes it anew"
             ) from error
         return [row for row in rows if up_to_epoch is None or int(row["epoch"]) <= up_to_epoch]
 

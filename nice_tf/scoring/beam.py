@@ -1,7 +1,8 @@
-"""Scoring as an Apache Beam pipeline, for more rows than one machine takes: the same columns as `batch.score_file`.
+"""Scoring as an Apache Beam pipeline, for more rows than one machine takes: the same columns as
+`batch.score_file`.
 
-Beam reads, spreads, retries and writes; `RunInference` loads the model once for each worker process. TensorFlow is
-imported where the model is.
+Beam reads, spreads, retries and writes; `RunInference` loads the model once for each worker
+process. TensorFlow is imported where the model is.
 """
 
 import contextlib
@@ -40,9 +41,10 @@ def score(
 
     Args:
       model: as for `batch.score_file`; a path that every worker can read.
-      input: a file or a pattern, of CSV, Parquet, TFRecord or NumPy files in any file system that Beam knows.
-      output: `scores.parquet` or `scores.tfrecord`, which come as `scores-00000-of-00004.parquet` and so on, their
-        rows in any order; `row` tells the order.
+      input: a file or a pattern, of CSV, Parquet, TFRecord or NumPy files in any file system that
+        Beam knows.
+      output: `scores.parquet` or `scores.tfrecord`, which come as `scores-00000-of-00004.parquet`
+        and so on, their rows in any order; `row` tells the order.
       beam_flags: Beam's own, `--runner=...` and what that runner wants.
       top: as for `batch.score_file`.
       threshold: as there.
@@ -54,24 +56,39 @@ def score(
       Paths of the files.
 
     Raises:
-      UserError: what the user can put right, as far as the first rows tell; what is wrong further on fails the
-        pipeline, with the same words.
+      UserError: what the user can put right, as far as the first rows tell; what is wrong further
+        on fails the pipeline, with the same words.
     """
     stem, suffix = os.path.splitext(output)
     if suffix not in OUTPUT_SUFFIXES:
         raise UserError(f"output must end in {' or '.join(OUTPUT_SUFFIXES)}, got {output}")
     written = _matching(f"{stem}-*-of-*{suffix}")
     if written and not overwrite:
-        raise UserError(f"output {written[0]} is there already: overwrite replaces it, or give another name")
+        raise UserError(
+            f"output {written[0]} is there already: overwrite replaces it, or give another name"
+        )
     options = _options(beam_flags)
-    files, handler = _files(input), ScorerHandler(model, top=top, threshold=threshold, impute=impute)
+    files, handler = (
+        _files(input),
+        ScorerHandler(model, top=top, threshold=threshold, impute=impute),
+    )
     scorer = handler.load_model()
-    reader = Reader(dataclasses.replace(scorer.model, signatures={}, owner=None), list(keep), scorer.rows_at_once)
+    reader = Reader(
+        dataclasses.replace(scorer.model, signatures={}, owner=None),
+        list(keep),
+        scorer.rows_at_once,
+    )
     reader.check_output(files[0], output)
-    schema = scorer(reader.first_block(files)).schema  # also says what is wrong before any worker starts
+    schema = scorer(
+        reader.first_block(files)
+    ).schema  # also says what is wrong before any worker starts
     with beam.Pipeline(options=options) as pipeline:
         # Where the rows of a file start is known once those of the files before it are counted.
-        counts = pipeline | "Earlier files" >> beam.Create(files[:-1]) | "Count" >> beam.Map(reader.count)
+        counts = (
+            pipeline
+            | "Earlier files" >> beam.Create(files[:-1])
+            | "Count" >> beam.Map(reader.count)
+        )
         tables = (
             pipeline
             | "Files" >> beam.Create(files)
@@ -81,16 +98,24 @@ def score(
             | "Score" >> RunInference(handler)
         )
         if suffix == ".parquet":
-            names = tables | "Write" >> beam.io.WriteToParquetBatched(stem, schema, file_name_suffix=suffix)
+            names = tables | "Write" >> beam.io.WriteToParquetBatched(
+                stem, schema, file_name_suffix=suffix
+            )
         else:
             examples = tables | "Examples" >> beam.FlatMap(_examples)
             names = examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
-        names | "All written" >> beam.combiners.ToList() | "Drop others" >> beam.Map(_drop_others, written)
+        (
+            names
+            | "All written" >> beam.combiners.ToList()
+            | "Drop others" >> beam.Map(_drop_others, written)
+        )
     return _matching(f"{stem}-*-of-*{suffix}")
 
 
 class ScorerHandler(ModelHandler):
-    """Loads an `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its settings alone."""
+    """Loads an `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its
+    settings alone.
+    """
 
     def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
         """Takes what `score` does."""
@@ -104,7 +129,9 @@ class ScorerHandler(ModelHandler):
 
         return Scorer(Model.load(self._model), self._top, self._threshold, self._impute)
 
-    def run_inference(self, batch: Sequence[Any], model: Any, inference_args: Any = None) -> Iterable[pa.Table]:
+    def run_inference(
+        self, batch: Sequence[Any], model: Any, inference_args: Any = None
+    ) -> Iterable[pa.Table]:
         """The scores of blocks, a table each."""
         return map(model, batch)
 
@@ -135,11 +162,12 @@ class Reader:
         return block
 
     def check_output(self, file: str, output: str) -> None:
-        """Checks that an output can hold the columns to keep; errors as `TableInput.check_output`."""
+        """Looks whether an output can hold the columns to keep, as `TableInput.check_output`."""
         from nice_tf.data.tables import is_parquet
         from nice_tf.scoring.inputs import open_input
 
-        # Only Parquet has columns that an output cannot hold: no other file need be copied here for that.
+        # Only Parquet has columns that an output cannot hold: no other file need be copied here for
+        # that.
         if output.endswith(".parquet") or not self.keep or not is_parquet(file):
             return
 
@@ -183,7 +211,9 @@ def _local(file):
 def _options(beam_flags):
     """Beam's options; Beam itself passes over those that it does not know."""
     options = PipelineOptions(list(beam_flags))
-    known, given = (options.get_all_options(retain_unknown_options=unknown) for unknown in (False, True))
+    known, given = (
+        options.get_all_options(retain_unknown_options=unknown) for unknown in (False, True)
+    )
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f"there is no flag {', '.join(unknown)}, neither of ours nor of Beam's")
@@ -194,7 +224,9 @@ def _files(name):
     """The file of a path that exists, or the files of a pattern, in order."""
     files = [name] if FileSystems.exists(name) and not os.path.isdir(name) else _matching(name)
     if not files:
-        raise UserError(f"input {name}: there is no such file; a folder is given as a pattern, {name}/*.parquet")
+        raise UserError(
+            f"input {name}: there is no such file; a folder is given as a pattern, {name}/*.parquet"
+        )
     return files
 
 
@@ -203,15 +235,21 @@ def _matching(pattern):
 
 
 def _drop_others(names, earlier):
-    """Deletes the files of an earlier run that this one, which may have another number of them, has not replaced."""
+    """Deletes the files of an earlier run that this one, which may have another number of them, has
+    not replaced.
+    """
     kept = set(map(os.path.basename, names))
-    stale = [file for file in earlier if os.path.basename(file) not in kept and FileSystems.exists(file)]
+    stale = [
+        file for file in earlier if os.path.basename(file) not in kept and FileSystems.exists(file)
+    ]
     if stale:
         FileSystems.delete(stale)
 
 
 def _examples(table):
-    """Each row as a serialized `tf.train.Example`: integers and flags as int64, numbers as floats, else text."""
+    """Each row as a serialized `tf.train.Example`: integers and flags as int64, numbers as floats,
+    else text.
+    """
     import tensorflow as tf
 
     def feature(value, kind):
@@ -220,7 +258,9 @@ def _examples(table):
             return tf.train.Feature(int64_list=tf.train.Int64List(value=map(int, values)))
         if pa.types.is_floating(kind):
             return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode() for value in values]))
+        return tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[str(value).encode() for value in values])
+        )
 
     kinds = dict(zip(table.schema.names, table.schema.types, strict=True))
     for row in table.to_pylist():

@@ -61,13 +61,24 @@ def score_file(
     source = open_input(input, loaded, keep)
     summary = scorer_lib.Summary()
     source.check_output(output)
-    settings = {"command": "score", "top": scorer.top, "threshold": threshold, "keep": list(keep), "impute": impute}
-    rate = _write_file(output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add)
-    return "\n".join([*_warnings(source), summary.describe(threshold, loaded.tail_step), f"{output}: {rate}"])
+    settings = {
+        "command": "score",
+        "top": scorer.top,
+        "threshold": threshold,
+        "keep": list(keep),
+        "impute": impute,
+    }
+    rate = _write_file(
+        output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add
+    )
+    return "\n".join(
+        [*_warnings(source), summary.describe(threshold, loaded.tail_step), f"{output}: {rate}"]
+    )
 
 
 def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
-    """Fills the missing values of a table into a file of the same kind; arguments and errors as for `score_file`.
+    """Fills the missing values of a table into a file of the same kind; arguments and errors as for
+    `score_file`.
 
     Returns:
       What there is to say, a line.
@@ -88,7 +99,9 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
         overwrite,
         lambda table: num_filled.append(int(table.schema.metadata[imputation.NUM_FILLED])),
     )
-    return "\n".join([*_warnings(source), f"{output}: missing values filled: {sum(num_filled):,}, {rate}"])
+    return "\n".join(
+        [*_warnings(source), f"{output}: missing values filled: {sum(num_filled):,}, {rate}"]
+    )
 
 
 def _warnings(source):
@@ -102,7 +115,9 @@ def _write_file(output, source, answer, size, model, settings, overwrite, observ
     def tables(first):
         yield from map(answer, source.blocks(size, first))
         if file_states(source.files) != files:
-            raise UserError(f"{source.files[0]} or another file of the input was changed while it was read")
+            raise UserError(
+                f"{source.files[0]} or another file of the input was changed while it was read"
+            )
 
     files = file_states(source.files)
     settings = {**settings, "model": _identity(model), "input": files}
@@ -128,11 +143,13 @@ def sample_file(
     temperature: float = 1.0,
     overwrite: bool = False,
 ) -> str:
-    """Draws samples into a file, in the data's own units: integers as integers, values of a table on their steps.
+    """Draws samples into a file, in the data's own units: integers as integers, values of a table
+    on their steps.
 
     Args:
       model: as for `score_file`.
-      output: path: `.png`, a grid, of pictures only; `.npz`, an array `x`; `.csv` or `.parquet`, of tables only.
+      output: path: `.png`, a grid, of pictures only; `.npz`, an array `x`; `.csv` or `.parquet`, of
+        tables only.
       num_samples: how many, at least 1.
       seed: as for `Model.sample`.
       temperature: as there.
@@ -153,11 +170,17 @@ def sample_file(
     path, loaded = pathlib.Path(output), Model.load(model)
     is_table, schema = path.suffix in output_lib.SUFFIXES, loaded.schema
     if is_table and not schema:
-        raise UserError(f"output {output} is a table, samples of the model have shape {loaded.event_shape}")
+        raise UserError(
+            f"output {output} is a table, samples of the model have shape {loaded.event_shape}"
+        )
     if path.suffix == ".png" and not drawing.is_image(loaded.event_shape):
-        raise UserError(f"output {output} is a picture, samples of the model have shape {loaded.event_shape}")
+        raise UserError(
+            f"output {output} is a picture, samples of the model have shape {loaded.event_shape}"
+        )
     if path.suffix == ".png" and num_samples > _MAX_PICTURES:
-        raise UserError(f"num_samples must be at most {_MAX_PICTURES} in one picture, got {num_samples}")
+        raise UserError(
+            f"num_samples must be at most {_MAX_PICTURES} in one picture, got {num_samples}"
+        )
 
     def drawn(first=0):
         for number in range(first, num_samples, size):
@@ -166,12 +189,21 @@ def sample_file(
 
     size = max(1, scorer_lib.VALUES_A_CALL // loaded.event_size)
     if is_table and schema:
-        settings = {"command": "sample", "model": _identity(loaded), "seed": seed, "temperature": temperature,
-                    "num_samples": num_samples}  # fmt: skip
+        settings = {
+            "command": "sample",
+            "model": _identity(loaded),
+            "seed": seed,
+            "temperature": temperature,
+            "num_samples": num_samples,
+        }
         tables = lambda first: (pa.table(schema.as_columns(x)) for x in drawn(first))  # noqa: E731
-        output_lib.write(path, tables, settings=settings, overwrite=overwrite, num_rows=lambda: num_samples)
+        output_lib.write(
+            path, tables, settings=settings, overwrite=overwrite, num_rows=lambda: num_samples
+        )
     elif path.suffix == ".png":
-        grid = drawing.image_grid(np.concatenate(list(drawn())), levels=loaded.description["levels"])
+        grid = drawing.image_grid(
+            np.concatenate(list(drawn())), levels=loaded.description["levels"]
+        )
         drawing.write_png(path, grid)
     else:
         _write_npz(path, num_samples, (_in_data_units(loaded, x) for x in drawn()))

@@ -1,6 +1,5 @@
 """Tables with their missing values filled."""
 
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +14,11 @@ NUM_FILLED = b"num_filled"  # key of the metadata of `filled_table`
 
 
 def filled_table(model: Model, block: Block) -> pa.Table:
-    """The columns that a block keeps, with the missing values of the model's own in place and all else as it stands.
+    """The columns that a block keeps, with the missing values of the model's own in place and all
+    else as it stands.
 
-    Values lie on the columns' steps and are written in the type of their column; a constant column has its constant.
-    The table's metadata tell how many were filled.
+    Values lie on the columns' steps and are written in the type of their column; a constant column
+    has its constant. The table's metadata tell how many were filled.
 
     Raises:
       UserError: a model of other data than tables.
@@ -26,12 +26,16 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     schema, missing = table_schema(model), _missing(block.values)
     columns, num_filled = dict(block.kept), int(missing.sum())
     if num_filled:
-        by_name = schema.as_columns(_fill(model, block.values, first=block.first).astype(model.dtype))
+        by_name = schema.as_columns(
+            _fill(model, block.values, first=block.first).astype(model.dtype)
+        )
         for place, name in enumerate(schema.names):
             columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], by_name[name])
     for name, values in block.constants.items():
         gaps = np.isnan(values)
-        columns[name] = _with_gaps_filled(name, columns[name], gaps, np.full(len(values), schema.constants[name]))
+        columns[name] = _with_gaps_filled(
+            name, columns[name], gaps, np.full(len(values), schema.constants[name])
+        )
         num_filled += int(gaps.sum())
     return pa.table(columns, metadata={NUM_FILLED: str(num_filled)})
 
@@ -43,7 +47,10 @@ def table_schema(model: Model) -> Schema:
       UserError: a model of other data.
     """
     if not model.schema:
-        raise UserError(f"model {model.path} is of examples of shape {model.event_shape}: missing cells are of tables")
+        raise UserError(
+            f"model {model.path} is of examples of shape {model.event_shape}: missing cells are of "
+            "tables"
+        )
     return model.schema
 
 
@@ -52,10 +59,13 @@ def _with_gaps_filled(name, column, missing, values):
         return column
     if pa.types.is_integer(column.type):
         values = np.rint(values).astype(np.int64)
-    # By way of text: the shortest decimals that tell a value from others, in whatever type the column has.
+    # By way of text: the shortest decimals that tell a value from others, in whatever type the
+    # column has.
     texts = pc.cast(pa.array(values), pa.string())
     if pa.types.is_decimal(column.type):
-        texts = pa.array([f"{value:.{column.type.scale}f}" for value in np.asarray(values).tolist()])
+        texts = pa.array(
+            [f"{value:.{column.type.scale}f}" for value in np.asarray(values).tolist()]
+        )
     if pa.types.is_string(column.type):
         texts = _spelled_as_in(column, texts)
     texts = pc.if_else(pa.array(missing), texts, pa.scalar(None, pa.string()))
@@ -63,15 +73,19 @@ def _with_gaps_filled(name, column, missing, values):
         filled = pc.cast(texts, column.type)
     except pa.ArrowInvalid as error:
         raise UserError(
-            f"column {name} is of type {column.type}, which cannot hold the values that its missing ones are filled "
-            f"with ({error}): give it a wider type"
+            f"column {name} is of type {column.type}, which cannot hold the values that its "
+            f"missing ones are filled with ({error}): give it a wider type"
         ) from error
     return pc.if_else(pa.array(missing), filled, column)
 
 
 def _spelled_as_in(column, texts):
     """1 and 0 as true and false, where a column of text has such."""
-    found = {text.lower(): text for text in pc.unique(column).to_pylist() if text.lower() in ("true", "false")}
+    found = {
+        text.lower(): text
+        for text in pc.unique(column).to_pylist()
+        if text.lower() in ("true", "false")
+    }
     if not found:
         return texts
     names = {"1": found.get("true", "true"), "0": found.get("false", "false")}

@@ -1,4 +1,6 @@
-"""What a trained model is to answer for, block by block in order: the rows of a table, or the examples of an array."""
+"""What a trained model is to answer for, block by block in order: the rows of a table, or the
+examples of an array.
+"""
 
 import contextlib
 import dataclasses
@@ -15,7 +17,15 @@ import pyarrow.csv
 from nice_tf.data import arrays, pictures, tfrecord
 from nice_tf.data.rows import Rows, chunks, rebatched
 from nice_tf.data.schema import Schema
-from nice_tf.data.tables import Table, is_number, is_text_like, left_out, no_number, numbers, table_files
+from nice_tf.data.tables import (
+    Table,
+    is_number,
+    is_text_like,
+    left_out,
+    no_number,
+    numbers,
+    table_files,
+)
 from nice_tf.errors import UserError
 from nice_tf.scoring.model import Model
 
@@ -26,11 +36,14 @@ class Block:
 
     Attributes:
       first: number of the first, counted from 0.
-      values: `[n, *event_shape]` in data units, NaN where one is missing; of a table the columns of the density.
-      constants: of a table, those of the schema's constant columns that it has, by name, `[n]` each.
-      kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of pictures, `file`, the
-        path of each in the folder.
-      stored_as: by name, the type of those constants that the file has in fewer digits than float64.
+      values: `[n, *event_shape]` in data units, NaN where one is missing; of a table the columns of
+        the density.
+      constants: of a table, those of the schema's constant columns that it has, by name, `[n]`
+        each.
+      kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of
+        pictures, `file`, the path of each in the folder.
+      stored_as: by name, the type of those constants that the file has in fewer digits than
+        float64.
     """
 
     first: int
@@ -49,14 +62,21 @@ class TableInput:
       warnings: what the user should know of the files, a line each.
     """
 
-    def __init__(self, name: str, schema: Schema, keep: Sequence[str] | None = (), dtype: npt.DTypeLike = np.float64):
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        keep: Sequence[str] | None = (),
+        dtype: npt.DTypeLike = np.float64,
+    ):
         """Looks at the columns.
 
         Args:
           name: a file, a folder or a pattern.
-          schema: the columns that are needed, in any order; CSV files that may be written in several ways are taken to
-            be as those of training.
-          keep: names of columns to pass on; `None` for all, of which then some may be unknown to the schema.
+          schema: the columns that are needed, in any order; CSV files that may be written in
+            several ways are taken to be as those of training.
+          keep: names of columns to pass on; `None` for all, of which then some may be unknown to
+            the schema.
           dtype: the type in which the model takes values, which bounds them.
 
         Raises:
@@ -64,7 +84,10 @@ class TableInput:
         """
         self.files = table_files(name)
         if not self.files:
-            raise UserError(f"input {name}: there is no such table (.csv, .parquet; a file, a folder or a pattern)")
+            raise UserError(
+                f"input {name}: there is no such table (.csv, .parquet; a file, a folder or a "
+                "pattern)"
+            )
         self._name, self._schema, self._table = name, schema, Table(self.files, schema=schema)
         self._dtype = np.dtype(dtype)
         self.names = self._table.names
@@ -72,7 +95,10 @@ class TableInput:
         self._keep = list(self.names if keep is None else keep)
         absent = [name for name in self._keep if name not in self.names]
         if absent:
-            raise UserError(f"input {name} has no column {', '.join(absent)} to keep, only {', '.join(self.names)}")
+            raise UserError(
+                f"input {name} has no column {', '.join(absent)} to keep, only "
+                f"{', '.join(self.names)}"
+            )
         unknown = set(self._keep) - set(schema.names)
         schema.check_names([name for name in self.names if name not in unknown], f"input {name}")
         self._constants = [name for name in schema.constants if name in self.names]
@@ -83,7 +109,8 @@ class TableInput:
         """Checks that a file can hold the columns to keep.
 
         Raises:
-          UserError: a column with lists, fields or bytes in it, which text cannot hold, named with its type.
+          UserError: a column with lists, fields or bytes in it, which text cannot hold, named with
+            its type.
         """
         if output.lower().endswith(".parquet"):
             return
@@ -91,8 +118,8 @@ class TableInput:
             kind = self._table.types[name]
             if not self._table.is_csv and not is_text_like(kind):
                 raise UserError(
-                    f"keep: column {name} of input {self._name} is of type {kind}, which {output} cannot hold: give an "
-                    "output that ends in .parquet, or do not keep the column"
+                    f"keep: column {name} of input {self._name} is of type {kind}, which {output} "
+                    "cannot hold: give an output that ends in .parquet, or do not keep the column"
                 )
 
     @property
@@ -104,11 +131,15 @@ class TableInput:
         """The rows from number `first` on, `size` at a time; the last block may have fewer.
 
         Raises:
-          UserError: text where a number is needed, an infinite one, or one beyond the model's type, named by column
-            and row.
+          UserError: text where a number is needed, an infinite one, or one beyond the model's type,
+            named by column and row.
         """
-        columns = [name for name in (*self._schema.names, *self._constants) if name not in self._keep]
-        no_numbers = [name for name in columns if name not in self._table.numeric]  # read as text, to name what it is
+        columns = [
+            name for name in (*self._schema.names, *self._constants) if name not in self._keep
+        ]
+        no_numbers = [
+            name for name in columns if name not in self._table.numeric
+        ]  # read as text, to name what it is
         columns = [name for name in columns if name in self._table.numeric]
         texts = [*self._keep, *no_numbers]
         spelled = [name for name in (*self._schema.names, *self._constants) if name in texts]
@@ -136,7 +167,9 @@ class TableInput:
         return {name: kind for name, kind in found.items() if kind}
 
     def _as_numbers(self, column, name, first):
-        """A column that was read as text because it is to be kept as it stands; others are returned as they are."""
+        """A column that was read as text because it is to be kept as it stands; others are returned
+        as they are.
+        """
         if not pa.types.is_string(column.type):
             return column
         column = pc.utf8_trim_whitespace(column)
@@ -172,8 +205,9 @@ class ArrayInput:
         """Looks for the files.
 
         Args:
-          name: a `.npy` file; a `.npz` file with one array; TFRecord files, as file, folder or pattern; a folder of
-            PNG or JPEG pictures of the model's size, or of any where those of training were resized.
+          name: a `.npy` file; a `.npz` file with one array; TFRecord files, as file, folder or
+            pattern; a folder of PNG or JPEG pictures of the model's size, or of any where those of
+            training were resized.
           event_shape: shape of an example.
           levels: number of integer levels of the data; `None` for continuous data.
           resize: height and width that pictures are brought to, if any, as in training.
@@ -182,12 +216,22 @@ class ArrayInput:
         Raises:
           UserError: no such file.
         """
-        self.files = [name] if os.path.isfile(name) else tfrecord.tfrecord_files(name) or pictures.picture_files(name)
+        self.files = (
+            [name]
+            if os.path.isfile(name)
+            else tfrecord.tfrecord_files(name) or pictures.picture_files(name)
+        )
         if not self.files:
             raise UserError(
-                f"input {name}: there is no such file, and no TFRecord file or picture of that folder or pattern"
+                f"input {name}: there is no such file, and no TFRecord file or picture of that "
+                "folder or pattern"
             )
-        self._name, self._event_shape, self._levels, self._resize = name, list(event_shape), levels, resize
+        self._name, self._event_shape, self._levels, self._resize = (
+            name,
+            list(event_shape),
+            levels,
+            resize,
+        )
         self._dtype = np.dtype(dtype)
         self._are_pictures = all(map(pictures.is_picture, self.files))
         self.warnings = pictures.left_out(name) if self._are_pictures else tfrecord.left_out(name)
@@ -209,8 +253,8 @@ class ArrayInput:
         """The examples from number `first` on, `size` at a time; the last block may have fewer.
 
         Raises:
-          UserError: examples of another shape, or with values that the model knows nothing of; an infinite value, or
-            one beyond the model's type, named by its row.
+          UserError: examples of another shape, or with values that the model knows nothing of; an
+            infinite value, or one beyond the model's type, named by its row.
         """
         examples = self._skip(self._examples(), first)
         for values in rebatched(map(self._checked, examples), size):
@@ -222,7 +266,9 @@ class ArrayInput:
             first += len(values)
 
     def _examples(self):
-        """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a line here."""
+        """Arrays `[n, *event_shape]` in order, some megabytes each. What else is to be read is a
+        line here.
+        """
         if self._name.lower().endswith(".npy"):
             return chunks(_npy_rows(self._name))
         if self._name.lower().endswith(".npz"):
@@ -237,7 +283,11 @@ class ArrayInput:
         if not self._are_pictures:
             return {}
         folder = self._name if os.path.isdir(self._name) else os.path.dirname(self._name)
-        return {"file": pa.array([os.path.relpath(file, folder) for file in self.files[first : first + number]])}
+        return {
+            "file": pa.array(
+                [os.path.relpath(file, folder) for file in self.files[first : first + number]]
+            )
+        }
 
     def _skip(self, examples, number):
         for values in examples:
@@ -248,8 +298,8 @@ class ArrayInput:
     def _checked(self, values):
         if list(values.shape[1:]) != self._event_shape:
             raise UserError(
-                f"input {self._name} has examples of shape {list(values.shape[1:])}, the model is of shape "
-                f"{self._event_shape}"
+                f"input {self._name} has examples of shape {list(values.shape[1:])}, the model is "
+                f"of shape {self._event_shape}"
             )
         return values
 
@@ -257,10 +307,14 @@ class ArrayInput:
         if not self._levels:
             return
         present = ~np.isnan(values)
-        low, high = np.min(values, where=present, initial=0), np.max(values, where=present, initial=0)
+        low, high = (
+            np.min(values, where=present, initial=0),
+            np.max(values, where=present, initial=0),
+        )
         if low < -0.5 or high > self._levels - 0.5:
             raise UserError(
-                f"input {self._name} has values from {low} to {high}: the model is of integers 0..{self._levels - 1}"
+                f"input {self._name} has values from {low} to {high}: the model is of integers "
+                f"0..{self._levels - 1}"
             )
 
 
@@ -278,7 +332,9 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
     if model.schema:
         return TableInput(name, model.schema, keep, model.dtype)
     if keep:
-        raise UserError(f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}")
+        raise UserError(
+            f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}"
+        )
     # No resize is in the description that an earlier version exported.
     resize = model.description.get("resize", ())
     return ArrayInput(name, model.event_shape, model.description["levels"], resize, model.dtype)
@@ -296,7 +352,9 @@ def _npy_rows(name):
 def _only_array(name):
     content = arrays.read_archive(name, f"input {name}")
     if len(content) != 1:
-        raise UserError(f"input {name} holds the arrays {', '.join(content) or '(none)'}: one array is needed")
+        raise UserError(
+            f"input {name} holds the arrays {', '.join(content) or '(none)'}: one array is needed"
+        )
     (values,) = content.values()
     _check_type(values.dtype, f"input {name}")
     if not values.ndim:
@@ -310,7 +368,7 @@ def _check_type(dtype, what):
 
 
 def _resized(batches, size, skip):
-    """The rows of record batches but for the first `skip`, `size` at a time; the last may be fewer."""
+    """The rows of record batches except the first `skip`, `size` at a time or, last, fewer."""
     gathered, count = [], 0
     for batch in batches:
         skipped = min(skip, len(batch))
@@ -328,7 +386,11 @@ def _resized(batches, size, skip):
 
 
 def _joined(batches):
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if len(batches) > 1 else batches[0]
+    return (
+        pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        if len(batches) > 1
+        else batches[0]
+    )
 
 
 def _check_finite(values, names, what, first):
@@ -352,8 +414,8 @@ def _check_holds(dtype, values, names, what, first):
         where = _where(names, what, beyond[0])
         value, row = values[tuple(beyond[0])], first + beyond[0][0]
         raise UserError(
-            f"{where} has {value:g} in row {row} (counted from 0): the model is of {dtype}, which ends at "
-            f"{largest:.2g}. Leave the row out or mend it"
+            f"{where} has {value:g} in row {row} (counted from 0): the model is of {dtype}, which "
+            f"ends at {largest:.2g}. Leave the row out or mend it"
         )
 
 
@@ -363,5 +425,7 @@ def _where(names, what, place):
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:
-    """How many rows of so many values are held at a time, fewer where each takes more work than to be scored."""
+    """How many rows of so many values are held at a time, fewer where each takes more work than to
+    be scored.
+    """
     return max(1, min(2**16, 2**22 // event_size) // work)

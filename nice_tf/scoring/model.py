@@ -1,4 +1,6 @@
-"""A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in data units."""
+"""A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in
+data units.
+"""
 
 import dataclasses
 import functools
@@ -41,8 +43,8 @@ class Model:
         """Loads a model.
 
         Args:
-          path: the workdir of a finished run; or the folder of an export, of which the newest version is taken, or of
-            one version.
+          path: the workdir of a finished run; or the folder of an export, of which the newest
+            version is taken, or of one version.
 
         Raises:
           UserError: nothing of these is there.
@@ -62,17 +64,22 @@ class Model:
         except Exception as error:  # TensorFlow passes on whatever a damaged file leads it to
             cause = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"model {folder} cannot be loaded ({type(error).__name__}: {cause}): export it again"
+                f"model {folder} cannot be loaded ({type(error).__name__}: {cause}): export it "
+                "again"
             ) from error
         missing = {"log_prob", "sample", "inpaint"} - set(signatures)
         if missing:
-            raise UserError(f"model {folder} has no signature {', '.join(sorted(missing))}: export it again")
+            raise UserError(
+                f"model {folder} has no signature {', '.join(sorted(missing))}: export it again"
+            )
         return cls(str(folder), description, signatures, owner=loaded)
 
     @functools.cached_property
     def schema(self) -> Schema | None:
         """The columns, if the data are a table."""
-        return Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
+        return (
+            Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
+        )
 
     @property
     def tail_step(self) -> float:
@@ -93,7 +100,9 @@ class Model:
     @property
     def dtype(self) -> np.dtype:
         """Of the examples that the signatures take and give."""
-        return np.dtype(self.description.get("dtype", "float32"))  # absent in exports of earlier versions
+        return np.dtype(
+            self.description.get("dtype", "float32")
+        )  # absent in exports of earlier versions
 
     def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The answer of a signature, as arrays.
@@ -102,7 +111,9 @@ class Model:
           UserError: what the signature refuses, in its words.
         """
         try:
-            answers = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+            answers = self.signatures[signature](
+                **{name: tf.constant(value) for name, value in inputs.items()}
+            )
         except tf.errors.InvalidArgumentError as error:
             raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
         return {name: value.numpy() for name, value in answers.items()}
@@ -114,18 +125,24 @@ class Model:
           x: `[B, *event_shape]` in data units.
 
         Returns:
-          `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the share of validation
-          examples of lower log_prob; `typicality`, |log_prob - its mean over validation examples|, which is large for
-          what is too usual as well (Nalisnick et al. 2019).
+          `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the
+          share of validation examples of lower log_prob; `typicality`, |log_prob - its mean over
+          validation examples|, which is large for what is too usual as well (Nalisnick et al.
+          2019).
         """
         scores = self("log_prob", x=np.asarray(x, self.dtype))
-        names = [name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores]
+        names = [
+            name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores
+        ]
         return {name: scores[name] for name in names} | {
-            "typicality": np.abs(scores["log_prob"] - np.float32(self.description["usual_log_prob"]))
+            "typicality": np.abs(
+                scores["log_prob"] - np.float32(self.description["usual_log_prob"])
+            )
         }
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
-        """What makes a table's rows unusual: nats that log_prob would gain if a value were its column's mean.
+        """What makes a table's rows unusual: nats that log_prob would gain if a value were its
+        column's mean.
 
         Args:
           x: `[B, D]` in data units.
@@ -135,8 +152,11 @@ class Model:
         """
         return self("explain", x=np.asarray(x, self.dtype))["contribution"]
 
-    def sample(self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however many are drawn.
+    def sample(
+        self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however
+        many are drawn.
 
         Args:
           num_samples: how many, at least 1.
@@ -149,7 +169,9 @@ class Model:
         """
         numbers = np.arange(first, first + num_samples)
         seeds = np.stack([np.full(num_samples, seed), numbers], axis=-1).astype(np.int32)
-        return self("sample", seed=seeds, temperature=np.full(num_samples, temperature, np.float32))["x"]
+        return self(
+            "sample", seed=seeds, temperature=np.full(num_samples, temperature, np.float32)
+        )["x"]
 
     def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
         """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2).
@@ -163,9 +185,13 @@ class Model:
           As `x`; what was there is there to the bit.
         """
         x = np.asarray(x, self.dtype)
-        seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(np.int32)
+        seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(
+            np.int32
+        )
         observed = ~np.isnan(x)
-        filled = self("inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds)["x"]
+        filled = self(
+            "inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds
+        )["x"]
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
@@ -173,7 +199,9 @@ class Model:
 
 def _rule(message):
     """What a signature says, without what TensorFlow writes around it."""
-    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(r"(Shape of tensor .*)", message)
+    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(
+        r"(Shape of tensor .*)", message
+    )
     return rule[1] if rule else " ".join(message.split())
 
 
@@ -189,9 +217,16 @@ def _check_export(values):
     """Looks at what an export says of its model beside its data."""
     check_description(values)
     if not math.isfinite(values["usual_log_prob"]):
-        raise ValueError(f"{server_lib.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}")
-    if values.get("dtype", "float32") not in ("float32", "float64"):  # absent in exports of earlier versions
+        raise ValueError(
+            f"{server_lib.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}"
+        )
+    if values.get("dtype", "float32") not in (
+        "float32",
+        "float64",
+    ):  # absent in exports of earlier versions
         raise ValueError(f"{server_lib.DESCRIPTION} has the dtype {values['dtype']}")
     resize = values.get("resize", [])
-    if resize and (len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)):
+    if resize and (
+        len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)
+    ):
         raise ValueError(f"{server_lib.DESCRIPTION} has the resize {resize}")

@@ -1,4 +1,5 @@
-"""Tables that are computed part by part and then joined to one file: an interrupted run continues where it was.
+"""Tables that are computed part by part and then joined to one file: an interrupted run continues
+where it was.
 
 The parts lie in a hidden folder beside the file. Nothing unfinished ever has the file's name.
 """
@@ -27,7 +28,9 @@ _SETTINGS = "settings.json"
 _GROUP_ROWS = 2**16  # of a Parquet file's row group
 
 
-def check_output(output: str | os.PathLike, suffixes: Iterable[str] = SUFFIXES, *, overwrite: bool = False) -> None:
+def check_output(
+    output: str | os.PathLike, suffixes: Iterable[str] = SUFFIXES, *, overwrite: bool = False
+) -> None:
     """Looks whether a file may be written.
 
     Raises:
@@ -36,7 +39,9 @@ def check_output(output: str | os.PathLike, suffixes: Iterable[str] = SUFFIXES, 
     if not str(output).endswith(tuple(suffixes)):
         raise UserError(f"output must end in {' or '.join(suffixes)}, got {output}")
     if os.path.exists(output) and not overwrite:
-        raise UserError(f"output {output} is there already: overwrite replaces it, or give another name")
+        raise UserError(
+            f"output {output} is there already: overwrite replaces it, or give another name"
+        )
 
 
 def write(
@@ -52,7 +57,8 @@ def write(
 
     Args:
       output: path, of a suffix of `SUFFIXES`; its folder is made if need be.
-      tables: the rows from a number on, which a run that is continued has already, some at a time; each becomes a part.
+      tables: the rows from a number on, which a run that is continued has already, some at a time;
+        each becomes a part.
       settings: all that the rows depend on, ready for JSON; a run is continued with the same only.
       overwrite: replace the file, and drop the parts of a run of other settings.
       num_rows: how many there are in all, asked for a progress bar; `None` if unknown.
@@ -62,16 +68,20 @@ def write(
       How many rows this run has computed, and the seconds it took for them.
 
     Raises:
-      UserError: as `check_output`; parts of other settings; another process that writes the same file; a disk that is
-        full or a folder that cannot be written; no rows.
+      UserError: as `check_output`; parts of other settings; another process that writes the same
+        file; a disk that is full or a folder that cannot be written; no rows.
     """
     check_output(output, overwrite=overwrite)
     path = pathlib.Path(output)
-    target = pathlib.Path(os.path.realpath(output))  # one lock for a file, whatever link it is written through
+    target = pathlib.Path(
+        os.path.realpath(output)
+    )  # one lock for a file, whatever link it is written through
     folder = target.with_name(f".{target.name}.parts")
     try:
         with _claimed(folder, settings, overwrite):
-            check_output(output, overwrite=overwrite)  # another process may have written it before the claim
+            check_output(
+                output, overwrite=overwrite
+            )  # another process may have written it before the claim
             done = sum(pq.read_metadata(part).num_rows for part in _parts(folder))
             start = time.perf_counter()
             computed = _make_parts(folder, tables(done), done, num_rows)
@@ -85,13 +95,15 @@ def write(
     except OSError as error:
         raise UserError(f"output {output} cannot be written ({error.strerror or error})") from error
     except pa.ArrowException as error:
-        raise UserError(f"output {output} cannot be written ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"output {output} cannot be written ({str(error).splitlines()[0]})"
+        ) from error
     return computed, seconds
 
 
 @contextlib.contextmanager
 def _claimed(folder, settings, overwrite):
-    """Holds the folder of the parts for this process, without parts that this run cannot continue."""
+    """Holds the folder of the parts for this process, without what this run cannot continue."""
     with _held(folder):
         settings = json.loads(json.dumps(settings))
         _check_settings(folder, settings, overwrite)
@@ -109,7 +121,9 @@ def _held(folder):
     lock = Lock(folder / "lock")
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # the process that held it has just removed the folder
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # the process that held it has just removed the folder
             lock.acquire(f"{folder}, of the same output,")
             break
     try:
@@ -119,32 +133,43 @@ def _held(folder):
 
 
 def _check_settings(folder, settings, overwrite):
-    """Drops the parts of another run, if that is allowed, and what is left of one that was finished."""
+    """Drops the parts of another run, if that is allowed, and what is left of one that was
+    finished.
+    """
     theirs = _read_settings(folder)
     if theirs == settings or not _parts(folder):
         return
     if theirs and not overwrite:
-        differing = [name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)]
+        differing = [
+            name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)
+        ]
         raise UserError(
-            f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the same command "
-            "continues it if its input and model are as they were; else only overwrite helps, which drops it"
+            f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the "
+            "same command continues it if its input and model are as they were; else only "
+            "overwrite helps, which drops it"
         )
     for part in _parts(folder):
         part.unlink()
 
 
 def _read_settings(folder):
-    """Of the run that the parts are of. There are none once it has its output: its parts count no more."""
+    """Of the run that the parts are of. There are none once it has its output: its parts count no
+    more.
+    """
     try:
         return json.loads((folder / _SETTINGS).read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(f"{folder / _SETTINGS} is damaged: delete {folder} to start again") from error
+        raise UserError(
+            f"{folder / _SETTINGS} is damaged: delete {folder} to start again"
+        ) from error
 
 
 def _drop_behind_a_hole(folder):
-    """Keeps the parts 0, 1, ... up to the first that is missing or damaged: the rows behind it are computed again."""
+    """Keeps the parts 0, 1, ... up to the first that is missing or damaged: the rows behind it are
+    computed again.
+    """
     is_whole = True
     for number, part in enumerate(_parts(folder)):
         is_whole = is_whole and part.name == _name(number) and _is_whole(part)
@@ -163,7 +188,9 @@ def _is_whole(part):
 
 
 def _drop(folder):
-    """Removes the parts of a run that has its output. First the settings: a kill here leaves parts that none takes."""
+    """Removes the parts of a run that has its output. First the settings: a kill here leaves parts
+    that none takes.
+    """
     (folder / _SETTINGS).unlink()
     sync_folder(folder)
     remove_at_once(folder)
@@ -215,6 +242,10 @@ def _write_csv(file, tables):
     for number, table in enumerate(tables):
         if not number:
             writer.writerow(table.column_names)
-        writer.writerows(zip(*(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True))
+        writer.writerows(
+            zip(
+                *(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True
+            )
+        )
     text.flush()
     text.detach()  # closing it would close the file

@@ -1,4 +1,6 @@
-"""What a trained model says of a block of rows, as a table: scores and filled gaps, and their summary."""
+"""What a trained model says of a block of rows, as a table: scores and filled gaps, and their
+summary.
+"""
 
 import dataclasses
 
@@ -20,7 +22,8 @@ class Scorer:
 
     Attributes:
       model: trained.
-      top: how many columns of a table to name that make a row unusual; 0 for none; `None` for 3 of a table.
+      top: how many columns of a table to name that make a row unusual; 0 for none; `None` for 3 of
+        a table.
       threshold: largest tail probability of a row that is flagged.
       impute: fill missing values first; else they are refused.
     """
@@ -38,7 +41,9 @@ class Scorer:
         if not 0 <= self.threshold <= 1:
             raise UserError(f"threshold must be from 0 to 1, got {self.threshold}")
         if self.top and not self.model.schema:
-            raise UserError(f"top is for tables, got {self.top}: the model is of shape {self.model.event_shape}")
+            raise UserError(
+                f"top is for tables, got {self.top}: the model is of shape {self.model.event_shape}"
+            )
 
     @property
     def rows_at_once(self) -> int:
@@ -50,12 +55,14 @@ class Scorer:
         """The scores of a block.
 
         Returns:
-          Columns `row`; those that are kept; what `Model.score` gives; `is_anomaly`; if missing values are filled
-          `num_imputed`; if the rows have constant columns `off_constant`, the names of those whose value is not the one
-          of training, of whom the density is 0, which flags them; `top_1`, `top_1_nats` and so on.
+          Columns `row`; those that are kept; what `Model.score` gives; `is_anomaly`; if missing
+          values are filled `num_imputed`; if the rows have constant columns `off_constant`, the
+          names of those whose value is not the one of training, of whom the density is 0, which
+          flags them; `top_1`, `top_1_nats` and so on.
 
         Raises:
-          UserError: a missing value, if they are not to be filled; names of columns to keep that are taken.
+          UserError: a missing value, if they are not to be filled; names of columns to keep that
+            are taken.
         """
         values, missing = block.values, _missing(block.values)
         if missing.any():
@@ -73,15 +80,22 @@ class Scorer:
         columns = {"row": np.arange(block.first, block.first + len(values)), **columns}
         taken = sorted(set(columns) & set(block.kept))
         if taken:
-            raise UserError(f"keep cannot have {', '.join(taken)}: the scores have columns of these names")
+            raise UserError(
+                f"keep cannot have {', '.join(taken)}: the scores have columns of these names"
+            )
         row = columns.pop("row")
         return pa.table({"row": row, **block.kept, **columns})
 
     def _where_missing(self, block, missing):
         row, column = np.argwhere(missing)[0]
         schema = self.model.schema
-        where = f"column {schema.names[column]} has a missing value" if schema else "there is a missing value (NaN)"
-        return f"{where} in row {block.first + row} (counted from 0): impute fills them, or leave these rows out"
+        where = (
+            f"column {schema.names[column]} has a missing value"
+            if schema
+            else "there is a missing value (NaN)"
+        )
+        place = f"row {block.first + row} (counted from 0)"
+        return f"{where} in {place}: impute fills them, or leave these rows out"
 
     def _off_constant(self, block):
         """Names of the constant columns with another value; a missing one is no other."""
@@ -155,7 +169,11 @@ class Summary:
 
     def describe(self, threshold: float, tail_step: float) -> str:
         """For the user, a line each; `tail_step` is that of tail_probability."""
-        coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone" if tail_step > threshold else ""
+        coarse = (
+            f", which moves in steps of {tail_step:.2g}: of 0 alone"
+            if tail_step > threshold
+            else ""
+        )
         lines = [
             f"{self.num_rows:,} row{'s' * (self.num_rows > 1)}, "
             f"mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
@@ -164,7 +182,8 @@ class Summary:
         ]
         if self.num_off_constant:
             lines.append(
-                f"warning: {self.num_off_constant:,} of the rows differ from training in columns that were constant "
-                "there, where their density is 0: off_constant names these columns, log_prob is of the others alone"
+                f"warning: {self.num_off_constant:,} of the rows differ from training in columns "
+                "that were constant there, where their density is 0: off_constant names these "
+                "columns, log_prob is of the others alone"
             )
         return "\n".join(lines)

@@ -47,7 +47,7 @@ services:
       - --grpc_max_threads=128
       # A model exported with --compile_single needs it.
       {{comment}}- --xla_cpu_compilation_enabled
-      # On two cores, for requests of many rows: one core an operation, the model's branches fill both.
+      # On two cores, for requests of many rows: one core per operation, the branches fill both.
       # - --tensorflow_intra_op_parallelism=1
       # For many small requests; the scalar signature sample_n is then out of reach.
       # - --enable_batching
@@ -65,8 +65,9 @@ def export_saved_model(
 ) -> pathlib.Path:
     """Writes the next version of a run's model, and the server's configuration beside it.
 
-    The version is written under a temporary name, loaded again, tried with every warm-up request, and only then
-    renamed to the next free integer: a server that watches the folder sees nothing or all of it.
+    The version is written under a temporary name, loaded again, tried with every warm-up request,
+    and only then renamed to the next free integer: a server that watches the folder sees nothing or
+    all of it.
 
     Args:
       workdir: a finished run of `train_and_evaluate`.
@@ -79,19 +80,24 @@ def export_saved_model(
       The folder of the version.
 
     Raises:
-      UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of bounds.
+      UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of
+        bounds.
     """
     check_at_least("inpaint_steps", inpaint_steps, 1)
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
     with Workdir(workdir).reading():
         server, description = load_server(
-            workdir, inpaint_steps=inpaint_steps, inpaint_noise=inpaint_noise, compile_single=compile_single
+            workdir,
+            inpaint_steps=inpaint_steps,
+            inpaint_noise=inpaint_noise,
+            compile_single=compile_single,
         )
         card = model_card(workdir, inpaint_steps, inpaint_noise)
     export_dir = pathlib.Path(export_dir)
     try:
-        # A server looks at no folder whose name is not an integer; in the same one, renaming is a single step.
+        # A server looks at no folder whose name is not an integer; in the same one, renaming is a
+        # single step.
         with temporary_folder(export_dir, _UNFINISHED) as temporary:
             _save(server, description, temporary)
             (temporary / "MODEL_CARD.md").write_text(card)
@@ -105,14 +111,18 @@ def export_saved_model(
             sync_folder(export_dir)
             return version
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"export to {export_dir} failed ({cause_of(error)}): nothing was exported") from error
+        raise UserError(
+            f"export to {export_dir} failed ({cause_of(error)}): nothing was exported"
+        ) from error
 
 
 def _save(server, description, directory):
     path = directory / DESCRIPTION
     path.write_text(json.dumps(description, indent=2) + "\n")
     server.description = tf.saved_model.Asset(str(path))
-    tf.saved_model.save(server, str(directory), signatures=server.signatures())  # copies it to the assets
+    tf.saved_model.save(
+        server, str(directory), signatures=server.signatures()
+    )  # copies it to the assets
     path.unlink()
 
 
@@ -133,7 +143,9 @@ def _publish(temporary, export_dir):
 
 def _server_files(compile_single: bool) -> dict[str, str]:
     models = model_server_config_pb2.ModelServerConfig()
-    models.model_config_list.config.add(name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow")
+    models.model_config_list.config.add(
+        name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow"
+    )
     return {
         "models.config": text_format.MessageToString(models),
         "batching_parameters.txt": BATCHING,

@@ -22,17 +22,21 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
     unit = "floating-point numbers as they are; the density is in their own units"
     if data["levels"]:
         unit = (
-            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / {data['levels']}; the "
-            "density is that of the result on [0, 1]^D"
+            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / "
+            f"{data['levels']}; the density is that of the result on [0, 1]^D"
         )
     if "schema" in data:
         schema = Schema.from_dict(data["schema"])
-        unit = f"the columns {', '.join(schema.names)},\nin this order and in the table's own units, as the density is"
+        names = ", ".join(schema.names)
+        unit = (
+            f"the columns {names},\nin this order and in the table's own units, as the density is"
+        )
     noise = ""
     if evaluation["num_draws"] > 1:
         noise = (
-            "The test figure averages over dequantization noise. The `log_prob` signature adds none. To reproduce the "
-            "figure, add\nu - 1/2 to integer values, u from U[0, 1), times the column's step in a table.\n\n"
+            "The test figure averages over dequantization noise. The `log_prob` signature adds "
+            "none. To reproduce the figure, add\nu - 1/2 to integer values, u from U[0, 1), times "
+            "the column's step in a table.\n\n"
         )
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
     return f"""\

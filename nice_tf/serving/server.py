@@ -17,7 +17,11 @@ DESCRIPTION = "data.json"  # among the assets of the SavedModel
 
 
 def load_server(
-    workdir: str | os.PathLike, *, inpaint_steps: int = 100, inpaint_noise: float = 0.0, compile_single: bool = False
+    workdir: str | os.PathLike,
+    *,
+    inpaint_steps: int = 100,
+    inpaint_noise: float = 0.0,
+    compile_single: bool = False,
 ) -> tuple[FlowServer, dict[str, Any]]:
     """The signatures of a finished run, and what they are of.
 
@@ -28,9 +32,10 @@ def load_server(
       compile_single: as there.
 
     Returns:
-      The server; and the description of the data as in `config.json`, with `usual_log_prob`, the mean log-likelihood of
-      validation examples as the server gives them, `tail_step`, the least difference of two `tail_probability`, the
-      `dtype` of its x, and the run's `resize` of pictures.
+      The server; and the description of the data as in `config.json`, with `usual_log_prob`, the
+      mean log-likelihood of validation examples as the server gives them, `tail_step`, the least
+      difference of two `tail_probability`, the `dtype` of its x, and the run's `resize` of
+      pictures.
 
     Raises:
       UserError: an unfinished or diverged run.
@@ -42,7 +47,9 @@ def load_server(
         evaluation = run.finished_evaluation()
         flow, epoch = restore_best(run, make_flow(config, data["event_shape"]), evaluation["epoch"])
         if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
-            raise UserError(f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged")
+            raise UserError(
+                f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged"
+            )
         validation_log_probs = _read_calibration(run.calibration)
     server = FlowServer(
         flow,
@@ -66,12 +73,14 @@ def _read_calibration(path):
     try:
         values = arrays.read_array(path, str(path))
     except UserError as error:
-        raise UserError(f"{path} is damaged: delete it and run the training command again ({error})") from error
+        raise UserError(
+            f"{path} is damaged: delete it and run the training command again ({error})"
+        ) from error
     is_row = values.ndim == 1 and len(values) and values.dtype.kind == "f"
     if not is_row or not np.all(np.isfinite(values)) or np.any(np.diff(values) < 0):
         raise UserError(
-            f"{path} is damaged: delete it and run the training command again (it holds shape {list(values.shape)} of "
-            f"{values.dtype}; finite numbers in ascending order are needed)"
+            f"{path} is damaged: delete it and run the training command again (it holds shape "
+            f"{list(values.shape)} of {values.dtype}; finite numbers in ascending order are needed)"
         )
     return values
 
@@ -79,7 +88,8 @@ def _read_calibration(path):
 def version_number(name: str) -> int | None:
     """The number of an export's version, from the name of its folder; `None` if it is none.
 
-    As TensorFlow Serving reads it: decimal digits of ASCII, leading zeros allowed, that fit into 64 bits.
+    As TensorFlow Serving reads it: decimal digits of ASCII, leading zeros allowed, that fit into 64
+    bits.
     """
     number = int(name) if name.isascii() and name.isdigit() else None
     return number if number is not None and number < 2**63 else None

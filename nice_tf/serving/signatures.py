@@ -1,8 +1,10 @@
-"""The serving contract: a flow as SavedModel signatures that take data units and refuse what they cannot answer.
+"""The serving contract: a flow as SavedModel signatures that take data units and refuse what they
+cannot answer.
 
-A `FlowServer` holds tensors and variables only, so that its SavedModel loads where neither this package nor TensorFlow
-Probability is installed. TensorFlow Serving does not compare what it is fed with the signature: every check is made
-in the graph, and an input that breaks a rule fails with InvalidArgument and the rule by name.
+A `FlowServer` holds tensors and variables only, so that its SavedModel loads where neither this
+package nor TensorFlow Probability is installed. TensorFlow Serving does not compare what it is fed
+with the signature: every check is made in the graph, and an input that breaks a rule fails with
+InvalidArgument and the rule by name.
 """
 
 from collections.abc import Callable
@@ -26,8 +28,9 @@ _SEEDS_A_TURN = 4
 class FlowServer(tf.Module):
     """The signatures of a trained flow.
 
-    `B` is the batch, at least 1; `x` is float32, of a table in the flow's dtype, and in data units: 0..levels-1 for
-    integer data, whose value v is taken at the centre of its bin, (v + 1/2) / levels, without noise.
+    `B` is the batch, at least 1; `x` is float32, of a table in the flow's dtype, and in data units:
+    0..levels-1 for integer data, whose value v is taken at the centre of its bin, (v + 1/2) /
+    levels, without noise.
 
         log_prob  x                              -> log_prob, bits_per_dim (integer data), tail_probability  [B]
         encode    x                              -> z [B, D], log_prob [B]
@@ -37,9 +40,9 @@ class FlowServer(tf.Module):
         inpaint   x, mask (1: observed), seed [B, 2] -> x, log_prob [B]
         explain   x (tables only)                -> contribution [B, D], log_prob [B]
 
-    `contribution` is what an example's log_prob would gain if this value were its column's mean. `log_prob` is in nats,
-    of x on [0, 1]^D for integer data. `tail_probability` is the share of validation examples
-    of lower log-likelihood: near 0 means unusual.
+    `contribution` is what an example's log_prob would gain if this value were its column's mean.
+    `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of
+    validation examples of lower log-likelihood: near 0 means unusual.
     """
 
     def __init__(
@@ -58,13 +61,15 @@ class FlowServer(tf.Module):
         Args:
           flow: a trained flow, with its conditioner in full precision.
           levels: number of integer levels of the data; `None` for continuous data and tables.
-          validation_log_probs: log-likelihoods of validation examples as this server gives them, `[N]`, ascending.
+          validation_log_probs: log-likelihoods of validation examples as this server gives them,
+            `[N]`, ascending.
           schema: of a table, its columns.
           inpaint_steps: steps of `inpaint`.
           inpaint_noise: deviation of the noise of `inpaint`; 0 for none.
-          compile_single: let XLA compile `log_prob` and `sample` of a batch of one. Such a request waits for memory,
-            one read of all weights. XLA's code does it faster than TensorFlow's on one core, the two branches of
-            `FrozenMLP`, which are then left out, share it between two: which is ahead depends on the CPU.
+          compile_single: let XLA compile `log_prob` and `sample` of a batch of one. Such a request
+            waits for memory, one read of all weights. XLA's code does it faster than TensorFlow's
+            on one core, the two branches of `FrozenMLP`, which are then left out, share it between
+            two: which is ahead depends on the CPU.
         """
         super().__init__()
         # XLA runs one operation after the other: branches would only cost.
@@ -75,7 +80,9 @@ class FlowServer(tf.Module):
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
-        self._validation_log_probs = tf.Variable(validation_log_probs, trainable=False, dtype=flow.dtype)
+        self._validation_log_probs = tf.Variable(
+            validation_log_probs, trainable=False, dtype=flow.dtype
+        )
         # A table may need float64 to tell its values apart.
         self.value_dtype = flow.dtype if schema else tf.float32
         batch = [None, *flow.event_shape]
@@ -91,12 +98,21 @@ class FlowServer(tf.Module):
         if schema:  # all functions of a module are traced as it is saved
             self.explain = tf.function(self._serve_explain, input_signature=[x])
         self.inpaint = tf.function(
-            self._serve_inpaint, input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds]
+            self._serve_inpaint,
+            input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds],
         )
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name to function, for `tf.saved_model.save`."""
-        names = ["log_prob", "encode", "decode", "sample", "sample_n", "inpaint", *["explain"] * bool(self._schema)]
+        names = [
+            "log_prob",
+            "encode",
+            "decode",
+            "sample",
+            "sample_n",
+            "inpaint",
+            *["explain"] * bool(self._schema),
+        ]
         return {"serving_default": self.log_prob, **{name: getattr(self, name) for name in names}}
 
     def _serve_log_prob(self, x):
@@ -105,7 +121,10 @@ class FlowServer(tf.Module):
 
     def _serve_encode(self, x):
         x = self._density_units(_checked(x, self._batch_shape(), "x"))
-        return {"z": _finite(encoder(self._flow).forward(x)), "log_prob": _finite(self._flow.log_prob(x))}
+        return {
+            "z": _finite(encoder(self._flow).forward(x)),
+            "log_prob": _finite(self._flow.log_prob(x)),
+        }
 
     def _serve_decode(self, z):
         z = _checked(z, [None, self._flow.event_shape.num_elements()], "z")
@@ -116,7 +135,8 @@ class FlowServer(tf.Module):
         temperature = _checked_temperature(_checked(temperature, [None], "temperature"))
         same_rows = tf.equal(tf.shape(seed)[0], tf.shape(temperature)[0])
         return self._samples(
-            _require(seed, same_rows, "seed and temperature must have the same number of rows"), temperature
+            _require(seed, same_rows, "seed and temperature must have the same number of rows"),
+            temperature,
         )
 
     def _make_sample_n(self):
@@ -132,7 +152,9 @@ class FlowServer(tf.Module):
             num_samples = tf.ensure_shape(num_samples, [])
             num_samples = _require(num_samples, num_samples >= 0, "num_samples must be at least 0")
             num_samples = _require(
-                num_samples, num_samples <= MAX_NUM_SAMPLES, f"num_samples must be at most {MAX_NUM_SAMPLES} a request"
+                num_samples,
+                num_samples <= MAX_NUM_SAMPLES,
+                f"num_samples must be at most {MAX_NUM_SAMPLES} a request",
             )
             seed = tf.ensure_shape(seed, [2])
             temperature = _checked_temperature(tf.ensure_shape(temperature, []))
@@ -147,10 +169,16 @@ class FlowServer(tf.Module):
         mask = _checked(mask, self._batch_shape(), "mask")
         seed = _checked(seed, [None, 2], "seed")
         num_rows = tf.shape(x)[0]
-        mask = _require(mask, tf.equal(tf.shape(mask)[0], num_rows), "mask must have the shape of x")
-        seed = _require(seed, tf.equal(tf.shape(seed)[0], num_rows), "seed must have as many rows as x")
+        mask = _require(
+            mask, tf.equal(tf.shape(mask)[0], num_rows), "mask must have the shape of x"
+        )
+        seed = _require(
+            seed, tf.equal(tf.shape(seed)[0], num_rows), "seed must have as many rows as x"
+        )
         is_binary = tf.reduce_all(tf.equal(mask, 0.0) | tf.equal(mask, 1.0))
-        observed = tf.equal(_require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)"), 1.0)
+        observed = tf.equal(
+            _require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)"), 1.0
+        )
         filled, log_prob = inpaint(
             self._flow,
             self._density_units(x),
@@ -165,10 +193,17 @@ class FlowServer(tf.Module):
     def _serve_explain(self, x):
         x = tf.cast(_checked(x, self._batch_shape(), "x"), self._flow.dtype)
         event_size = self._flow.event_shape.num_elements()
-        replaced = tf.where(tf.eye(event_size, dtype=tf.bool), tf.cast(self._means, x.dtype), x[:, tf.newaxis, :])
+        replaced = tf.where(
+            tf.eye(event_size, dtype=tf.bool), tf.cast(self._means, x.dtype), x[:, tf.newaxis, :]
+        )
         log_prob = self._flow.log_prob(x)
-        gained = tf.reshape(self._flow.log_prob(tf.reshape(replaced, [-1, event_size])), [-1, event_size])
-        return {"contribution": _finite(gained - log_prob[:, tf.newaxis]), "log_prob": _finite(log_prob)}
+        gained = tf.reshape(
+            self._flow.log_prob(tf.reshape(replaced, [-1, event_size])), [-1, event_size]
+        )
+        return {
+            "contribution": _finite(gained - log_prob[:, tf.newaxis]),
+            "log_prob": _finite(log_prob),
+        }
 
     def _bounds(self):
         """Lowest and highest value of what `inpaint` fills in: the range of the data."""
@@ -191,31 +226,39 @@ class FlowServer(tf.Module):
 
     def _scores(self, log_prob):
         log_prob = _finite(log_prob)
-        lower = tf.searchsorted(self._validation_log_probs, tf.cast(log_prob, self._validation_log_probs.dtype))
+        lower = tf.searchsorted(
+            self._validation_log_probs, tf.cast(log_prob, self._validation_log_probs.dtype)
+        )
         scores = {
             "log_prob": log_prob,
             "tail_probability": tf.cast(lower, tf.float32) / self._validation_log_probs.shape[0],
         }
         bins = self._levels or (self._schema and self._schema.bins_per_unit)
         if bins:
-            scores["bits_per_dim"] = bits_per_dim(log_prob, self._flow.event_shape.num_elements(), bins)
+            scores["bits_per_dim"] = bits_per_dim(
+                log_prob, self._flow.event_shape.num_elements(), bins
+            )
         return scores
 
     def _samples(self, seeds, temperatures):
-        """One sample a row, each drawn from its own seed, so that no row knows of its neighbours."""
+        """One sample per row, each of its own seed, so that no row knows of its neighbours."""
         event_size = self._flow.event_shape.num_elements()
 
         def uniform(seed):
-            # The two operations behind tf.random.stateless_uniform, without its arithmetic on each row: the loop over
-            # rows is what a large batch pays for. A named algorithm: the automatic one differs between devices.
+            # The two operations behind tf.random.stateless_uniform, without its arithmetic on each
+            # row: the loop over rows is what a large batch pays for. A named algorithm: the
+            # automatic one differs between devices.
             key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
             return tf.raw_ops.StatelessRandomUniformV2(
                 shape=[event_size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
             )
 
-        # A few rows a turn of the loop, and one turn at a time: what moves a loop on costs more than a row.
+        # A few rows a turn of the loop, and one turn at a time: what moves a loop on costs more
+        # than a row.
         num_rows = tf.shape(seeds)[0]
-        seeds = tf.reshape(tf.pad(seeds, [[0, -num_rows % _SEEDS_A_TURN], [0, 0]]), [-1, _SEEDS_A_TURN, 2])
+        seeds = tf.reshape(
+            tf.pad(seeds, [[0, -num_rows % _SEEDS_A_TURN], [0, 0]]), [-1, _SEEDS_A_TURN, 2]
+        )
         u = tf.map_fn(
             lambda turn: tf.stack([uniform(seed) for seed in tf.unstack(turn)]),
             seeds,
@@ -225,7 +268,9 @@ class FlowServer(tf.Module):
         u = tf.gather(tf.reshape(u, [-1, event_size]), tf.range(num_rows))
         u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
         prior = self._flow.distribution.distribution
-        z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(tf.cast(u, self._flow.dtype))
+        z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(
+            tf.cast(u, self._flow.dtype)
+        )
 
         def decode(z):
             x = self._flow.bijector.forward(z)
@@ -236,15 +281,21 @@ class FlowServer(tf.Module):
         return {"x": self._data_units(x), "log_prob": _finite(log_prob)}
 
     def _by_batch_size(self, function, batch):
-        """`function(batch)`; for a batch of one by XLA where asked. Checks stay outside: XLA leaves assertions out."""
+        """`function(batch)`; for a batch of one by XLA where asked. Checks stay outside: XLA leaves
+        assertions out.
+        """
         if not self._compile_single:
             return function(batch)
         compiled = tf.function(function, jit_compile=True)
-        return tf.cond(tf.equal(tf.shape(batch)[0], 1), lambda: compiled(batch), lambda: function(batch))
+        return tf.cond(
+            tf.equal(tf.shape(batch)[0], 1), lambda: compiled(batch), lambda: function(batch)
+        )
 
 
 def _require(value, condition, message):
-    """`value`, once `condition` was seen to hold: what is computed from it waits for the check, or fails with it."""
+    """`value`, once `condition` was seen to hold: what is computed from it waits for the check, or
+    fails with it.
+    """
     with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
         return tf.identity(value)
 
@@ -252,7 +303,9 @@ def _require(value, condition, message):
 def _checked(value, shape, name):
     """A batch of this shape, not empty and finite, or an InvalidArgument error."""
     value = tf.ensure_shape(value, shape, name=name)
-    value = _require(value, tf.shape(value)[0] > 0, f"{name} must hold at least one example: the batch is empty")
+    value = _require(
+        value, tf.shape(value)[0] > 0, f"{name} must hold at least one example: the batch is empty"
+    )
     if not value.dtype.is_floating:
         return value
     is_finite = tf.reduce_all(tf.math.is_finite(value))
@@ -265,6 +318,8 @@ def _checked_temperature(temperature):
 
 
 def _finite(value, dtype=tf.float32):
-    """For strict JSON readers: what overflows the dtype becomes its largest number, what is undefined the lowest."""
+    """For strict JSON readers: what overflows the dtype becomes its largest number, what is
+    undefined the lowest.
+    """
     value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
     return tf.cast(tf.clip_by_value(value, dtype.min, dtype.max), dtype)

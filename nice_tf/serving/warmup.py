@@ -17,8 +17,8 @@ WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.PredictRequest]:
     """One small request to every batchable signature, made of the model's own samples.
 
-    Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request keeps it from
-    starting.
+    Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request
+    keeps it from starting.
     """
     seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
     ones = np.ones(num_rows, np.float32)
@@ -51,7 +51,8 @@ def write_warmup(directory: pathlib.Path, server: FlowServer, *, compile_single:
     Args:
       directory: of the version.
       server: whose signatures they are for.
-      compile_single: add those for one row, so that what is compiled for it is compiled before the first client asks.
+      compile_single: add those for one row, so that what is compiled for it is compiled before the
+        first client asks.
     """
     path = directory / WARMUP
     path.parent.mkdir(exist_ok=True)
@@ -77,10 +78,17 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
     answers = {}
     for record in tf.data.TFRecordDataset(str(pathlib.Path(directory) / WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        inputs = {
+            name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()
+        }
         name = request.model_spec.signature_name
         answers[name] = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
         # The signatures cut what overflows at the largest number, see serving._finite.
-        if any(np.any(np.abs(value) >= np.finfo(np.float32).max) for value in answers[name].values()):
-            raise UserError(f"signature {name} overflows float32 on the model's own samples: it cannot be served")
+        if any(
+            np.any(np.abs(value) >= np.finfo(np.float32).max) for value in answers[name].values()
+        ):
+            raise UserError(
+                f"signature {name} overflows float32 on the model's own samples: it cannot be "
+                "served"
+            )
     return answers

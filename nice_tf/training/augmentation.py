@@ -4,7 +4,8 @@ import tensorflow as tf
 
 
 def shift_images(values: tf.Tensor, max_shift: tf.Tensor | int, seed: tf.Tensor) -> tf.Tensor:
-    """Moves each picture by a number of pixels of its own, rows and columns alike; what comes in has the value 0.
+    """Moves each picture by a number of pixels of its own, rows and columns alike; what comes in
+    has the value 0.
 
     Args:
       values: `[B, height, width, channels]`.

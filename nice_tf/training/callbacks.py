@@ -1,4 +1,6 @@
-"""What happens around the steps of `fit`: the guard against NaN, progress and its record, sample pictures."""
+"""What happens around the steps of `fit`: the guard against NaN, progress and its record, sample
+pictures.
+"""
 
 import time
 from typing import Any
@@ -19,7 +21,9 @@ from nice_tf.seeds import stateless_seed
 
 
 def _learning_rate(model):
-    return float(model.optimizer.learning_rate.numpy())  # `float` knows no variable of several replicas
+    return float(
+        model.optimizer.learning_rate.numpy()
+    )  # `float` knows no variable of several replicas
 
 
 class FolderGuard(tf_keras.callbacks.Callback):
@@ -54,23 +58,31 @@ class NaNGuard(tf_keras.callbacks.Callback):
         self._check(logs["log_prob"], "log-likelihood")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Looks at validation: the last update of an epoch can spoil weights that no training step has used yet."""
+        """Looks at validation: the last update of an epoch can spoil weights that no training step
+        has used yet.
+        """
         self._check(logs["val_log_prob"], "validation log-likelihood")
 
     def _check(self, value, what):
         if np.isfinite(value):
             return
         path = newest(self._run.last)
-        good = f"The last good checkpoint is {path}" if path else "There is no checkpoint yet, it is the first epoch"
+        good = (
+            f"The last good checkpoint is {path}"
+            if path
+            else "There is no checkpoint yet, it is the first epoch"
+        )
         raise UserError(
-            f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, learning rate "
-            f"{_learning_rate(self.model):.3g}. {good}. "
-            "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm, in another workdir"
+            f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, "
+            f"learning rate {_learning_rate(self.model):.3g}. {good}. Try a smaller learning_rate, "
+            "more warmup_steps or a gradient_clip_norm, in another workdir"
         )
 
 
 class Progress(tf_keras.callbacks.Callback):
-    """At the end of each epoch: how far the run is, which epoch is the best, and whether it is to stop."""
+    """At the end of each epoch: how far the run is, which epoch is the best, and whether it is to
+    stop.
+    """
 
     def __init__(self, state: RunState, config: Config):
         super().__init__()
@@ -88,7 +100,7 @@ class Progress(tf_keras.callbacks.Callback):
 
 
 class Recorder(tf_keras.callbacks.Callback):
-    """At the end of each epoch, after `Progress`: best and last checkpoint, a row of metrics.csv."""
+    """At the end of an epoch, after `Progress`: best and last checkpoint, a row of metrics.csv."""
 
     def __init__(self, run: Workdir, state: RunState, rows: list[dict[str, Any]]):
         super().__init__()
@@ -125,7 +137,9 @@ class SamplePictures(tf_keras.callbacks.Callback):
     Of a conditional density a row shows a class.
     """
 
-    def __init__(self, run: Workdir, levels: int | None, config: Config, labels: Labels | None = None):
+    def __init__(
+        self, run: Workdir, levels: int | None, config: Config, labels: Labels | None = None
+    ):
         super().__init__()
         self._run = run
         self._levels = levels
@@ -138,10 +152,16 @@ class SamplePictures(tf_keras.callbacks.Callback):
         if not every or (epoch + 1) % every or not drawing.is_image(flow.event_shape):
             return
         seed = stateless_seed(self._config.seed, "samples")
-        context = self._labels.one_hot(drawing.rows_of_classes(len(self._labels.classes))) if self._labels else None
+        context = (
+            self._labels.one_hot(drawing.rows_of_classes(len(self._labels.classes)))
+            if self._labels
+            else None
+        )
         number = 100 if context is None else len(context)
         x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
-        grid = drawing.image_grid(to_data_units(x, self._levels).numpy(), levels=self._levels, columns=drawing.COLUMNS)
+        grid = drawing.image_grid(
+            to_data_units(x, self._levels).numpy(), levels=self._levels, columns=drawing.COLUMNS
+        )
         drawing.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
         with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch)

@@ -1,4 +1,6 @@
-"""What the hardware at hand does best, for the settings left to `auto`, and how several devices share a run."""
+"""What the hardware at hand does best, for the settings left to `auto`, and how several devices
+share a run.
+"""
 
 import contextlib
 import json
@@ -12,7 +14,9 @@ from nice_tf.errors import UserError
 
 
 def choose_precision(requested: str) -> str:
-    """The precision of a run: as requested, or for `auto` bfloat16 where the hardware multiplies it, else float32."""
+    """The precision of a run: as requested, or for `auto` bfloat16 where the hardware multiplies
+    it, else float32.
+    """
     if requested != "auto":
         return requested
     gpus = tf.config.list_physical_devices("GPU")
@@ -31,7 +35,8 @@ def _cpu_features():
 
 
 def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether XLA compiles the training step: as requested, or for `auto` on a lone GPU, where it saves launches.
+    """Whether XLA compiles the training step: as requested, or for `auto` on a lone GPU, where it
+    saves launches.
 
     Raises:
       UserError: asked for with several replicas, whose gradients meet outside XLA.
@@ -45,21 +50,26 @@ def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None =
 
 
 def choose_steps_per_execution(requested: int, steps_per_epoch: int) -> int:
-    """Training steps in one call of a compiled function: as requested, or for 0 all of an epoch on a GPU, else one."""
+    """Training steps in one call of a compiled function: as requested, or for 0 all of an epoch on
+    a GPU, else one.
+    """
     if requested == 0:
         return steps_per_epoch if tf.config.list_physical_devices("GPU") else 1
     return min(requested, steps_per_epoch)
 
 
 def make_strategy(requested: str) -> tf.distribute.Strategy:
-    """How devices share a run; must come before TensorFlow starts, because a worker joins the others then.
+    """How devices share a run; must come before TensorFlow starts, because a worker joins the
+    others then.
 
     Args:
-      requested: `"none"` for one device, `"mirrored"` for all GPUs of this machine, `"multi_worker"` for the machines
-        that the environment variable TF_CONFIG lists, `"auto"` for what fits.
+      requested: `"none"` for one device, `"mirrored"` for all GPUs of this machine,
+        `"multi_worker"` for the machines that the environment variable TF_CONFIG lists, `"auto"`
+        for what fits.
 
     Raises:
-      UserError: `"multi_worker"` without a TF_CONFIG that lists the workers and says which one this is.
+      UserError: `"multi_worker"` without a TF_CONFIG that lists the workers and says which one this
+        is.
     """
     workers, index = _read_tf_config()
     if requested == "auto":
@@ -72,10 +82,13 @@ def make_strategy(requested: str) -> tf.distribute.Strategy:
     if not workers:
         raise UserError(
             "strategy multi_worker needs the environment variable TF_CONFIG, e.g. "
-            '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, "task": {"type": "worker", "index": 0}}'
+            '{"cluster": {"worker": ["host-0:2222", "host-1:2222"]}, '
+            '"task": {"type": "worker", "index": 0}}'
         )
     if not 0 <= index < len(workers):
-        raise UserError(f"TF_CONFIG has task index {index}, but lists {len(workers)} workers, counted from 0")
+        raise UserError(
+            f"TF_CONFIG has task index {index}, but lists {len(workers)} workers, counted from 0"
+        )
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -90,9 +103,14 @@ def _read_tf_config():
         workers, task = list(content.get("cluster", {}).get("worker", [])), content.get("task", {})
         index, kind = int(task.get("index", 0)), task.get("type", "worker")
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"TF_CONFIG is not a cluster specification in JSON ({error}), got {text!r}") from error
+        raise UserError(
+            f"TF_CONFIG is not a cluster specification in JSON ({error}), got {text!r}"
+        ) from error
     if others or kind != "worker":
-        raise UserError(f"TF_CONFIG may list jobs of type worker only, of which the first is the chief, got {text!r}")
+        raise UserError(
+            "TF_CONFIG may list jobs of type worker only, of which the first is the chief, got "
+            f"{text!r}"
+        )
     return workers, index
 
 
@@ -115,14 +133,16 @@ def check_agreement(strategy: tf.distribute.Strategy, what: dict[str, int]) -> N
     if strategy.num_replicas_in_sync == 1:
         return
     own = tf.constant(list(what.values()), tf.float64)
-    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.identity(own)), axis=None)
+    mean = strategy.reduce(
+        tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.identity(own)), axis=None
+    )
     spread = strategy.run(lambda: tf.cast(own != mean, tf.float64))
     differing = strategy.reduce(tf.distribute.ReduceOp.SUM, spread, axis=None).numpy()
     names = [name for name, number in zip(what, differing, strict=True) if number]
     if names:
         raise UserError(
-            f"the workers differ in {', '.join(names)}: all need the same command, the same data, and the same "
-            "workdir in a folder that they share"
+            f"the workers differ in {', '.join(names)}: all need the same command, the same data, "
+            "and the same workdir in a folder that they share"
         )
 
 
@@ -134,7 +154,9 @@ def num_cores() -> int:
 def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices that will be used, in words."""
     gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus
+    ]
     cores = num_cores()
     text = ", ".join(names) or f"CPU, {cores} core{'s' * (cores != 1)}"
     number = strategy.num_replicas_in_sync
@@ -142,7 +164,9 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def let_memory_grow() -> None:
-    """Takes GPU memory as it is needed, so that others can use the device, too; must come before its first use."""
+    """Takes GPU memory as it is needed, so that others can use the device, too; must come before
+    its first use.
+    """
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -165,6 +189,6 @@ def saying_out_of_memory(what: str) -> Iterator[None]:
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         cause = str(error).strip().splitlines()
         raise UserError(
-            f"{what} needs more memory than there is ({cause[0] if cause else 'MemoryError'}): give a smaller "
-            "batch_size, or fewer or narrower hidden_units"
+            f"{what} needs more memory than there is ({cause[0] if cause else 'MemoryError'}): "
+            "give a smaller batch_size, or fewer or narrower hidden_units"
         ) from error

@@ -18,20 +18,26 @@ from nice_tf.flows.initialization import initialize_from_data
 from nice_tf.runs.architecture import check_memory, make_flow
 from nice_tf.seeds import stateless_seed
 from nice_tf.training.augmentation import shift_images
-from nice_tf.training.devices import choose_jit_compile, choose_precision, choose_steps_per_execution
+from nice_tf.training.devices import (
+    choose_jit_compile,
+    choose_precision,
+    choose_steps_per_execution,
+)
 from nice_tf.training.optimizers import make_optimizer
 
 tfd = tfp.distributions
 
-# More training values than these (SVHN has 0.19e9) are not all looked at before training: they would fill the memory.
+# More training values than these (SVHN has 0.19e9) are not all looked at before training: they
+# would fill the memory.
 _VALUES_TO_START_FROM = 2**28
 
 
 class FlowModel(tf_keras.Model):
     """A flow with what Keras needs to fit it.
 
-    Training writes `flow`, and its own running figures are of `flow`; validation, pictures and evaluation read
-    `evaluation_flow`, which has a full-precision conditioner and the averaged weights when averaging is on.
+    Training writes `flow`, and its own running figures are of `flow`; validation, pictures and
+    evaluation read `evaluation_flow`, which has a full-precision conditioner and the averaged
+    weights when averaging is on.
     """
 
     def __init__(
@@ -61,8 +67,8 @@ class FlowModel(tf_keras.Model):
           dropout: that of the conditioners of `flow`.
           max_shift: as `Config.max_shift`.
           num_shifted_steps: how many steps see shifted pictures.
-          num_classes: C, `context_size` of both flows: all batches then also have the numbers of their classes; 0 for
-            p(x).
+          num_classes: C, `context_size` of both flows: all batches then also have the numbers of
+            their classes; 0 for p(x).
           seed: of the noise.
         """
         super().__init__()
@@ -87,23 +93,36 @@ class FlowModel(tf_keras.Model):
         """The metrics Keras resets at the start of each epoch and each validation."""
         return list(self._means.values())
 
-    def density_units(self, values: tf.Tensor, purpose: str, *counters: int | tf.Tensor) -> tf.Tensor:
+    def density_units(
+        self, values: tf.Tensor, purpose: str, *counters: int | tf.Tensor
+    ) -> tf.Tensor:
         """Data values to x, with noise of its own for this purpose and these counters."""
         noise_seed = stateless_seed(self._seed, purpose, *counters)
         return to_density_units(
-            values, self._levels, self._dequantization, noise_seed, steps=self._steps, dtype=self.flow.dtype
+            values,
+            self._levels,
+            self._dequantization,
+            noise_seed,
+            steps=self._steps,
+            dtype=self.flow.dtype,
         )
 
     def initialize_from_data(
         self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
     ) -> None:
-        """Sets mean, whitening and, if asked, all scales from training data; see `nice_tf.initialize_from_data`."""
+        """Sets mean, whitening and, if asked, all scales from training data; see
+        `nice_tf.initialize_from_data`.
+        """
         x = self.density_units(values, "initialization")
         initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
         self._copy_to_evaluation_flow()
 
     def _context(self, classes=None):
-        return None if classes is None else tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
+        return (
+            None
+            if classes is None
+            else tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
+        )
 
     def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch of data values, or of pairs with their classes."""
@@ -111,7 +130,9 @@ class FlowModel(tf_keras.Model):
         replicas = tf.distribute.get_replica_context()
         counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
         if self._max_shift:
-            max_shift = tf.where(self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0)
+            max_shift = tf.where(
+                self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0
+            )
             values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
         x = self.density_units(values, "train_noise", *counters)
         dropout_seed = stateless_seed(self._seed, "dropout", *counters) if self._dropout else None
@@ -119,7 +140,8 @@ class FlowModel(tf_keras.Model):
         variables = self.flow.trainable_variables
         with tf.GradientTape() as tape:
             log_prob = self.flow.log_prob(x, **kwargs)
-            # The optimizer adds up the gradients of all replicas, which have equal parts of the batch.
+            # The optimizer adds up the gradients of all replicas, which have equal parts of the
+            # batch.
             loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         if self._ema_decay:
@@ -130,7 +152,9 @@ class FlowModel(tf_keras.Model):
         def update(average, variable):
             average.assign_sub((1 - self._ema_decay) * (average - variable))
 
-        for pair in zip(self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True):
+        for pair in zip(
+            self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True
+        ):
             strategy.extended.update(pair[0], update, args=pair[1:], group=False)
 
     def test_step(
@@ -139,10 +163,16 @@ class FlowModel(tf_keras.Model):
         """Adds one batch of validation, with noise of its own at each visit."""
         numbers, batch = numbered_batch
         values, *classes = batch if self._num_classes else (batch,)
-        number = tf.reduce_max(numbers)  # of the batch; a replica's part of the last one may be empty
+        number = tf.reduce_max(
+            numbers
+        )  # of the batch; a replica's part of the last one may be empty
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        x = self.density_units(values, "validation_noise", self.optimizer.iterations, number, replica)
-        return self._updated_means(self.evaluation_flow.log_prob(x, **context_kwargs(self._context(*classes))))
+        x = self.density_units(
+            values, "validation_noise", self.optimizer.iterations, number, replica
+        )
+        return self._updated_means(
+            self.evaluation_flow.log_prob(x, **context_kwargs(self._context(*classes)))
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """As `tf_keras.Model.evaluate`, on the newest weights."""
@@ -151,29 +181,39 @@ class FlowModel(tf_keras.Model):
         return super().evaluate(*args, **kwargs)
 
     def _copy_to_evaluation_flow(self):
-        for target, variable in zip(self.evaluation_flow.variables, self.flow.variables, strict=True):
+        for target, variable in zip(
+            self.evaluation_flow.variables, self.flow.variables, strict=True
+        ):
             target.assign(variable)
 
     def _updated_means(self, log_prob):
         self._means["log_prob"].update_state(log_prob)
         if self._levels is not None:
             event_size = self.flow.event_shape.num_elements()
-            self._means["bits_per_dim"].update_state(bits_per_dim(log_prob, event_size, self._levels))
+            self._means["bits_per_dim"].update_state(
+                bits_per_dim(log_prob, event_size, self._levels)
+            )
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-_COPIES_IN_TRAINING = 5  # the weights, those for validation, their gradient, and two of the optimizer
+_COPIES_IN_TRAINING = (
+    5  # the weights, those for validation, their gradient, and two of the optimizer
+)
 
 
 def _to_start_from(train, whitening):
-    """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th of a large set.
+    """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th
+    of a large set.
 
-    It goes by the number of values alone, not by where they lie, so that data on disk and in memory start alike.
+    It goes by the number of values alone, not by where they lie, so that data on disk and in memory
+    start alike.
     """
     size = math.prod(train.shape[1:])
     if len(train) * size <= _VALUES_TO_START_FROM:
         return slice(None)
-    number = max(10_000, 8 * size if whitening not in ("none", "standardize") else 0)  # a covariance wants more than D
+    number = max(
+        10_000, 8 * size if whitening not in ("none", "standardize") else 0
+    )  # a covariance wants more than D
     return slice(None, None, -(-len(train) // number))
 
 
@@ -181,10 +221,12 @@ def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
     check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
-    if config.max_shift and (len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift):
+    if config.max_shift and (
+        len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift
+    ):
         raise UserError(
-            f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than that, got examples of "
-            f"shape {data.event_shape}"
+            f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than "
+            f"that, got examples of shape {data.event_shape}"
         )
     in_bfloat16 = choose_precision(config.precision) == "bfloat16"
     model = FlowModel(

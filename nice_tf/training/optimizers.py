@@ -23,7 +23,10 @@ class FlooredDecay(schedules.LearningRateSchedule):
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate at a step: max(initial / factor^step, lowest)."""
-        return tf.maximum(self.initial * tf.cast(self.factor, tf.float32) ** -tf.cast(step, tf.float32), self.lowest)
+        return tf.maximum(
+            self.initial * tf.cast(self.factor, tf.float32) ** -tf.cast(step, tf.float32),
+            self.lowest,
+        )
 
     def get_config(self) -> dict[str, float]:
         """The arguments of `__init__`."""
@@ -31,10 +34,11 @@ class FlooredDecay(schedules.LearningRateSchedule):
 
 
 class FusedAdam(tf_keras.optimizers.Adam):
-    """Adam with decoupled decay: Keras' equations and variables, with two passes over the weights in place of a dozen.
+    """Adam with decoupled decay: Keras' equations and variables, with two passes over the weights
+    in place of a dozen.
 
-    An update is bound by memory. ResourceApplyAdam reads gradient, moments and weight once, and writes the last three
-    once; ResourceApplyGradientDescent, along the weight itself, is the decay.
+    An update is bound by memory. ResourceApplyAdam reads gradient, moments and weight once, and
+    writes the last three once; ResourceApplyGradientDescent, along the weight itself, is the decay.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
@@ -46,7 +50,9 @@ class FusedAdam(tf_keras.optimizers.Adam):
         beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
         if self.weight_decay is not None and self._use_weight_decay(variable):
             tf.raw_ops.ResourceApplyGradientDescent(
-                var=variable.handle, alpha=learning_rate * tf.cast(self.weight_decay, dtype), delta=variable
+                var=variable.handle,
+                alpha=learning_rate * tf.cast(self.weight_decay, dtype),
+                delta=variable,
             )
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -105,8 +111,12 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         """Makes the mean squares and the updates, once."""
         super().build(var_list)
         if getattr(self, "_mean_squares", None) is None:
-            self._mean_squares = [self.add_variable_from_reference(variable, "mean_square") for variable in var_list]
-            self._updates = [self.add_variable_from_reference(variable, "update") for variable in var_list]
+            self._mean_squares = [
+                self.add_variable_from_reference(variable, "mean_square") for variable in var_list
+            ]
+            self._updates = [
+                self.add_variable_from_reference(variable, "update") for variable in var_list
+            ]
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Changes one variable."""
@@ -114,7 +124,11 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         mean_square, update = self._mean_squares[index], self._updates[index]
         momentum = self._momentum(self.iterations) if callable(self._momentum) else self._momentum
         mean_square.assign(self._rho * mean_square + (1 - self._rho) * tf.square(gradient))
-        step = tf.cast(self.learning_rate, variable.dtype) * gradient / tf.maximum(tf.sqrt(mean_square), self._floor)
+        step = (
+            tf.cast(self.learning_rate, variable.dtype)
+            * gradient
+            / tf.maximum(tf.sqrt(mean_square), self._floor)
+        )
         update.assign(tf.cast(momentum, variable.dtype) * update - step)
         variable.assign_add(update)
 
@@ -130,9 +144,13 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
 
 
 def make_schedule(config: Config, num_steps: int) -> schedules.LearningRateSchedule:
-    """Learning rate by step: linear warm-up, then constant or a cosine to 0 at step `num_steps`; or exponential."""
+    """Learning rate by step: linear warm-up, then constant or a cosine to 0 at step `num_steps`; or
+    exponential.
+    """
     if config.schedule == "exponential":
-        return FlooredDecay(config.learning_rate, config.learning_rate_decay, config.min_learning_rate)
+        return FlooredDecay(
+            config.learning_rate, config.learning_rate_decay, config.min_learning_rate
+        )
     # A cosine that falls to all of its start is the constant schedule, with the same warm-up.
     return schedules.CosineDecay(
         initial_learning_rate=config.learning_rate / (config.warmup_steps + 1),
@@ -153,13 +171,19 @@ def make_optimizer(
         "global_clipnorm": config.gradient_clip_norm or None,
     }
     if config.optimizer == "adam":
-        optimizer = FusedAdam(schedule, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon, **common)
+        optimizer = FusedAdam(
+            schedule, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon, **common
+        )
     else:
         # With momentum from the first step, a step function of one piece.
         first_step = config.momentum_start_epoch * steps_per_epoch
         momentum = schedules.PiecewiseConstantDecay([first_step - 1], [0.0, config.momentum])
-        optimizer = FlooredRMSprop(schedule, rho=config.beta_2, floor=config.epsilon, momentum=momentum, **common)
+        optimizer = FlooredRMSprop(
+            schedule, rho=config.beta_2, floor=config.epsilon, momentum=momentum, **common
+        )
     if config.weight_decay:
-        optimizer.exclude_from_weight_decay([v for v in flow.trainable_variables if v.shape.rank != 2])
+        optimizer.exclude_from_weight_decay(
+            [v for v in flow.trainable_variables if v.shape.rank != 2]
+        )
     optimizer.build(flow.trainable_variables)
     return optimizer
