@@ -165,7 +165,7 @@ def build_flow(
 
 
 def _range_layers(input_range, event_size, dtype):
-    """The centre; of the symmetric range 2 x - 1 until `initialize_from_data` finds a better one."""
+    """The centre, and of the symmetric range 2 x - 1; `initialize_from_data` finds a better centre."""
     center = Center(event_size, dtype=dtype)
     if input_range == "unit":
         return [center]

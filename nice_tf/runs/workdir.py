@@ -20,6 +20,7 @@ from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
 from nice_tf.version import __version__
 
+# Of what every version wrote.
 _EVALUATION_KEYS = {
     "dataset",
     "split",
@@ -31,17 +32,164 @@ _EVALUATION_KEYS = {
     "log_prob_std_error",
     "bits_per_dim",
     "epoch",
-    "checkpoints",
-    "last",
-    "checkpoints",
-    "best",
-    "tensorboard",
-    "samples",
-    "nice_tf",
-    "config",
-    "chosen",
-    "data",
 }
+
+
+def _differing(data, theirs):
+    return [
+        f"data {key}: {data[key]}, not {theirs.get(key)}"
+        for key in data
+        if data[key] != theirs.get(key)
+    ]
+
+
+def _as_json(values):
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_of(path):
+    """Of a file's content; of what cannot be read as a file, that of no file."""
+    try:
+        return _sha256(path.read_bytes())
+    except OSError:
+        return ""
+
+
+def _fingerprint(config, data):
+    """What tells a run from others: the settings that change a result, and the data."""
+    return _sha256((config.result_text() + json.dumps(data, sort_keys=True)).encode())
+
+
+class Workdir:
+    """Paths and files of a run.
+
+    config.json        settings and description of the data, enough to rebuild the flow
+    metrics.csv        one row per epoch
+    checkpoints/last   everything needed to continue
+    checkpoints/best   the weights of the best epoch by validation log-likelihood
+    tensorboard/       scalars and sample pictures
+    samples/           sample pictures by epoch, and samples.png, samples_denoised.png at the end
+    evaluation.json    the test log-likelihood
+    calibration.npy    validation log-likelihoods, for tail probabilities
+    checksums.json     of config.json, evaluation.json, calibration.npy: changed bytes are found
+    .lock              held by the process that trains, evaluates or exports
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.csv"
+        self.last = self.path / "checkpoints" / "last"
+        self.best = self.path / "checkpoints" / "best"
+        self.tensorboard = self.path / "tensorboard"
+        self.samples = self.path / "samples"
+        self.evaluation = self.path / "evaluation.json"
+        self.calibration = self.path / "calibration.npy"
+        self.checksums = self.path / "checksums.json"
+        self._lock = Lock(self.path / ".lock")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the folder, made if need be, for the writes of the block: no other process writes
+        or exports it.
+
+        Raises:
+          UserError: another process holds it, which the message names; or the folder cannot be
+            written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(f"workdir {self.path}")
+        except OSError as error:
+            raise UserError(
+                f"workdir {self.path} cannot be written ({error.strerror}): give another one"
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keeps others from writing the run in the block; any number of processes may read.
+
+        Raises:
+          UserError: a process is writing it, or there is no run here.
+        """
+        if not self.config.exists():
+            self.read_config()  # says so, and makes no lock in a folder that is none of a run
+        self._lock.acquire(f"workdir {self.path}", shared=True)
+        try:
+            self.read_config()
+            yield
+        finally:
+            self._lock.release()
+
+    def check_is_held(self) -> None:
+        """Checks that the folder is still the one that `writing` holds.
+
+        Raises:
+          UserError: it was deleted or replaced. Writing on would make a folder that lacks half of
+            the run.
+        """
+        if not self._lock.is_held():
+            raise UserError(
+                f"workdir {self.path} was deleted or moved while the run was going on: it ends "
+                "here, nothing more of it is saved"
+            )
+
+    def claim(
+        self,
+        config: Config,
+        data: dict[str, Any],
+        chosen: dict[str, Any],
+        *,
+        is_begun: bool,
+        is_continued: bool,
+    ) -> None:
+        """Makes the folder that of this run, or checks that it is; called in `writing`.
+
+        Args:
+          config: the run's settings.
+          data: `Data.description()`.
+          chosen: what the settings left to `auto` came to here, by name; kept for the reader, and
+            not compared.
+          is_begun: there is a checkpoint, whole or not: then the settings and data must be those of
+            the run.
+          is_continued: there is a checkpoint to continue from. If not, what an earlier run left is
+            removed: it must not be taken for results of this one.
+
+        Raises:
+          UserError: the folder holds a run of other settings or data, or files that are none of
+            ours.
+        """
+        if self.config.exists():
+            theirs = self.read_config()  # also refuses a config.json that is not ours
+            if is_begun:
+                self._check_same_run(config, data, *theirs)
+        elif is_begun:
+            self._check_fingerprint(config, data)
+        for folder in (self.path, self.samples):
+            remove_temporaries(folder)
+        if not is_continued:
+            for leftover in (self.evaluation, self.calibration, self.metrics):
+                leftover.unlink(missing_ok=True)
+        try:
+            self.samples.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.samples} cannot be made ({error.strerror}): give another workdir"
+            ) from error
+        values = {
+            "nice_tf": __version__,
+            "config": config.as_dict(),
+            "chosen": chosen,
+            "data": data,
+        }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
 
     def read_chosen(self) -> dict[str, Any]:
