@@ -165,7 +165,7 @@ def build_flow(
 
 
 def _range_layers(input_range, event_size, dtype):
-    """The centre; with the symmetric range 2 x - 1. `initialize_from_data` finds a better centre."""
+    """The centre; with the symmetric range 2 x - 1. `initialize_from_data` finds a better one."""
     center = Center(event_size, dtype=dtype)
     if input_range == "unit":
         return [center]
