@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from nice_tf.data import paths, pictures
 from nice_tf.errors import UserError
@@ -97,7 +96,7 @@ def _features(record, where):
     """The feature with the values, and the shape that stands beside it."""
     try:
         features = tf.train.Example.FromString(record).features.feature
-    except DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError; only serving/ knows that package
         raise UserError(f"{where} is no tf.train.Example") from error
     shape = list(features["shape"].int64_list.value) if "shape" in features else None
     names = sorted(set(features) - {"shape"})
