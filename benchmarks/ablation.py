@@ -3,11 +3,10 @@ r"""Which setting is worth how many nats: variants of a run, each trained, compa
     python benchmarks/ablation.py --flagfile=benchmarks/ablations/base.flags --manual_dir=../shared/data/mnist \
         --variants=benchmarks/ablations/levers.txt --workdir=runs/ablation
 
-A line of a file of variants is a name and the flags that it changes. All take the flags of this
-command for the rest. A variant that was cut off is continued, a finished one is only read. With
---jobs several run side by side, each on its share of the cores and with its output in a file beside
-its folder. The test split is not looked at: the winner's figure on test is that of `train.py`, read
-once.
+A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
+A variant that was cut off is continued, a finished one is only read. With --jobs several run side by side, each on its
+share of the cores and with its output in a file beside its folder. The test split is not looked at: the winner's figure
+on test is that of `train.py`, read once.
 """
 
 import multiprocessing
@@ -71,7 +70,7 @@ def settings(name: str, variant: list[str], seed: str) -> config.Config:
         raise UserError(f"variant {name}: {error}") from error
 
 
-def train(
+def train_one(
     values: config.Config, workdir: pathlib.Path, cores: list[int], log: pathlib.Path | None
 ) -> None:
     """One run, in a process of its own: on these cores if there are any, its output in `log` if it
@@ -85,9 +84,10 @@ def train(
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
     with command.quiet_tensorflow():
-        from nice_tf.training import run
+        from nice_tf.apps import terminal
+        from nice_tf.training.run import train
     try:
-        run.train(values, workdir)
+        train(values, workdir, on_start=terminal.print_start, verbose=terminal.verbosity())
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -120,7 +120,7 @@ def train_all(
             workdir, cores = waiting.pop(0), free.pop(0)
             log = workdir.with_name(f"{workdir.name}.log") if jobs > 1 else None
             arguments = (runs[workdir], workdir, cores, log)
-            process = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
+            process = multiprocessing.get_context("spawn").Process(target=train_one, args=arguments)
             process.start()
             running[process.sentinel] = process, workdir, cores
         for sentinel in multiprocessing.connection.wait(list(running)):

@@ -2,18 +2,15 @@ r"""ROC-AUC of finding rows of a class that training never saw, beside scikit-le
 
     python benchmarks/anomaly.py --data=breast_cancer,wine --seeds=0,1,2,3,4
 
-The rows of all other classes are the usual ones: configs/table.flags splits them into train,
-validation and test, and is trained as a user would train it. Scored are the usual rows of test and
-all rows of the held-out class, by -log_prob. The detectors are fitted to train and validation
-together, standardised, with scikit-learn's own settings. Two sets are made here: `curves`, where
-ten columns bend ten others, and `tails`, the same with columns of heavy tails; their anomalies are
-rows whose columns come from different rows, so that each column alone looks as usual. Runs are kept
-in `--results`; the same command continues with those that are missing.
+The rows of all other classes are the usual ones: configs/table.flags splits them into train, validation and test, and
+is trained as a user would train it. Scored are the usual rows of test and all rows of the held-out class, by -log_prob.
+The detectors are fitted to train and validation together, standardised, with scikit-learn's own settings. Two sets are
+made here: `curves`, where ten columns bend ten others, and `tails`, the same with columns of heavy tails; their
+anomalies are rows whose columns come from different rows, so that each column alone looks as usual. Runs are kept in
+`--results`; the same command continues with those that are missing.
 """
 
-import contextlib
 import csv
-import io
 import pathlib
 import tempfile
 
@@ -96,14 +93,15 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
     from nice_tf.runs import finished
     from nice_tf.training import run as run_lib
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "usual.parquet"
         pq.write_table(pa.table({f"c{k}": column for k, column in enumerate(usual.T)}), path)
         settings = config_flags.read_flagfile(
             ROOT / "configs" / "table.flags", dataset=str(path), split_seed=seed, seed=seed
         )
-        _, data, run, _ = run_lib.train(settings, pathlib.Path(folder) / "run")
-        flow = finished.load_flow(run.path)
+        trained = run_lib.train(settings, pathlib.Path(folder) / "run")
+        data = trained.data
+        flow = finished.load_flow(trained.run.path)
     chosen = [int(name[1:]) for name in data.schema.names]
     x = np.concatenate([data.test, unusual[:, chosen].astype(np.float32)])
     is_unusual = np.arange(len(x)) >= len(data.test)

@@ -1,12 +1,11 @@
-"""What a density without a network gives on the same split: a Gaussian, and scikit-learn's kernel
-density estimate.
+"""What a density without a network gives on the same split: a Gaussian, and scikit-learn's kernel density estimate.
 
     python benchmarks/baselines.py
     python benchmarks/baselines.py --dataset=mnist --manual_dir=../shared/data/mnist --num_train=10000
 
-Both are fitted to dequantized training examples, with fresh noise for each of `--copies` copies of
-them. What is left to choose (the ridge on the Gaussian's covariance, the bandwidth) is chosen on
-validation; test is scored once, with fresh noise for each of `--num_draws` draws.
+Both are fitted to dequantized training examples, with fresh noise for each of `--copies` copies of them. What is left
+to choose (the ridge on the Gaussian's covariance, the bandwidth) is chosen on validation; test is scored once, with
+fresh noise for each of `--num_draws` draws.
 """
 
 import numpy as np

@@ -1,8 +1,7 @@
 """What the benchmarks share: who takes part, each in a process of its own, measured in turn.
 
-A contestant sleeps while another is measured, and rounds go over all of them, so that a change of
-the machine's speed meets everybody. Read the ratios: each is the median over rounds of two rates of
-the same round.
+A contestant sleeps while another is measured, and rounds go over all of them, so that a change of the machine's speed
+meets everybody. Read the ratios: each is the median over rounds of two rates of the same round.
 """
 
 import argparse

@@ -1,12 +1,10 @@
-"""What a training step costs as the data, the networks and the batch grow: images a second,
-arithmetic, memory.
+"""What a training step costs as the data, the networks and the batch grow: images a second, arithmetic, memory.
 
     python benchmarks/cost_curves.py
     python benchmarks/cost_curves.py --output=curves.png --json=curves.json
 
-One of the sizes changes, the others stay as in the paper's MNIST architecture with batch 200. Each
-point is a process of its own, its rate the median of `--rounds`. Where GFLOP/s stay level, cost
-grows with the arithmetic and no faster.
+One of the sizes changes, the others stay as in the paper's MNIST architecture with batch 200. Each point is a process
+of its own, its rate the median of `--rounds`. Where GFLOP/s stay level, cost grows with the arithmetic and no faster.
 """
 
 import argparse

@@ -1,12 +1,11 @@
-"""Training from a file beside training from memory, in turn in one process; and the memory that a
-large file takes.
+"""Training from a file beside training from memory, in turn in one process; and the memory that a large file takes.
 
     python benchmarks/on_disk.py                          # speed: MNIST's shape, the paper's architecture
     python benchmarks/on_disk.py --hidden=64 --depth=1    # a step so short that reading might be seen
     python benchmarks/on_disk.py --memory                 # 1,000,000 x 784 as TFRecord, copied, checked and trained on
 
-Both train the same model on the same batches. Read the ratio, the median over rounds of two rates
-of the same round; on a machine that does other things, too, that of the processor time.
+Both train the same model on the same batches. Read the ratio, the median over rounds of two rates of the same round;
+on a machine that does other things, too, that of the processor time.
 """
 
 import argparse

@@ -1,6 +1,4 @@
-"""Contestants on PyTorch; see `contest`. All share one prior, whose trainable scales stand for the
-scaling layer.
-"""
+"""Contestants on PyTorch; see `contest`. All share one prior, whose trainable scales stand for the scaling layer."""
 
 import itertools
 import os

@@ -1,13 +1,11 @@
-"""Speed of log_prob and sample of the in-process flow beside other flow libraries, on the same
-cores in turn.
+"""Speed of log_prob and sample of the in-process flow beside other flow libraries, on the same cores in turn.
 
     python benchmarks/sampling.py
     python benchmarks/sampling.py --only=nice_tf-float32,torch-float32 --rounds=3
 
-The paper's MNIST architecture (or the sizes given) with random weights, at batch 1, 100 and 1000,
-from and to arrays of NumPy; ours and TFP's under `tf.function`. `compiled` means XLA or
-torch.compile; bfloat16 is the precision of the products in m. An exported model has a benchmark of
-its own, `serving.py`. Needs the extra `bench`.
+The paper's MNIST architecture (or the sizes given) with random weights, at batch 1, 100 and 1000, from and to arrays of
+NumPy; ours and TFP's under `tf.function`. `compiled` means XLA or torch.compile; bfloat16 is the precision of the
+products in m. An exported model has a benchmark of its own, `serving.py`. Needs the extra `bench`.
 """
 
 import contest

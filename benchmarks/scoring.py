@@ -3,9 +3,8 @@
     python benchmarks/scoring.py                       # 1,000,000 rows of 30 columns, Parquet and CSV, --top=0 and 3
     python benchmarks/scoring.py --rows=3000000 --tops=0 --kinds=parquet
 
-The model is that of configs/table.flags, trained for few epochs on 20,000 rows of the same
-generator. Each line is a process of its own, with the start of Python and TensorFlow in its time;
-its rate is that of the rows alone.
+The model is that of configs/table.flags, trained for few epochs on 20,000 rows of the same generator. Each line is a
+process of its own, with the start of Python and TensorFlow in its time; its rate is that of the rows alone.
 """
 
 import argparse

@@ -1,12 +1,10 @@
-"""Speed of an exported model beside the same architecture in eager PyTorch, on the same cores in
-turn.
+"""Speed of an exported model beside the same architecture in eager PyTorch, on the same cores in turn.
 
     python benchmarks/serving.py --workdir=runs/mnist
     python benchmarks/serving.py                         # the paper's MNIST architecture with random weights
 
-Each contestant lives in a process of its own that sleeps while the other is measured. Rounds
-alternate, so that a change of the machine's speed meets both; read the ratios. Needs the extra
-`bench` (PyTorch).
+Each contestant lives in a process of its own that sleeps while the other is measured. Rounds alternate, so that a
+change of the machine's speed meets both; read the ratios. Needs the extra `bench` (PyTorch).
 """
 
 import argparse

@@ -1,11 +1,10 @@
-"""Where the time of a training step goes: the whole step, and its parts alone, in turn in one
-process.
+"""Where the time of a training step goes: the whole step, and its parts alone, in turn in one process.
 
     python benchmarks/step_parts.py
     python benchmarks/step_parts.py --precision=float32 --batch=1000
 
-The paper's MNIST architecture. `products` are the matrix products of `gradient` alone. What
-`products` and `optimizer` leave of the whole is noise, prior, activations, casts and overhead.
+The paper's MNIST architecture. `products` are the matrix products of `gradient` alone. What `products` and `optimizer`
+leave of the whole is noise, prior, activations, casts and overhead.
 """
 
 import argparse

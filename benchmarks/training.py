@@ -1,13 +1,11 @@
-"""Speed of a training step beside other flow libraries and beside its matrix products alone, on the
-same cores in turn.
+"""Speed of a training step beside other flow libraries and beside its matrix products alone, on the same cores in turn.
 
     python benchmarks/training.py
     python benchmarks/training.py --only=nice_tf-float32,torch-float32 --event_size=3072 --hidden=2000   # a cost curve
 
-All train NICE with the paper's MNIST architecture (or the sizes given) on random 8-bit integers,
-with fresh dequantization noise in each step, by Adam. `compiled` means XLA or torch.compile with
-the fused Adam; bfloat16 is the precision of the products in m. `start` runs from no process to the
-end of the first step. Needs the extra `bench`.
+All train NICE with the paper's MNIST architecture (or the sizes given) on random 8-bit integers, with fresh
+dequantization noise in each step, by Adam. `compiled` means XLA or torch.compile with the fused Adam; bfloat16 is the
+precision of the products in m. `start` runs from no process to the end of the first step. Needs the extra `bench`.
 """
 
 import contest

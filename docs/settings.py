@@ -1,6 +1,4 @@
-"""Makes the API reference say what each field of `Config` is: its text stands in the call that
-defines it.
-"""
+"""Makes the API reference say what each field of `Config` is: its text stands in the call that defines it."""
 
 import ast
 

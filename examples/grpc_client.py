@@ -1,5 +1,4 @@
-"""Samples and scores through TensorFlow Serving's gRPC interface; needs grpcio, numpy and
-tensorflow-serving-api.
+"""Samples and scores through TensorFlow Serving's gRPC interface; needs grpcio, numpy and tensorflow-serving-api.
 
 python examples/grpc_client.py --server=localhost:8500
 python examples/grpc_client.py --server=localhost:8500 --input=rows.npy    # [batch, ...], in data units

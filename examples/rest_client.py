@@ -1,5 +1,4 @@
-"""Samples and scores through TensorFlow Serving's REST interface, with Python's standard library
-alone.
+"""Samples and scores through TensorFlow Serving's REST interface, with Python's standard library alone.
 
 python examples/rest_client.py --server=localhost:8501
 python examples/rest_client.py --server=localhost:8501 --input=rows.json    # [[...], ...], in data units

@@ -1,10 +1,8 @@
-"""Runs a tutorial: its ```python blocks in order, in one process, with pictures into the current
-folder.
+"""Runs a tutorial: its ```python blocks in order, in one process, with pictures into the current folder.
 
-A ```text block right behind a ```python block is what that one prints. Words must be the same; a
-number may be off by 10 percent or, if it is no integer, by 2 in its last digit: processors and
-library versions round differently. In a block that says ```text roughly it may be off by a factor
-of 5, for what is chaotic; there the page's `assert`s decide.
+A ```text block right behind a ```python block is what that one prints. Words must be the same; a number may be off by
+10 percent or, if it is no integer, by 2 in its last digit: processors and library versions round differently. In a
+block that says ```text roughly it may be off by a factor of 5, for what is chaotic; there the page's `assert`s decide.
 
     cd docs/tutorials && python run.py two_moons.md          # makes the pictures anew
     cd docs/tutorials && python run.py --write two_moons.md  # and writes what was printed into the page

@@ -1,5 +1,4 @@
-"""Writes the flag files that come with the package as a folder configs, for
---flagfile=configs/NAME.flags.
+"""Writes the flag files that come with the package as a folder configs, for --flagfile=configs/NAME.flags.
 
 nice-configs
 nice-configs --output_dir=elsewhere/configs

@@ -1,5 +1,4 @@
-"""Fills the missing cells of a table with the most likely values, given the others of their row;
-all else stays.
+"""Fills the missing cells of a table with the most likely values, given the others of their row; all else stays.
 
 python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=filled.csv
 """

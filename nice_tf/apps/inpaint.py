@@ -1,8 +1,8 @@
 """Fills hidden parts of validation examples of a finished run: original | masked | filled.
 
-python -m nice_tf.apps.inpaint --workdir=runs/digits python -m nice_tf.apps.inpaint
---workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png python -m
-nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
+python -m nice_tf.apps.inpaint --workdir=runs/digits
+python -m nice_tf.apps.inpaint --workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png
+python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
 """
 
 import pathlib

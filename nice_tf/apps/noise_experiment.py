@@ -1,8 +1,6 @@
-"""Trains with and without dequantization noise, side by side; every setting of train.py applies to
-both.
+"""Trains with and without dequantization noise, side by side; every setting of train.py applies to both.
 
-python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdir=runs/noise
---epochs=100
+python -m nice_tf.apps.noise_experiment --flagfile=configs/digits.flags --workdir=runs/noise --epochs=100
 """
 
 from absl import flags
@@ -24,8 +22,15 @@ def main() -> None:
     """Runs both and prints the comparison."""
     settings = config_flags.from_flags()
     with command.quiet_tensorflow():
-        from nice_tf.reports import noise_experiment
-    rows = noise_experiment.noise_experiment(settings, flags.FLAGS.workdir)
+        from nice_tf.apps import terminal
+        from nice_tf.reports.noise_experiment import noise_experiment
+    rows = noise_experiment(
+        settings,
+        flags.FLAGS.workdir,
+        on_start=terminal.print_start,
+        on_result=terminal.print_result,
+        verbose=terminal.verbosity(),
+    )
     print("\nvalidation log-likelihood, nats an example")
     print(
         f"{'trained with noise':20s} {'scored with':>14s} {'scored without':>14s} {'1/s at floor':>13s} "

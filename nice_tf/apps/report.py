@@ -1,5 +1,4 @@
-"""Writes one page about a finished run: likelihoods, curves, samples, spectrum, in-painting,
-settings.
+"""Writes one page about a finished run: likelihoods, curves, samples, spectrum, in-painting, settings.
 
 python -m nice_tf.apps.report --workdir=runs/digits
 """

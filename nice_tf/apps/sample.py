@@ -1,8 +1,7 @@
-"""Draws samples of a trained model: a picture of many, an array, or rows of a table in its own
-units.
+"""Draws samples of a trained model: a picture of many, an array, or rows of a table in its own units.
 
-python -m nice_tf.apps.sample --model=runs/digits --output=samples.png python -m nice_tf.apps.sample
---model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
+python -m nice_tf.apps.sample --model=runs/digits --output=samples.png
+python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
 """
 
 from absl import flags

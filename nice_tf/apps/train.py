@@ -22,8 +22,16 @@ def main() -> None:
     """Reads the flags and runs."""
     settings = config_flags.from_flags()
     with command.quiet_tensorflow():
-        from nice_tf.training import run
-    run.train_and_evaluate(settings, flags.FLAGS.workdir or run.default_workdir(settings))
+        from nice_tf.apps import terminal
+        from nice_tf.training.run import default_workdir, train_and_evaluate
+    result = train_and_evaluate(
+        settings,
+        flags.FLAGS.workdir or default_workdir(settings),
+        on_start=terminal.print_start,
+        verbose=terminal.verbosity(),
+    )
+    if result:  # the chief of several workers alone has one
+        terminal.print_result(result)
 
 
 if __name__ == "__main__":

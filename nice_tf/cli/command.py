@@ -3,6 +3,7 @@ mistake.
 """
 
 import contextlib
+import logging
 import os
 import pathlib
 import runpy
@@ -13,7 +14,8 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from nice_tf.errors import UserError
 
@@ -64,7 +66,8 @@ def run(
     def guarded(argv: list[str]) -> None:
         interrupts = _Interrupts()
         try:
-            main(*[argv[1:]] * passes_on)
+            with _warnings_shown():
+                main(*[argv[1:]] * passes_on)
         except (Exception, KeyboardInterrupt) as error:
             number = interrupts.end(error)
             if number is None and isinstance(error, UserError):
@@ -80,6 +83,22 @@ def run(
         interrupts.end()
 
     app.run(guarded, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def _warnings_shown():
+    """What the library logs as a warning comes out between the lines that a command prints."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("warning    %(message)s"))
+    logger = logging.getLogger("nice_tf")
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False  # absl would write it once more, to standard error
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 class _Interrupts:
@@ -238,7 +257,7 @@ def quiet_tensorflow() -> Iterator[None]:
             yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.set_verbosity(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held_back:
         original = os.dup(2)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,19 @@ from nice_tf.runs import finished
 from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE
 from nice_tf.runs.workdir import Workdir
 from nice_tf.seeds import stateless_seed
-from nice_tf.training.run import train_and_evaluate
+from nice_tf.training.run import RunResult, RunStart, train_and_evaluate
+
+_NAMES = {"uniform": "with", "none": "without"}
 
 
-def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[str, Any]]:
+def noise_experiment(
+    config: Config,
+    workdir: str | os.PathLike,
+    *,
+    on_start: Callable[[RunStart], None] | None = None,
+    on_result: Callable[[RunResult], None] | None = None,
+    verbose: int = 0,
+) -> list[dict[str, Any]]:
     """Trains the same flow with and without dequantization noise and scores both with and without
     it.
 
@@ -32,9 +42,12 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
     dearly.
 
     Args:
-      config: settings of both runs, but for `dequantization`; integer data.
+      config: settings of both runs, except `dequantization`; integer data.
       workdir: folder of the runs `uniform` and `none`, and of what is written: `noise.json`, and
         for pictures `noise.png` with samples of both, trained with noise on the left.
+      on_start: as for `train_and_evaluate`.
+      on_result: called with the result of each run.
+      verbose: as for `train_and_evaluate`.
 
     Returns:
       One row a run: what it was trained with, its validation log-likelihoods in nats with noise and
@@ -49,10 +62,13 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
     if data.levels is None:
         raise UserError(f"{data.name} is continuous: there is no noise to leave out")
     folder = pathlib.Path(workdir)
-    rows, grids = [], []
+    rows = []
+    grids = []
     for noise in ("uniform", "none"):
         settings = dataclasses.replace(config, dequantization=noise)
-        train_and_evaluate(settings, folder / noise)
+        result = train_and_evaluate(settings, folder / noise, on_start=on_start, verbose=verbose)
+        if result and on_result:
+            on_result(result)
         run = finished.load_finished_run(folder / noise)
         row: dict[str, Any] = {"trained_with": noise}
         for scored in ("uniform", "none"):
@@ -64,9 +80,7 @@ def noise_experiment(config: Config, workdir: str | os.PathLike) -> list[dict[st
                 config=as_scored,
                 split="validation",
             )
-            row[f"log_prob_{'with' if scored == 'uniform' else 'without'}_noise"] = float(
-                nats.mean()
-            )
+            row[f"log_prob_{_NAMES[scored]}_noise"] = float(nats.mean())
         sigma = analysis.inverse_scales(run.flow).numpy()
         row["num_at_floor"] = int(np.sum(sigma < 1.01 * MIN_INVERSE_SCALE_WITHOUT_NOISE))
         row["nats_of_a_floor_ten_times_lower"] = row["num_at_floor"] * float(np.log(10))

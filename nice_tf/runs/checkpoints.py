@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from nice_tf.files import remove, sync_folder, sync_tree
 from nice_tf.runs.workdir import Workdir
 
 tfd = tfp.distributions
+_LOG = logging.getLogger(__name__)
 _UNFINISHED = "unfinished"
 _NAME = re.compile(r"epoch-([0-9]+)")
 _INDEX_END = bytes.fromhex(
@@ -146,7 +148,7 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
 
 def _warn(wrong, what_follows):
     for damage in wrong:
-        print(f"warning    {damage}: {what_follows}", flush=True)
+        _LOG.warning("%s: %s", damage, what_follows)
 
 
 def _none_is_whole(run, damage):

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import glob
+import logging
 import os
-import sys
+import pathlib
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from nice_tf.data.paths import is_pattern
 from nice_tf.data.schema import csv_bytes
 from nice_tf.data.units import is_discrete, to_data_units
 from nice_tf.errors import UserError, cause_of
-from nice_tf.evaluation import ledger, likelihood
+from nice_tf.evaluation import likelihood
 from nice_tf.files import write_atomically
 from nice_tf.flows.analysis import denoise
 from nice_tf.flows.flow import sample
@@ -38,6 +40,8 @@ from nice_tf.training import devices
 from nice_tf.training.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
 from nice_tf.training.model import FlowModel, make_model
 
+_LOG = logging.getLogger(__name__)
+
 
 def default_workdir(config: Config) -> str:
     """`runs/` and the name of the data set; of a pattern, that of its folder."""
@@ -47,115 +51,229 @@ def default_workdir(config: Config) -> str:
     return os.path.join("runs", os.path.splitext(name)[0])
 
 
-def train_and_evaluate(config: Config, workdir: str | os.PathLike) -> dict[str, Any] | None:
+@dataclasses.dataclass(frozen=True)
+class RunStart:
+    """What is known of a run before its first step.
+
+    Attributes:
+      config: the settings, with the batch size that was chosen.
+      data: the data set.
+      workdir: folder of the run.
+      num_parameters: how many numbers are trained.
+      device: what trains them, in words.
+      precision: the one that was chosen.
+      epochs_done: how many epochs the run has already.
+      warnings: what the user should know of data and settings, a line each.
+    """
+
+    config: Config
+    data: dataset.Data
+    workdir: pathlib.Path
+    num_parameters: int
+    device: str
+    precision: str
+    epochs_done: int
+    warnings: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run that is trained, and not yet evaluated.
+
+    Attributes:
+      config: the settings, with the batch size that was chosen.
+      data: the data set.
+      run: its folder.
+      is_chief: whether this process is the one that writes.
+    """
+
+    config: Config
+    data: dataset.Data
+    run: Workdir
+    is_chief: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """A run that is trained and evaluated; `result["log_prob"]` is a value of its evaluation.
+
+    Attributes:
+      evaluation: the content of `evaluation.json`.
+      workdir: folder of the run.
+      written: the files there that hold settings and results.
+    """
+
+    evaluation: dict[str, Any]
+    workdir: pathlib.Path
+    written: tuple[pathlib.Path, ...]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose weights were evaluated, the best on validation."""
+        return self.evaluation["epoch"]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.evaluation[name]
+
+
+def train_and_evaluate(
+    config: Config,
+    workdir: str | os.PathLike,
+    *,
+    on_start: Callable[[RunStart], None] | None = None,
+    verbose: int = 0,
+) -> RunResult | None:
     """Trains, or continues, the run in `workdir`, then evaluates it on test and draws samples.
 
     Where several workers share the run, all call this; only the chief, the first, writes and
-    evaluates.
+    evaluates. Nothing is printed; what the user should know is logged as a warning of `nice_tf`.
 
     Args:
       config: the settings.
       workdir: folder of the run; see `Workdir` for what it then holds.
+      on_start: called by the chief before the first step.
+      verbose: 0 for nothing, 1 for a moving bar, 2 for a line per epoch, by Keras.
 
     Returns:
-      The content of `evaluation.json`; `None` on workers other than the chief.
+      The evaluation, and what was written; `None` on workers other than the chief.
 
     Raises:
       UserError: settings, data or folder break a rule, or the training diverged.
     """
-    with (
-        devices.saying_out_of_memory("this run"),
-        _trained(config, workdir) as (config, data, run, is_chief),
-    ):
-        return _finish(config, data, run) if is_chief else None
+    with devices.saying_out_of_memory("this run"):
+        with _trained(config, workdir, on_start, verbose) as trained:
+            if not trained.is_chief:
+                return None
+            return _finish(trained.config, trained.data, trained.run)
 
 
-def train(config: Config, workdir: str | os.PathLike) -> tuple[Config, dataset.Data, Workdir, bool]:
-    """Trains, or continues, the run in `workdir`; test is not looked at. Arguments and errors as
-    above.
+def train(
+    config: Config,
+    workdir: str | os.PathLike,
+    *,
+    on_start: Callable[[RunStart], None] | None = None,
+    verbose: int = 0,
+) -> TrainedRun:
+    """Trains, or continues, the run in `workdir`; test is not looked at.
 
-    Returns:
-      The settings with the batch size that was chosen, the data, the folder of the run, and whether
-      this process is the chief.
+    Arguments and errors are those of `train_and_evaluate`.
     """
-    with devices.saying_out_of_memory("this run"), _trained(config, workdir) as result:
-        return result
+    with devices.saying_out_of_memory("this run"):
+        with _trained(config, workdir, on_start, verbose) as trained:
+            return trained
 
 
 @contextlib.contextmanager
-def _trained(config, workdir):
-    """What `train` returns; the chief holds the folder from before the first step to the end of the
-    block.
-    """
+def _trained(config, workdir, on_start, verbose):
+    """What `train` returns; the chief holds the folder until the end of the block."""
     devices.let_memory_grow()
     strategy = devices.make_strategy(config.strategy)
     if config.deterministic:
         tf_keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-    is_chief = devices.is_chief(strategy)
     data = dataset.load(config)
-    config = dataclasses.replace(
-        config, batch_size=config.batch_size or _batch_size(data, strategy)
-    )
-    if config.batch_size % strategy.num_replicas_in_sync:
+    batch_size = config.batch_size or _batch_size(data, strategy)
+    config = dataclasses.replace(config, batch_size=batch_size)
+    if batch_size % strategy.num_replicas_in_sync:
         raise UserError(
-            f"batch_size {config.batch_size} cannot be shared equally by "
+            f"batch_size {batch_size} cannot be shared equally by "
             f"{strategy.num_replicas_in_sync} replicas"
         )
-    run = Workdir(workdir)
     with strategy.scope():
         model = make_model(config, data)
-    description = data.description()
-    state = RunState()
+    run = Workdir(workdir)
+    is_chief = devices.is_chief(strategy)
     with run.writing() if is_chief else contextlib.nullcontext():
+        state, rows = _claimed_and_restored(run, config, data, model, strategy)
+        callbacks = [NaNGuard(run), Progress(state, config)]
         if is_chief:
-            chosen = {
-                "precision": devices.choose_precision(config.precision),
-                "jit_compile": bool(model.jit_compile),
-            }
-            run.claim(
-                config, description, chosen, is_begun=is_begun(run), is_continued=is_continued(run)
-            )
-        rows = restore_last(run, model, state)
-        agreed = {
-            "settings": zlib.crc32(config.result_text().encode()),
-            "data": int(description["sha256"][:8], 16),
-        }
-        devices.check_agreement(
-            strategy, {**agreed, "the epoch of their checkpoint": int(state.epoch)}
-        )
-        if is_chief:
-            _announce(config, data, model, run, state, strategy)
+            if on_start:
+                on_start(_start(config, data, model, run, state, strategy))
             tidy(run, int(state.epoch))
             rows = _restore_metrics(run, rows, int(state.epoch))
+            # The guard before all others. The recorder last: an epoch that it has saved has left
+            # everything else, too.
+            callbacks = [
+                FolderGuard(run),
+                *callbacks,
+                tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
+                SamplePictures(run, data.levels, config, data.labels),
+                Recorder(run, state, rows),
+            ]
         if not state.is_finished(config):
-            fit(model, config, data, run, state, rows or [], is_chief=is_chief)
-        yield config, data, run, is_chief
+            with _saying_what_failed(data, run):
+                fit(
+                    model,
+                    config,
+                    data,
+                    epochs_done=int(state.epoch),
+                    callbacks=callbacks,
+                    verbose=verbose if is_chief else 0,
+                )
+        yield TrainedRun(config, data, run, is_chief)
+
+
+def _claimed_and_restored(run, config, data, model, strategy):
+    """How far the run is, and its rows of metrics, once its folder is known to be of this run."""
+    description = data.description()
+    state = RunState()
+    if devices.is_chief(strategy):
+        chosen = {
+            "precision": devices.choose_precision(config.precision),
+            "jit_compile": bool(model.jit_compile),
+        }
+        run.claim(
+            config,
+            description,
+            chosen,
+            is_begun=is_begun(run),
+            is_continued=is_continued(run),
+        )
+    rows = restore_last(run, model, state)
+    agreed = {
+        "settings": zlib.crc32(config.result_text().encode()),
+        "data": int(description["sha256"][:8], 16),
+        "the epoch of their checkpoint": int(state.epoch),
+    }
+    devices.check_agreement(strategy, agreed)
+    return state, rows
+
+
+def _start(config, data, model, run, state, strategy):
+    warnings = list(data.warnings)
+    if is_discrete(data.levels, data.steps) and config.dequantization == "none":
+        warnings.append(
+            "dequantization=none: on integer data the likelihood is unbounded, its figures mean "
+            f"nothing; 1/s is kept above {MIN_INVERSE_SCALE_WITHOUT_NOISE}"
+        )
+    sizes = [int(np.prod(variable.shape)) for variable in model.flow.trainable_variables]
+    return RunStart(
+        config=config,
+        data=data,
+        workdir=run.path,
+        num_parameters=sum(sizes),
+        device=devices.describe(strategy),
+        precision=devices.choose_precision(config.precision),
+        epochs_done=int(state.epoch),
+        warnings=tuple(warnings),
+    )
 
 
 def _restore_metrics(run, rows, epoch):
-    """The rows of metrics.csv up to an epoch; the file, if it is another than its checkpoint knows,
-    is written anew.
-    """
+    """The rows of metrics.csv up to an epoch, which is written anew where it was changed."""
     try:
         found = run.read_metrics(up_to_epoch=epoch)
     except UserError as error:
         if rows is None:
-            print(f"warning    {error}", flush=True)
+            _LOG.warning("%s", error)
         found = []
     if rows is None:  # a checkpoint of an earlier version: the file is all there is
         rows = found
     if len(rows) < epoch:
-        print(
-            f"warning    {run.metrics} lacks {epoch - len(rows)} of the {epoch} epochs so far",
-            flush=True,
-        )
+        _LOG.warning("%s lacks %d of the %d epochs so far", run.metrics, epoch - len(rows), epoch)
     known = [[str(value) for value in row.values()] for row in rows]
     if known != [list(row.values()) for row in found]:
-        print(
-            f"warning    {run.metrics} was lost or changed: written anew from the checkpoint",
-            flush=True,
-        )
+        _LOG.warning("%s was lost or changed: written anew from the checkpoint", run.metrics)
         run.write_metrics(rows)
     return rows
 
@@ -171,57 +289,43 @@ def fit(
     model: FlowModel,
     config: Config,
     data: dataset.Data,
-    run: Workdir,
-    state: RunState,
-    rows: list[dict[str, Any]],
     *,
-    is_chief: bool = True,
+    epochs_done: int,
+    callbacks: Sequence[tf_keras.callbacks.Callback],
+    verbose: int = 0,
 ) -> None:
-    """Trains from the state's epoch on, the chief leaving checkpoints, metrics, TensorBoard logs
-    and pictures.
+    """Trains from an epoch on.
 
     Args:
       model: restored or new.
       config: the settings.
       data: the data set.
-      run: the folder, held by the chief.
-      state: how far the run is.
-      rows: of metrics.csv so far.
-      is_chief: this process writes.
+      epochs_done: how many epochs are not done again.
+      callbacks: what happens around the steps.
+      verbose: as for `tf_keras.Model.fit`.
     """
     steps_per_epoch = len(data.train) // config.batch_size
-    epochs_done = int(state.epoch)
-    callbacks = [NaNGuard(run), Progress(state, config)]
-    if is_chief:
-        callbacks = [FolderGuard(run), *callbacks]
-        callbacks += [
-            tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
-            SamplePictures(run, data.levels, config, data.labels),
-            Recorder(
-                run, state, rows
-            ),  # last: an epoch that it has saved has left everything else, too
-        ]
-    with _saying_what_failed(data, run):
-        model.fit(
-            batches.training_batches(
-                data.train,
-                config.batch_size,
-                seed=config.seed,
-                first_step=epochs_done * steps_per_epoch,
-                last_step=config.epochs * steps_per_epoch,
-                classes=data.classes("train"),
-            ),
-            initial_epoch=epochs_done,
-            epochs=config.epochs,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=batches.evaluation_batches(
-                data.validation, config.batch_size, data.classes("validation")
-            ),
-            validation_steps=-(-len(data.validation) // config.batch_size),
-            # A moving bar on a terminal, one line an epoch in a file.
-            verbose=(1 if sys.stdout.isatty() else 2) if is_chief else 0,
-            callbacks=callbacks,
-        )
+    train = batches.training_batches(
+        data.train,
+        config.batch_size,
+        seed=config.seed,
+        first_step=epochs_done * steps_per_epoch,
+        last_step=config.epochs * steps_per_epoch,
+        classes=data.classes("train"),
+    )
+    validation = batches.evaluation_batches(
+        data.validation, config.batch_size, data.classes("validation")
+    )
+    model.fit(
+        train,
+        initial_epoch=epochs_done,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation,
+        validation_steps=-(-len(data.validation) // config.batch_size),
+        verbose=verbose,
+        callbacks=list(callbacks),
+    )
 
 
 @contextlib.contextmanager
@@ -238,7 +342,7 @@ def _saying_what_failed(data, run):
         raise
 
 
-def finish(config: Config, data: dataset.Data, run: Workdir) -> dict[str, Any]:
+def finish(config: Config, data: dataset.Data, run: Workdir) -> RunResult:
     """Test log-likelihood and samples of the best checkpoint; a finished evaluation is read, not
     made again.
     """
@@ -247,14 +351,11 @@ def finish(config: Config, data: dataset.Data, run: Workdir) -> dict[str, Any]:
 
 
 def _finish(config, data, run):
-    flow, epoch = restore_best(
-        run, make_flow(config, data.event_shape, num_classes=data.num_classes)
-    )
-    draws = likelihood.number_of_draws(data.levels, data.steps, config)
+    flow = make_flow(config, data.event_shape, num_classes=data.num_classes)
+    flow, epoch = restore_best(run, flow)
     for path in run.changed(run.evaluation, run.calibration):
-        print(
-            f"warning    {path} was changed after it was written: it is computed anew", flush=True
-        )
+        _LOG.warning("%s was changed after it was written: it is computed anew", path)
+    draws = likelihood.number_of_draws(data.levels, data.steps, config)
     result = run.read_evaluation(epoch=epoch, num_draws=draws)
     if result is None:
         with _saying_what_failed(data, run):
@@ -274,13 +375,9 @@ def _finish(config, data, run):
             )
         run.check_is_held()
         run.write_evaluation(result, usual)
-    written = _write_samples(flow, data, config, run)
-    print(f"\n{ledger.as_text(result)}\n\nwritten to {run.path}:")
-    for path in (run.config, run.metrics, run.evaluation, run.calibration, *written):
-        print(f"  {path.relative_to(run.path)}")
-    for path in (run.samples, run.last, run.best, run.tensorboard):
-        print(f"  {path.relative_to(run.path)}/")
-    return result
+    samples = _write_samples(flow, data, config, run)
+    written = (run.config, run.metrics, run.evaluation, run.calibration, *samples)
+    return RunResult(result, run.path, written)
 
 
 def _write_samples(flow, data, config, run):
@@ -323,39 +420,3 @@ def _write_samples(flow, data, config, run):
     for path, values in written.items():
         run.write_array(path, values)
     return list(written)
-
-
-def _announce(config, data, model, run, state, strategy):
-    parameters = sum(int(np.prod(variable.shape)) for variable in model.flow.trainable_variables)
-    scale = (
-        f"{data.levels} levels"
-        if data.levels
-        else "a table"
-        if data.schema
-        else "continuous values"
-    )
-    print(
-        f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, "
-        f"{len(data.test)} test examples of shape {data.event_shape}, {scale}\nmodel      "
-        f"{config.num_couplings} additive couplings, {config.prior} prior, {parameters:,} "
-        f"parameters\ndevice     {devices.describe(strategy)}\nprecision  "
-        f"{devices.choose_precision(config.precision)}\nworkdir    {run.path}"
-        + (f", continued after epoch {int(state.epoch)}" if int(state.epoch) else "")
-    )
-    if data.schema:
-        print(f"columns    {data.schema.describe()}")
-    if data.labels:
-        print(f"classes    {data.labels.describe()}")
-    for warning in data.warnings:
-        print(f"warning    {warning}")
-    if config.max_shift:
-        print(
-            f"pictures   moved by up to {config.max_shift} pixels in the first "
-            f"{config.num_shifted_epochs} epochs"
-        )
-    if is_discrete(data.levels, data.steps) and config.dequantization == "none":
-        print(
-            "warning    dequantization=none: on integer data the likelihood is unbounded, its "
-            f"figures mean nothing; 1/s is kept above {MIN_INVERSE_SCALE_WITHOUT_NOISE}"
-        )
-    print(flush=True)

@@ -1,0 +1,57 @@
+"""What the commands print of a run: before its first step, and when it is evaluated."""
+
+import sys
+
+from nice_tf.evaluation import ledger
+from nice_tf.training.run import RunResult, RunStart
+
+
+def verbosity() -> int:
+    """How Keras shows the epochs: a moving bar on a terminal, a line per epoch in a file."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+def print_start(start: RunStart) -> None:
+    """Data, model, device, precision and folder of a run, and what is to be known of them."""
+    data = start.data
+    config = start.config
+    lines = [
+        f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, "
+        f"{len(data.test)} test examples of shape {data.event_shape}, {_scale(data)}",
+        f"model      {config.num_couplings} additive couplings, {config.prior} prior, "
+        f"{start.num_parameters:,} parameters",
+        f"device     {start.device}",
+        f"precision  {start.precision}",
+    ]
+    workdir = f"workdir    {start.workdir}"
+    if start.epochs_done:
+        workdir += f", continued after epoch {start.epochs_done}"
+    lines.append(workdir)
+    if data.schema:
+        lines.append(f"columns    {data.schema.describe()}")
+    if data.labels:
+        lines.append(f"classes    {data.labels.describe()}")
+    if config.max_shift:
+        lines.append(
+            f"pictures   moved by up to {config.max_shift} pixels in the first "
+            f"{config.num_shifted_epochs} epochs"
+        )
+    lines += [f"warning    {warning}" for warning in start.warnings]
+    print("\n".join(lines), end="\n\n", flush=True)
+
+
+def print_result(result: RunResult) -> None:
+    """The evaluation with its units, and what the folder of the run holds."""
+    print(f"\n{ledger.as_text(result.evaluation)}\n\nwritten to {result.workdir}:")
+    for path in result.written:
+        print(f"  {path.relative_to(result.workdir)}")
+    for folder in ("samples", "checkpoints/last", "checkpoints/best", "tensorboard"):
+        print(f"  {folder}/")
+
+
+def _scale(data):
+    if data.levels:
+        return f"{data.levels} levels"
+    if data.schema:
+        return "a table"
+    return "continuous values"
