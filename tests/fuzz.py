@@ -494,15 +494,8 @@ class Files:
             sample_every_epochs=0,
         )
         self.run = folder / "run"
-        with open(os.devnull, "w") as nowhere:
-            stdout, sys.stdout = sys.stdout, nowhere
-            try:
-                nice_tf.train_and_evaluate(self.config, self.run)
-                self.export = export.export_saved_model(
-                    self.run, folder / "export", inpaint_steps=2
-                )
-            finally:
-                sys.stdout = stdout
+        nice_tf.train_and_evaluate(self.config, self.run)
+        self.export = export.export_saved_model(self.run, folder / "export", inpaint_steps=2)
         # As in a run of an earlier version: without checksums, which would find all damage before
         # anything is read.
         (self.run / "checksums.json").unlink()

@@ -15,6 +15,7 @@ from matplotlib import image as plt_image
 
 import nice_tf
 from nice_tf import drawing
+from nice_tf.apps import terminal
 from nice_tf.data import batches as batches_lib
 from nice_tf.data import dataset, labels
 from nice_tf.data.rows import Rows
@@ -475,7 +476,7 @@ def test_pictures_of_samples_have_a_row_for_each_class(tmp_path, capsys):
     images = bright + GENERATOR.integers(0, 6, bright.shape).astype(np.uint8)
     path = saved(tmp_path / "a.npz", x=images[..., np.newaxis], label=WORDS[NUMBERS])
     config = settings(dataset=path, epochs=15, sample_every_epochs=15, temperature=0.3, num_draws=1)
-    result = nice_tf.train_and_evaluate(config, tmp_path / "run")
+    result = nice_tf.train_and_evaluate(config, tmp_path / "run", on_start=terminal.print_start)
     assert result["conditional"]["accuracy"] > 0.9 and result["bits_per_dim"] > 0
     printed = capsys.readouterr()
     assert "classes    3 of label, with examples of train: auk (" in printed.out

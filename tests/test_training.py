@@ -12,6 +12,7 @@ from flows import randomize
 from matplotlib import image as plt_image
 
 import nice_tf
+from nice_tf.apps import terminal
 from nice_tf.data import batches, dataset
 from nice_tf.evaluation import likelihood as evaluation
 from nice_tf.evaluation import metrics
@@ -53,7 +54,9 @@ def finished(tmp_path_factory):
 
 def test_run_leaves_what_it_says(finished):
     config, run, result = finished
-    assert json.loads(run.evaluation.read_text()) == result
+    assert json.loads(run.evaluation.read_text()) == result.evaluation
+    assert result.workdir == run.path and result.epoch == result["epoch"]
+    assert all(path.exists() for path in result.written)
     assert result["split"] == "test" and result["num_examples"] == 300 and result["num_draws"] == 2
     expected = metrics.bits_per_dim(result["log_prob"], 64, 17)
     np.testing.assert_allclose(result["bits_per_dim"], expected, rtol=1e-12)
@@ -123,9 +126,18 @@ def test_load_flow_gives_the_density_that_was_reported(finished):
 def test_finished_run_is_not_evaluated_again(finished, capsys):
     config, run, result = finished
     before = run.evaluation.stat().st_mtime_ns
-    assert nice_tf.train_and_evaluate(config, run.path) == result
+    starts = []
+    again = nice_tf.train_and_evaluate(config, run.path, on_start=starts.append)
+    assert again == result
     assert run.evaluation.stat().st_mtime_ns == before
-    assert "continued after epoch 3" in capsys.readouterr().out
+    (start,) = starts
+    assert start.epochs_done == 3 and start.workdir == run.path and start.warnings == ()
+    assert capsys.readouterr().out == "", "the library prints nothing"
+    terminal.print_start(start)
+    terminal.print_result(again)
+    printed = capsys.readouterr().out
+    assert f"workdir    {run.path}, continued after epoch 3\n" in printed
+    assert "300 examples, 2 noise draws each" in printed and "  calibration.npy\n" in printed
 
 
 def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
@@ -521,16 +533,16 @@ def test_results_of_another_run_are_never_taken_for_this_one(tmp_path):
         shutil.rmtree(path / removed)
         result = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path)
         expected = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path / "fresh")
-        assert result == expected and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
+        assert result.evaluation == expected.evaluation and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
 
 
 def test_evaluation_of_other_weights_or_damaged_is_made_again(tmp_path):
     result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     run = Workdir(tmp_path)
-    for content in (json.dumps({**result, "epoch": 7, "log_prob": 0.0}), '{"epoch":'):
+    for content in (json.dumps({**result.evaluation, "epoch": 7, "log_prob": 0.0}), '{"epoch":'):
         run.evaluation.write_text(content)
         assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
-        assert json.loads(run.evaluation.read_text()) == result
+        assert json.loads(run.evaluation.read_text()) == result.evaluation
 
 
 def test_other_data_of_the_same_shape_are_refused(tmp_path):
@@ -566,17 +578,17 @@ def truncate_shard(checkpoint):
     shard.write_bytes(shard.read_bytes()[:1000])
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):
     result = nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
     run = Workdir(tmp_path)
     rows = run.read_metrics()
     newest = checkpoints.newest(run.last)
     truncate_shard(newest)
-    capsys.readouterr()
+    caplog.clear()
     assert nice_tf.train_and_evaluate(small(epochs=2), tmp_path) == result
-    said = capsys.readouterr().out
+    said = caplog.text
     assert (
-        f"warning    checkpoint {newest} is damaged" in said
+        f"checkpoint {newest} is damaged" in said
         and "going on from epoch 1, the one before" in said
     )
     for before, after in zip(rows, run.read_metrics(), strict=True):
@@ -614,7 +626,7 @@ def cut_index(folder, epoch, size):
 
 
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, capsys):
+def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, caplog):
     config = small(epochs=3)
     result = nice_tf.train_and_evaluate(config, tmp_path)
     run = Workdir(tmp_path)
@@ -622,10 +634,9 @@ def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, capsys):
     (run.last / "epoch-3-copy.index").write_bytes(b"")  # none of ours
     assert checkpoints.newest(run.last) == str(run.last / "epoch-2")
     assert nice_tf.train_and_evaluate(config, tmp_path) == result
-    said = capsys.readouterr().out
+    said = caplog.text
     assert (
-        f"warning    checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one "
-        "before" in said
+        f"checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one before" in said
     )
     for epoch in (2, 3):
         cut_index(run.last, epoch, size)
@@ -639,7 +650,7 @@ def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, capsys):
     assert run.evaluation.read_bytes() == evaluation, "nothing is erased"
 
 
-def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_path, capsys):
+def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_path, caplog):
     expected = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "whole")
     run = Workdir(tmp_path / "run")
     for folder in (run.last, run.best):
@@ -649,11 +660,10 @@ def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_p
     shutil.copy(tmp_path / "whole" / "config.json", run.config)
     with pytest.raises(nice_tf.UserError, match="belongs to a run with other settings"):
         nice_tf.train_and_evaluate(small(epochs=1, seed=1), run.path)
-    assert nice_tf.train_and_evaluate(small(epochs=1), run.path) == expected
-    said = capsys.readouterr().out
-    assert (
-        f"warning    checkpoint {run.last}/epoch-1 is cut off: starting from the beginning" in said
-    )
+    again = nice_tf.train_and_evaluate(small(epochs=1), run.path)
+    assert again.evaluation == expected.evaluation
+    said = caplog.text
+    assert f"checkpoint {run.last}/epoch-1 is cut off: starting from the beginning" in said
     assert not list(run.path.rglob("*_temp"))
 
 
@@ -715,20 +725,17 @@ def cut(path):
 
 
 @pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), pathlib.Path.unlink])
-def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, capsys, damage):
+def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, caplog, damage):
     nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
     run = Workdir(tmp_path)
     content = run.metrics.read_bytes()
     damage(run.metrics)
     nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
     assert run.metrics.read_bytes() == content
-    assert (
-        "metrics.csv was lost or changed: written anew from the checkpoint"
-        in capsys.readouterr().out
-    )
+    assert "metrics.csv was lost or changed: written anew from the checkpoint" in caplog.text
 
 
-def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, capsys):
+def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, caplog):
     """Without checksums, and with checkpoints that know no history: what metrics.csv lacks is said."""
 
     def save_without_history(run, model, state, rows):
@@ -746,9 +753,10 @@ def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, capsys):
         path.unlink()
     content = run.metrics.read_text().splitlines(keepends=True)
     run.metrics.write_text("".join(content[:1] + content[2:]))
-    capsys.readouterr()
-    assert nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "run") == expected
-    assert "metrics.csv lacks 1 of the 2 epochs so far" in capsys.readouterr().out
+    caplog.clear()
+    again = nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "run")
+    assert again.evaluation == expected.evaluation
+    assert "metrics.csv lacks 1 of the 2 epochs so far" in caplog.text
     assert [row["epoch"] for row in run.read_metrics()] == ["2", "3"]
 
 
@@ -776,7 +784,7 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["calibration.npy", "evaluation.json"])
-def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
+def test_changed_bytes_of_results_are_found(tmp_path, name, caplog):
     result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
     path = tmp_path / name
     content = path.read_bytes()
@@ -789,9 +797,7 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, capsys):
         ):
             read(tmp_path)
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
-    assert (
-        f"{name} was changed after it was written: it is computed anew" in capsys.readouterr().out
-    )
+    assert f"{name} was changed after it was written: it is computed anew" in caplog.text
     assert path.read_bytes() == content
 
 
@@ -894,16 +900,21 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
 
 
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
-    result = nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
-    assert "the likelihood is unbounded" in capsys.readouterr().out
+    starts = []
+    config = small(dequantization="none", epochs=2)
+    result = nice_tf.train_and_evaluate(config, tmp_path, on_start=starts.append)
+    assert "the likelihood is unbounded" in starts[0].warnings[0]
+    terminal.print_start(starts[0])
+    assert "\nwarning    dequantization=none: on integer data the lik" in capsys.readouterr().out
     assert (
         np.isfinite(result["log_prob"])
         and result["num_draws"] == 1
         and result["bits_per_dim"] is None
     )
     before = Workdir(tmp_path).evaluation.stat().st_mtime_ns
-    nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
+    again = nice_tf.train_and_evaluate(config, tmp_path)
     assert Workdir(tmp_path).evaluation.stat().st_mtime_ns == before, "evaluated once"
+    terminal.print_result(again)
     assert "300 examples, without noise" in capsys.readouterr().out
 
 
