@@ -15,8 +15,7 @@ from matplotlib import image as plt_image
 
 import nice_tf
 from nice_tf import drawing
-from nice_tf.apps import figures as figures_app
-from nice_tf.choices import MASKS
+from nice_tf.choices import FIGURES, MASKS
 from nice_tf.data import dataset
 from nice_tf.flows.inpainting import make_mask
 from nice_tf.reports import figures, noise_experiment
@@ -291,7 +290,7 @@ def test_report_in_a_browser(page, tmp_path):
 
 
 def test_figures_and_inpaint_commands(run_command, workdir, tmp_path):
-    assert tuple(figures.FIGURES) == figures_app.NAMES
+    assert tuple(figures.FIGURES) == FIGURES
     finished = run_command(
         "-m", "nice_tf.apps.figures", f"--workdir={workdir}", f"--output_dir={tmp_path}/figures"
     )

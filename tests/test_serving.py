@@ -27,7 +27,7 @@ import nice_tf
 from nice_tf.data import dataset
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.runs.workdir import Workdir
-from nice_tf.serving import export, warmup
+from nice_tf.serving import export, server, warmup
 from nice_tf.serving import signatures as signatures_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -560,7 +560,7 @@ def test_a_model_that_overflows_on_its_own_samples_is_not_exported(run, tmp_path
             variable.assign(tf.ones_like(variable) * 1e30)
         return flow, 1
 
-    monkeypatch.setattr(export, "restore_best", huge)
+    monkeypatch.setattr(server, "restore_best", huge)
     with pytest.raises(nice_tf.UserError, match="overflows float32 on the model's own samples"):
         export.export_saved_model(run.path, tmp_path / "export", inpaint_steps=1)
     assert list((tmp_path / "export").iterdir()) == []
@@ -622,7 +622,7 @@ def test_failed_exports_leave_nothing(run, tmp_path, monkeypatch):
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(warmup, "replay_warmup", disk_full)
+    monkeypatch.setattr(export, "replay_warmup", disk_full)
     with pytest.raises(nice_tf.UserError, match=r"No space left on device\): nothing was exported"):
         export.export_saved_model(run.path, tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []

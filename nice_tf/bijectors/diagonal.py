@@ -59,11 +59,6 @@ class DiagonalScaling(Layer):
             log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
         )
 
-    @property
-    def linear_part(self) -> tf.Tensor:
-        """S, `[D]`."""
-        return tf.exp(self.log_scale)
-
     def assign_log_scale(self, log_scale: tf.Tensor) -> None:
         """Sets log s, `[D]`, cut at `max_log_scale`; for initialisation from data."""
         bound = np.inf if self._max_log_scale is None else self._max_log_scale

@@ -64,8 +64,8 @@ class Layer(tfb.Bijector):
 
     @property
     def linear_part(self) -> tf.Tensor | None:
-        """The matrix of an affine layer, `[D, D]`, or its diagonal, `[D]`; `None` for the identity
-        and for others.
+        """What an affine layer before the couplings multiplies x by: a matrix, `[D, D]`, or the
+        diagonal of one, `[D]`; `None` where it multiplies by nothing.
         """
         return None
 

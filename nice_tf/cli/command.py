@@ -10,13 +10,13 @@ import runpy
 import signal
 import sys
 import tempfile
-import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
 
+from nice_tf import interrupts
 from nice_tf.errors import UserError
 
 
@@ -64,12 +64,12 @@ def run(
         return rest
 
     def guarded(argv: list[str]) -> None:
-        interrupts = _Interrupts()
+        arrived = _Interrupts()
         try:
             with _warnings_shown():
                 main(*[argv[1:]] * passes_on)
         except (Exception, KeyboardInterrupt) as error:
-            number = interrupts.end(error)
+            number = arrived.end(error)
             if number is None and isinstance(error, UserError):
                 sys.exit(f"error: {error}")
             if number is None:
@@ -80,7 +80,7 @@ def run(
                 file=sys.stderr,
             )
             sys.exit(128 + number)
-        interrupts.end()
+        arrived.end()
 
     app.run(guarded, flags_parser=parse)
 
@@ -136,27 +136,6 @@ class _Interrupts:
     def _again(self, number: int, frame: types.FrameType | None) -> None:
         if sys.exc_info()[1] is None:  # else something is being unwound
             raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _interrupts_held_back():
-    """Ctrl-C and SIGTERM come at the end of the block: an import that is cut off may hide them, or
-    break.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
-        yield
-        return
-    arrived: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda number, frame: arrived.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in arrived[:1]:
-        signal.raise_signal(number)
 
 
 def run_app(name: str) -> None:
@@ -253,7 +232,7 @@ def quiet_tensorflow() -> Iterator[None]:
     held back is written out when the import fails.
     """
     if flags.FLAGS["verbosity"].present:
-        with _interrupts_held_back():
+        with interrupts.held_back():
             yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -263,7 +242,7 @@ def quiet_tensorflow() -> Iterator[None]:
         original = os.dup(2)
         os.dup2(held_back.fileno(), 2)
         try:
-            with _interrupts_held_back():
+            with interrupts.held_back():
                 yield
         except Exception:
             held_back.seek(0)

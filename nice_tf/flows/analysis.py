@@ -41,9 +41,8 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     with the matrix W of the linear layers before the couplings; without these it is sigma_d of
     `inverse_scales`. The natural length of a step in each value of x.
     """
-    parts = _linear_parts(flow)
-    sigma = tf.convert_to_tensor(flow.distribution.distribution.scale)
-    for part in reversed(parts):
+    sigma = inverse_scales(flow)
+    for part in reversed(_linear_parts(flow)):
         if part.shape.rank == 2:
             sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(part / sigma[:, tf.newaxis]), axis=0))
         else:
@@ -61,7 +60,7 @@ def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
             matrix = part @ matrix
         else:
             matrix *= tf.reshape(part, [-1, 1])
-    matrix /= tf.reshape(flow.distribution.distribution.scale, [-1, 1])
+    matrix /= tf.reshape(inverse_scales(flow), [-1, 1])
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
@@ -71,7 +70,7 @@ def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
 
 
 def _linear_parts(flow):
-    """The linear part of each layer that has one: a matrix `[D, D]`, factors `[D]`, or one."""
+    """Of the layers before the couplings: matrices `[D, D]`, factors `[D]`, or a single one."""
     parts = []
     for layer in layers(flow):
         if isinstance(layer, tfb.Scale):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from nice_tf import interrupts
 from nice_tf.errors import UserError, cause_of, check_at_least
 from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomically
 from nice_tf.runs.workdir import Workdir
@@ -99,7 +100,8 @@ def export_saved_model(
         # A server looks at no folder whose name is not an integer; in the same one, renaming is a
         # single step.
         with temporary_folder(export_dir, _UNFINISHED) as temporary:
-            _save(server, description, temporary)
+            with interrupts.held_back():
+                _save(server, description, temporary)
             (temporary / "MODEL_CARD.md").write_text(card)
             write_warmup(temporary, server, compile_single=compile_single)
             replay_warmup(temporary)
