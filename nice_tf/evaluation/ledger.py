@@ -7,59 +7,70 @@ import numpy as np
 
 def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]:
     """Every way to state an evaluation, as rows (what, value, standard error, unit)."""
+    size = result["event_size"]
     error = result["log_prob_std_error"]
-    size, noisy = result["event_size"], result["bits_per_dim"] is not None
-    where = f"x on [0, 1]^{size}" if result["levels"] else "x in the data's own units"
+    where = "x in the data's own units"
+    bins = "a column's own steps"
+    if result["levels"]:
+        where = f"x on [0, 1]^{size}"
+        bins = f"{result['levels']} levels"
+    density = f"density of {where}"
     given = result.get("conditional")
-    density = f"given {given['label']}, density of {where}" if given else f"density of {where}"
+    if given:
+        density = f"given {given['label']}, {density}"
     rows = [("log-likelihood", result["log_prob"], error, f"nats an example, {density}")]
     for name, value in (result.get("log_prob_on_ranges") or {}).items():
         rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
-    if noisy:
+    if result["bits_per_dim"] is not None:
         bits_error = error / size / np.log(2)
-        bins = f"{result['levels']} levels" if result["levels"] else "a column's own steps"
         rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {bins}"))
-    if (
-        result.get("importance_weighted_log_prob") is not None
-    ):  # absent in what an earlier version evaluated
+    bound = result.get("importance_weighted_log_prob")  # earlier versions have none
+    if bound is not None:
+        bits = result["importance_weighted_bits_per_dim"]
         draws = f"bound from {result['num_draws']} draws together"
-        rows += [
-            (
-                "importance weighted",
-                result["importance_weighted_log_prob"],
-                None,
-                f"nats, {density}, {draws}",
-            ),
-            ("", result["importance_weighted_bits_per_dim"], None, f"bits a value, {draws}"),
-        ]
+        rows.append(("importance weighted", bound, None, f"nats, {density}, {draws}"))
+        rows.append(("", bits, None, f"bits a value, {draws}"))
     if given:
-        error = given["log_prob_std_error"]
-        rows.append(
-            (
-                "log p(x)",
-                given["log_prob"],
-                error,
-                f"nats, density of {where}, summed over p({given['label']})",
-            )
-        )
-        share, error = 100 * given["accuracy"], 100 * given["accuracy_std_error"]
-        most_frequent = 100 * given["accuracy_of_most_frequent"]
-        usual = f"{given['num_classes']} classes, the most frequent {most_frequent:.2f} %"
-        rows.append((f"{given['label']} given x", share, error, f"% right, by Bayes; {usual}"))
+        rows += _conditional_rows(given, where)
     return rows
+
+
+def _conditional_rows(given, where):
+    label = given["label"]
+    most_frequent = 100 * given["accuracy_of_most_frequent"]
+    usual = f"{given['num_classes']} classes, the most frequent {most_frequent:.2f} %"
+    return [
+        (
+            "log p(x)",
+            given["log_prob"],
+            given["log_prob_std_error"],
+            f"nats, density of {where}, summed over p({label})",
+        ),
+        (
+            f"{label} given x",
+            100 * given["accuracy"],
+            100 * given["accuracy_std_error"],
+            f"% right, by Bayes; {usual}",
+        ),
+    ]
 
 
 def as_text(result: dict[str, Any]) -> str:
     """The table printed at the end, with its unit explained."""
-    noisy = result["num_draws"] > 1 or result["bits_per_dim"] is not None
-    noise = f"{result['num_draws']} noise draws each" if noisy else "without noise"
+    noise = "without noise"
+    if result["num_draws"] > 1 or result["bits_per_dim"] is not None:
+        noise = f"{result['num_draws']} noise draws each"
     lines = [
         f"{result['split']} log-likelihood of {result['dataset']}: {result['num_examples']} "
         f"examples, {noise}, weights of epoch {result['epoch']} (best on validation)",
     ]
     for name, value, error, unit in ledger(result):
-        digits = 3 if unit.startswith("bits") else 2
-        spread = "" if error is None else f"+- {error:.{digits}f}"
+        digits = 2
+        if unit.startswith("bits"):
+            digits = 3
+        spread = ""
+        if error is not None:
+            spread = f"+- {error:.{digits}f}"
         lines.append(f"  {name:19s} {value:10.{digits}f} {spread:9s} {unit}")
     lines.append(
         "A log-likelihood is the logarithm of a density, not of a probability: where the data "

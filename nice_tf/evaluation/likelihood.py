@@ -48,22 +48,28 @@ def log_probs(
       `by_bayes` gives.
     """
 
+    def density_units(values, draw, number):
+        seed = stateless_seed(config.seed, f"{split}_noise", draw, number)
+        return to_density_units(
+            values, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype
+        )
+
     @tf.function(reduce_retracing=True)
     def batch_log_prob(draw, numbers, batch):
-        batch, *classes = batch if labels else (batch,)
-        seed = stateless_seed(config.seed, f"{split}_noise", draw, numbers[0])
-        x = to_density_units(
-            batch, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype
-        )
-        return by_bayes(flow, x, *classes, labels.frequencies) if labels else flow.log_prob(x)
+        if labels is None:
+            return flow.log_prob(density_units(batch, draw, numbers[0]))
+        values, classes = batch
+        x = density_units(values, draw, numbers[0])
+        return by_bayes(flow, x, classes, labels.frequencies)
 
-    batches = evaluation_batches(
-        values, config.batch_size, labels.numbers[split] if labels else None
-    )
-    draws = [
-        np.concatenate([batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches])
-        for draw in range(number_of_draws(levels, steps, config))
-    ]
+    classes = None
+    if labels:
+        classes = labels.numbers[split]
+    batches = evaluation_batches(values, config.batch_size, classes)
+    draws = []
+    for draw in range(number_of_draws(levels, steps, config)):
+        found = [batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches]
+        draws.append(np.concatenate(found))
     return np.asarray(draws, np.float64)
 
 
@@ -99,9 +105,9 @@ def by_bayes(
 
 def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
     """How many noise draws an evaluation takes: one where there is no noise."""
-    return (
-        config.num_draws if is_discrete(levels, steps) and config.dequantization == "uniform" else 1
-    )
+    if config.dequantization == "uniform" and is_discrete(levels, steps):
+        return config.num_draws
+    return 1
 
 
 def evaluate(
@@ -128,12 +134,18 @@ def evaluate(
       `accuracy`, the share of examples and draws whose class is the one of largest p(y | x), with
       its error, beside the share in this split of the class that is the most frequent in train.
     """
-    steps = schema.steps if schema else None
+    steps = None
+    bins = levels
+    if schema:
+        steps = schema.steps
+        bins = schema.bins_per_unit
     draws = log_probs(
         flow, values, levels=levels, config=config, split=split, steps=steps, labels=labels
     )
+    conditional = None
     if labels:
-        draws, marginal, is_right = np.moveaxis(draws, -1, 0)
+        conditional = _conditional(draws, labels, split)
+        draws = draws[..., 0]
     per_example = draws.mean(axis=0)
     event_size = int(np.prod(values.shape[1:]))
     result = {
@@ -156,27 +168,31 @@ def evaluate(
             f"[{low}, {high}]": on_range(result["log_prob"], event_size, low, high)
             for low, high in ((-1, 1), (0, levels))
         }
-    bins = levels or (schema and schema.bins_per_unit)
-    if (
-        bins and config.dequantization == "uniform"
-    ):  # bits/dim are a bound only for dequantized integers
+    # Bits/dim are a bound only for dequantized integers.
+    if bins and config.dequantization == "uniform":
         bound = float(importance_weighted(draws).mean())
         result["bits_per_dim"] = bits_per_dim(result["log_prob"], event_size, bins)
         result["importance_weighted_log_prob"] = bound
         result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, bins)
-    if labels:
-        result["conditional"] = {
-            "label": labels.name,
-            "num_classes": len(labels.classes),
-            "log_prob": float(marginal.mean()),
-            "log_prob_std_error": standard_error(marginal.mean(axis=0)),
-            "accuracy": float(is_right.mean()),
-            "accuracy_std_error": standard_error(is_right.mean(axis=0)),
-            "accuracy_of_most_frequent": float(
-                np.mean(labels.numbers[split] == np.argmax(labels.frequencies))
-            ),
-        }
+    if conditional:
+        result["conditional"] = conditional
     return result
+
+
+def _conditional(draws, labels, split):
+    """What follows by Bayes from the draws of a conditional density, `[num_draws, N, 3]`."""
+    marginal = draws[..., 1]
+    is_right = draws[..., 2]
+    most_frequent = np.argmax(labels.frequencies)
+    return {
+        "label": labels.name,
+        "num_classes": len(labels.classes),
+        "log_prob": float(marginal.mean()),
+        "log_prob_std_error": standard_error(marginal.mean(axis=0)),
+        "accuracy": float(is_right.mean()),
+        "accuracy_std_error": standard_error(is_right.mean(axis=0)),
+        "accuracy_of_most_frequent": float(np.mean(labels.numbers[split] == most_frequent)),
+    }
 
 
 def calibration(
@@ -205,9 +221,8 @@ def calibration(
     (found,) = log_probs(
         flow, values, levels=levels, config=without_noise, split="validation", labels=labels
     )
-    found = found[:, 0] if labels else found
-    return (
-        np.sort(found)
-        if len(found) <= MAX_QUANTILES
-        else np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
-    )
+    if labels:
+        found = found[:, 0]
+    if len(found) > MAX_QUANTILES:
+        return np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
+    return np.sort(found)

@@ -12,12 +12,10 @@ import tf_keras
 from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.data.labels import Labels
-from nice_tf.data.units import to_data_units
 from nice_tf.errors import UserError
-from nice_tf.flows.flow import sample
 from nice_tf.runs.checkpoints import RunState, newest, save_best, save_last
 from nice_tf.runs.workdir import Workdir
-from nice_tf.seeds import stateless_seed
+from nice_tf.training.samples import draw_samples, picture_of
 
 
 def _learning_rate(model):
@@ -121,7 +119,7 @@ class Recorder(tf_keras.callbacks.Callback):
             {
                 "epoch": epoch + 1,
                 "step": int(self.model.optimizer.iterations.numpy()),
-                **{name: float(value) for name, value in logs.items()},
+                **_as_floats(logs),
                 "learning_rate": _learning_rate(self.model),
                 "seconds": round(time.perf_counter() - self._started, 3),
             }
@@ -129,6 +127,10 @@ class Recorder(tf_keras.callbacks.Callback):
         self._run.write_metrics(self._rows)
         # Last of all: whatever is cut off before this line is done again.
         save_last(self._run, self.model, self._state, self._rows)
+
+
+def _as_floats(logs):
+    return {name: float(value) for name, value in logs.items()}
 
 
 class SamplePictures(tf_keras.callbacks.Callback):
@@ -148,20 +150,15 @@ class SamplePictures(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Draws when the epoch is due and the data are pictures."""
-        flow, every = self.model.evaluation_flow, self._config.sample_every_epochs
+        flow = self.model.evaluation_flow
+        every = self._config.sample_every_epochs
         if not every or (epoch + 1) % every or not drawing.is_image(flow.event_shape):
             return
-        seed = stateless_seed(self._config.seed, "samples")
-        context = (
-            self._labels.one_hot(drawing.rows_of_classes(len(self._labels.classes)))
-            if self._labels
-            else None
-        )
-        number = 100 if context is None else len(context)
-        x = sample(flow, number, seed=seed, temperature=self._config.temperature, context=context)
-        grid = drawing.image_grid(
-            to_data_units(x, self._levels).numpy(), levels=self._levels, columns=drawing.COLUMNS
-        )
+        classes = None
+        if self._labels:
+            classes = drawing.rows_of_classes(len(self._labels.classes))
+        x = draw_samples(flow, self._config, self._labels, classes)
+        grid = picture_of(x, self._levels)
         drawing.write_png(self._run.samples / f"epoch-{epoch + 1:04d}.png", grid)
         with tf.summary.create_file_writer(str(self._run.tensorboard / "samples")).as_default():
             tf.summary.image("samples", grid[np.newaxis], step=epoch)

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 
 
 def choose_precision(requested: str) -> str:
-    """The precision of a run: as requested, or for `auto` bfloat16 where the hardware multiplies
-    it, else float32.
-    """
+    """As requested, or for `auto` bfloat16 where the hardware multiplies it, else float32."""
     if requested != "auto":
         return requested
     gpus = tf.config.list_physical_devices("GPU")
@@ -26,22 +24,27 @@ def choose_precision(requested: str) -> str:
         fast = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
     else:
         fast = bool(_cpu_features() & {"avx512_bf16", "amx_bf16"})
-    return "bfloat16" if fast else "float32"
+    if fast:
+        return "bfloat16"
+    return "float32"
 
 
 def _cpu_features():
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    if not cpuinfo.exists():
+        return set()
+    return set(cpuinfo.read_text().split())
 
 
 def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether XLA compiles the training step: as requested, or for `auto` on a lone GPU, where it
-    saves launches.
+    """Whether XLA compiles the training step: as requested, or for `auto` on a lone GPU.
 
     Raises:
       UserError: asked for with several replicas, whose gradients meet outside XLA.
     """
-    num_replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    num_replicas = 1
+    if strategy is not None:
+        num_replicas = strategy.num_replicas_in_sync
     if requested == "auto":
         return num_replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
     if requested == "true" and num_replicas > 1:
@@ -50,11 +53,11 @@ def choose_jit_compile(requested: str, strategy: tf.distribute.Strategy | None =
 
 
 def choose_steps_per_execution(requested: int, steps_per_epoch: int) -> int:
-    """Training steps in one call of a compiled function: as requested, or for 0 all of an epoch on
-    a GPU, else one.
-    """
+    """Training steps per call from Python: as requested; for 0 an epoch's on a GPU, else one."""
+    if requested == 0 and not tf.config.list_physical_devices("GPU"):
+        return 1
     if requested == 0:
-        return steps_per_epoch if tf.config.list_physical_devices("GPU") else 1
+        return steps_per_epoch
     return min(requested, steps_per_epoch)
 
 
@@ -73,8 +76,7 @@ def make_strategy(requested: str) -> tf.distribute.Strategy:
     """
     workers, index = _read_tf_config()
     if requested == "auto":
-        num_gpus = len(tf.config.list_physical_devices("GPU"))
-        requested = "multi_worker" if len(workers) > 1 else "mirrored" if num_gpus > 1 else "none"
+        requested = _usual_strategy(len(workers))
     if requested == "none":
         return tf.distribute.get_strategy()
     if requested == "mirrored":
@@ -92,6 +94,15 @@ def make_strategy(requested: str) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
+def _usual_strategy(num_workers):
+    """What `auto` comes to."""
+    if num_workers > 1:
+        return "multi_worker"
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return "mirrored"
+    return "none"
+
+
 def _read_tf_config():
     """Addresses of the workers, and which of them this process is."""
     text = os.environ.get("TF_CONFIG", "")
@@ -99,9 +110,12 @@ def _read_tf_config():
         return [], 0
     try:
         content = json.loads(text)
-        others = set(content.get("cluster", {})) - {"worker"}
-        workers, task = list(content.get("cluster", {}).get("worker", [])), content.get("task", {})
-        index, kind = int(task.get("index", 0)), task.get("type", "worker")
+        cluster = content.get("cluster", {})
+        others = set(cluster) - {"worker"}
+        workers = list(cluster.get("worker", []))
+        task = content.get("task", {})
+        index = int(task.get("index", 0))
+        kind = task.get("type", "worker")
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"TF_CONFIG is not a cluster specification in JSON ({error}), got {text!r}"
@@ -133,10 +147,9 @@ def check_agreement(strategy: tf.distribute.Strategy, what: dict[str, int]) -> N
     if strategy.num_replicas_in_sync == 1:
         return
     own = tf.constant(list(what.values()), tf.float64)
-    mean = strategy.reduce(
-        tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.identity(own)), axis=None
-    )
-    spread = strategy.run(lambda: tf.cast(own != mean, tf.float64))
+    copies = strategy.run(tf.identity, args=(own,))
+    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, copies, axis=None)
+    spread = strategy.run(_differences, args=(own, mean))
     differing = strategy.reduce(tf.distribute.ReduceOp.SUM, spread, axis=None).numpy()
     names = [name for name, number in zip(what, differing, strict=True) if number]
     if names:
@@ -146,27 +159,37 @@ def check_agreement(strategy: tf.distribute.Strategy, what: dict[str, int]) -> N
         )
 
 
+def _differences(own, mean):
+    return tf.cast(own != mean, tf.float64)
+
+
 def num_cores() -> int:
     """The cores that this process may use; TensorFlow makes as many threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices that will be used, in words."""
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus
-    ]
-    cores = num_cores()
-    text = ", ".join(names) or f"CPU, {cores} core{'s' * (cores != 1)}"
-    number = strategy.num_replicas_in_sync
-    return text if number == 1 else f"{text}; {number} replicas share each batch"
+    names = []
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        names.append(details.get("device_name", "GPU"))
+    text = ", ".join(names)
+    if not names:
+        cores = num_cores()
+        text = f"CPU, {cores} cores"
+        if cores == 1:
+            text = "CPU, 1 core"
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        text += f"; {replicas} replicas share each batch"
+    return text
 
 
 def let_memory_grow() -> None:
-    """Takes GPU memory as it is needed, so that others can use the device, too; must come before
-    its first use.
-    """
+    """Takes GPU memory as it is needed, so that others can use the device; before its first use."""
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -187,8 +210,7 @@ def saying_out_of_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        cause = str(error).strip().splitlines()
         raise UserError(
-            f"{what} needs more memory than there is ({cause[0] if cause else 'MemoryError'}): "
+            f"{what} needs more memory than there is ({cause_of(error)}): "
             "give a smaller batch_size, or fewer or narrower hidden_units"
         ) from error

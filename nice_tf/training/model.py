@@ -31,6 +31,9 @@ tfd = tfp.distributions
 # would fill the memory.
 _VALUES_TO_START_FROM = 2**28
 
+# The weights, those for validation, their gradient, and two of the optimizer.
+_COPIES_IN_TRAINING = 5
+
 
 class FlowModel(tf_keras.Model):
     """A flow with what Keras needs to fit it.
@@ -110,40 +113,43 @@ class FlowModel(tf_keras.Model):
     def initialize_from_data(
         self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
     ) -> None:
-        """Sets mean, whitening and, if asked, all scales from training data; see
-        `nice_tf.initialize_from_data`.
-        """
+        """Sets what the flow takes from training data, as `nice_tf.initialize_from_data` does."""
         x = self.density_units(values, "initialization")
         initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
         self._copy_to_evaluation_flow()
 
-    def _context(self, classes=None):
-        return (
-            None
-            if classes is None
-            else tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
-        )
+    def _context(self, classes):
+        if classes is None:
+            return None
+        return tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
+
+    def _parts(self, batch):
+        """Values and classes of a batch; `None` for these in p(x)."""
+        if self._num_classes:
+            return batch
+        return batch, None
 
     def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch of data values, or of pairs with their classes."""
-        values, *classes = batch if self._num_classes else (batch,)
+        values, classes = self._parts(batch)
+        step = self.optimizer.iterations
         replicas = tf.distribute.get_replica_context()
-        counters = self.optimizer.iterations, replicas.replica_id_in_sync_group
+        counters = (step, replicas.replica_id_in_sync_group)
         if self._max_shift:
-            max_shift = tf.where(
-                self.optimizer.iterations < self._num_shifted_steps, self._max_shift, 0
-            )
+            max_shift = tf.where(step < self._num_shifted_steps, self._max_shift, 0)
             values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
         x = self.density_units(values, "train_noise", *counters)
-        dropout_seed = stateless_seed(self._seed, "dropout", *counters) if self._dropout else None
-        kwargs = context_kwargs(self._context(*classes), dropout_seed=dropout_seed)
+        dropout_seed = None
+        if self._dropout:
+            dropout_seed = stateless_seed(self._seed, "dropout", *counters)
+        kwargs = context_kwargs(self._context(classes), dropout_seed=dropout_seed)
         variables = self.flow.trainable_variables
         with tf.GradientTape() as tape:
             log_prob = self.flow.log_prob(x, **kwargs)
-            # The optimizer adds up the gradients of all replicas, which have equal parts of the
-            # batch.
+            # The optimizer adds the gradients of all replicas, which have equal parts of a batch.
             loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self._ema_decay:
             replicas.merge_call(self._update_averages)
         return self._updated_means(log_prob)
@@ -152,27 +158,24 @@ class FlowModel(tf_keras.Model):
         def update(average, variable):
             average.assign_sub((1 - self._ema_decay) * (average - variable))
 
-        for pair in zip(
-            self.evaluation_flow.trainable_variables, self.flow.trainable_variables, strict=True
-        ):
-            strategy.extended.update(pair[0], update, args=pair[1:], group=False)
+        averages = self.evaluation_flow.trainable_variables
+        variables = self.flow.trainable_variables
+        for average, variable in zip(averages, variables, strict=True):
+            strategy.extended.update(average, update, args=(variable,), group=False)
 
     def test_step(
         self, numbered_batch: tuple[tf.Tensor, tf.Tensor | tuple[tf.Tensor, tf.Tensor]]
     ) -> dict[str, tf.Tensor]:
         """Adds one batch of validation, with noise of its own at each visit."""
         numbers, batch = numbered_batch
-        values, *classes = batch if self._num_classes else (batch,)
-        number = tf.reduce_max(
-            numbers
-        )  # of the batch; a replica's part of the last one may be empty
+        values, classes = self._parts(batch)
+        number = tf.reduce_max(numbers)  # of the batch; a replica's part of it may be empty
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         x = self.density_units(
             values, "validation_noise", self.optimizer.iterations, number, replica
         )
-        return self._updated_means(
-            self.evaluation_flow.log_prob(x, **context_kwargs(self._context(*classes)))
-        )
+        kwargs = context_kwargs(self._context(classes))
+        return self._updated_means(self.evaluation_flow.log_prob(x, **kwargs))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """As `tf_keras.Model.evaluate`, on the newest weights."""
@@ -181,29 +184,21 @@ class FlowModel(tf_keras.Model):
         return super().evaluate(*args, **kwargs)
 
     def _copy_to_evaluation_flow(self):
-        for target, variable in zip(
-            self.evaluation_flow.variables, self.flow.variables, strict=True
-        ):
+        targets = self.evaluation_flow.variables
+        for target, variable in zip(targets, self.flow.variables, strict=True):
             target.assign(variable)
 
     def _updated_means(self, log_prob):
         self._means["log_prob"].update_state(log_prob)
         if self._levels is not None:
             event_size = self.flow.event_shape.num_elements()
-            self._means["bits_per_dim"].update_state(
-                bits_per_dim(log_prob, event_size, self._levels)
-            )
+            bits = bits_per_dim(log_prob, event_size, self._levels)
+            self._means["bits_per_dim"].update_state(bits)
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-_COPIES_IN_TRAINING = (
-    5  # the weights, those for validation, their gradient, and two of the optimizer
-)
-
-
 def _to_start_from(train, whitening):
-    """The examples whose mean, covariance and deviations the flow starts from: all, or every n-th
-    of a large set.
+    """Which examples the flow starts from: all, or every n-th of a large set.
 
     It goes by the number of values alone, not by where they lie, so that data on disk and in memory
     start alike.
@@ -211,9 +206,9 @@ def _to_start_from(train, whitening):
     size = math.prod(train.shape[1:])
     if len(train) * size <= _VALUES_TO_START_FROM:
         return slice(None)
-    number = max(
-        10_000, 8 * size if whitening not in ("none", "standardize") else 0
-    )  # a covariance wants more than D
+    number = 10_000
+    if whitening not in ("none", "standardize"):
+        number = max(number, 8 * size)  # a covariance wants more than D
     return slice(None, None, -(-len(train) // number))
 
 
@@ -221,22 +216,19 @@ def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
     check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
-    if config.max_shift and (
-        len(data.event_shape) != 3 or min(data.event_shape[:2]) <= config.max_shift
-    ):
-        raise UserError(
-            f"max_shift {config.max_shift} is for pictures [height, width, channels] larger than "
-            f"that, got examples of shape {data.event_shape}"
-        )
-    in_bfloat16 = choose_precision(config.precision) == "bfloat16"
+    _check_shift(config.max_shift, data.event_shape)
+    compute_dtype = None
+    if choose_precision(config.precision) == "bfloat16":
+        compute_dtype = tf.bfloat16
+    flow = make_flow(
+        config,
+        data.event_shape,
+        num_classes=data.num_classes,
+        dropout=config.dropout,
+        compute_dtype=compute_dtype,
+    )
     model = FlowModel(
-        make_flow(
-            config,
-            data.event_shape,
-            num_classes=data.num_classes,
-            dropout=config.dropout,
-            compute_dtype=tf.bfloat16 if in_bfloat16 else None,
-        ),
+        flow,
         make_flow(config, data.event_shape, num_classes=data.num_classes),
         levels=data.levels,
         steps=data.steps,
@@ -249,13 +241,24 @@ def make_model(config: Config, data: Data) -> FlowModel:
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none":
-        rows, classes = _to_start_from(data.train, config.whitening), data.classes("train")
-        model.initialize_from_data(
-            data.train[rows], None if classes is None else classes[rows], scales=config.data_init
-        )
+        rows = _to_start_from(data.train, config.whitening)
+        classes = data.classes("train")
+        if classes is not None:
+            classes = classes[rows]
+        model.initialize_from_data(data.train[rows], classes, scales=config.data_init)
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),
         steps_per_execution=choose_steps_per_execution(config.steps_per_execution, steps_per_epoch),
     )
     return model
+
+
+def _check_shift(max_shift, event_shape):
+    if not max_shift:
+        return
+    if len(event_shape) != 3 or min(event_shape[:2]) <= max_shift:
+        raise UserError(
+            f"max_shift {max_shift} is for pictures [height, width, channels] larger than that, "
+            f"got examples of shape {event_shape}"
+        )

@@ -111,24 +111,25 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         """Makes the mean squares and the updates, once."""
         super().build(var_list)
         if getattr(self, "_mean_squares", None) is None:
-            self._mean_squares = [
-                self.add_variable_from_reference(variable, "mean_square") for variable in var_list
-            ]
-            self._updates = [
-                self.add_variable_from_reference(variable, "update") for variable in var_list
-            ]
+            self._mean_squares = []
+            self._updates = []
+            for variable in var_list:
+                mean_square = self.add_variable_from_reference(variable, "mean_square")
+                self._mean_squares.append(mean_square)
+            for variable in var_list:
+                self._updates.append(self.add_variable_from_reference(variable, "update"))
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Changes one variable."""
         index = self._index_dict[self._var_key(variable)]
-        mean_square, update = self._mean_squares[index], self._updates[index]
-        momentum = self._momentum(self.iterations) if callable(self._momentum) else self._momentum
+        mean_square = self._mean_squares[index]
+        update = self._updates[index]
+        momentum = self._momentum
+        if callable(momentum):
+            momentum = momentum(self.iterations)
         mean_square.assign(self._rho * mean_square + (1 - self._rho) * tf.square(gradient))
-        step = (
-            tf.cast(self.learning_rate, variable.dtype)
-            * gradient
-            / tf.maximum(tf.sqrt(mean_square), self._floor)
-        )
+        root = tf.maximum(tf.sqrt(mean_square), self._floor)
+        step = tf.cast(self.learning_rate, variable.dtype) * gradient / root
         update.assign(tf.cast(momentum, variable.dtype) * update - step)
         variable.assign_add(update)
 
@@ -144,20 +145,21 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
 
 
 def make_schedule(config: Config, num_steps: int) -> schedules.LearningRateSchedule:
-    """Learning rate by step: linear warm-up, then constant or a cosine to 0 at step `num_steps`; or
-    exponential.
-    """
+    """Learning rate by step: linear warm-up, then constant or a cosine to 0; or exponential."""
     if config.schedule == "exponential":
         return FlooredDecay(
             config.learning_rate, config.learning_rate_decay, config.min_learning_rate
         )
     # A cosine that falls to all of its start is the constant schedule, with the same warm-up.
+    lowest = 0.0
+    if config.schedule == "constant":
+        lowest = 1.0
     return schedules.CosineDecay(
         initial_learning_rate=config.learning_rate / (config.warmup_steps + 1),
         warmup_target=config.learning_rate,
         warmup_steps=config.warmup_steps,
         decay_steps=max(1, num_steps - config.warmup_steps),
-        alpha=1.0 if config.schedule == "constant" else 0.0,
+        alpha=lowest,
     )
 
 
@@ -182,8 +184,7 @@ def make_optimizer(
             schedule, rho=config.beta_2, floor=config.epsilon, momentum=momentum, **common
         )
     if config.weight_decay:
-        optimizer.exclude_from_weight_decay(
-            [v for v in flow.trainable_variables if v.shape.rank != 2]
-        )
+        no_kernels = [v for v in flow.trainable_variables if v.shape.rank != 2]
+        optimizer.exclude_from_weight_decay(no_kernels)
     optimizer.build(flow.trainable_variables)
     return optimizer

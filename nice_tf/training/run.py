@@ -14,17 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.data import batches, dataset
 from nice_tf.data.paths import is_pattern
-from nice_tf.data.schema import csv_bytes
-from nice_tf.data.units import is_discrete, to_data_units
+from nice_tf.data.units import is_discrete
 from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import likelihood
-from nice_tf.files import write_atomically
-from nice_tf.flows.analysis import denoise
-from nice_tf.flows.flow import sample
 from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE, make_flow
 from nice_tf.runs.checkpoints import (
     RunState,
@@ -35,10 +30,10 @@ from nice_tf.runs.checkpoints import (
     tidy,
 )
 from nice_tf.runs.workdir import Workdir
-from nice_tf.seeds import stateless_seed
 from nice_tf.training import devices
 from nice_tf.training.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
 from nice_tf.training.model import FlowModel, make_model
+from nice_tf.training.samples import write_samples
 
 _LOG = logging.getLogger(__name__)
 
@@ -375,48 +370,6 @@ def _finish(config, data, run):
             )
         run.check_is_held()
         run.write_evaluation(result, usual)
-    samples = _write_samples(flow, data, config, run)
+    samples = write_samples(flow, data, config, run)
     written = (run.config, run.metrics, run.evaluation, run.calibration, *samples)
     return RunResult(result, run.path, written)
-
-
-def _write_samples(flow, data, config, run):
-    """Pictures as `samples.png` and `samples_denoised.png`, a table as `samples.csv`, other data as
-    `samples.npy`.
-
-    Of a conditional density pictures show a class in each row, a table has the column of the label,
-    and other data have `samples_label.npy` beside them; these two with the classes as frequent as
-    in train.
-    """
-    is_image, number, context, stated = drawing.is_image(data.event_shape), 100, None, {}
-    if data.labels:
-        classes = (
-            drawing.rows_of_classes(data.num_classes)
-            if is_image
-            else data.labels.draw(number, seed=config.seed)
-        )
-        number, context = len(classes), data.labels.one_hot(classes)
-        stated = {data.labels.name: data.labels.names(classes)}
-    seed = stateless_seed(config.seed, "samples")
-    x = sample(flow, number, seed=seed, temperature=config.temperature, context=context)
-    if data.schema:
-        path = run.path / "samples.csv"
-        write_atomically(path, csv_bytes(data.schema.as_columns(x.numpy()) | stated))
-        return [path]
-    if is_image:
-        shown = {
-            run.path / "samples.png": x,
-            run.path / "samples_denoised.png": denoise(flow, x, context=context),
-        }
-        for path, images in shown.items():
-            values = to_data_units(images, data.levels).numpy()
-            drawing.write_png(
-                path, drawing.image_grid(values, levels=data.levels, columns=drawing.COLUMNS)
-            )
-        return list(shown)
-    written = {run.path / "samples.npy": to_data_units(x, data.levels).numpy()}
-    if data.labels:
-        written[run.path / "samples_label.npy"] = stated[data.labels.name]
-    for path, values in written.items():
-        run.write_array(path, values)
-    return list(written)
