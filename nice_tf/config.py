@@ -418,8 +418,11 @@ class Config:
         self._check_what_goes_together()
 
     def _check_units(self):
-        per_coupling = any(isinstance(part, tuple) for part in self.hidden_units)
-        lists = self.hidden_units if per_coupling else (self.hidden_units,)
+        units: Any = self.hidden_units
+        per_coupling = any(isinstance(part, tuple) for part in units)
+        lists = (units,)
+        if per_coupling:
+            lists = units
         sizes = [size for part in lists for size in part]
         got = f"got {self.as_dict()['hidden_units']}"
         if not all(_is_whole(size) and size >= 1 for size in sizes):
@@ -433,9 +436,8 @@ class Config:
             )
 
     def _check_delimiter(self):
-        object.__setattr__(
-            self, "delimiter", self.delimiter.replace("\\t", "\t")
-        )  # as a flag spells it
+        as_character = self.delimiter.replace("\\t", "\t")  # a flag spells it so
+        object.__setattr__(self, "delimiter", as_character)
         if self.delimiter and not re.fullmatch(r"[\t !#-*,/:-@\[-`{-~]", self.delimiter):
             raise UserError(
                 "delimiter must be one character of ASCII that is no letter, no digit, no quote "

@@ -236,39 +236,31 @@ class FrozenMLP(tf.Module):
         super().__init__(name=name)
         if mlp.residual:
             raise UserError("a network with residual layers cannot be frozen")
-        self.dtype, self.compute_dtype, self._activation = (
-            mlp.dtype,
-            mlp.compute_dtype,
-            mlp._activation,
-        )
-        self._sizes = mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1]
+        self.dtype = mlp.dtype
+        self.compute_dtype = mlp.compute_dtype
+        self._activation = mlp._activation
+        self._sizes = (mlp._kernels[0].shape[0], mlp._kernels[-1].shape[1])
         self._context_size = mlp._context_size
-        layers = tuple(
-            (kernel.numpy(), bias.numpy())
-            for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True)
-        )
-        if num_branches is not None:
-            check_at_least("num_branches", num_branches, 1)
+        layers = []
+        for kernel, bias in zip(mlp._kernels, mlp._biases, strict=True):
+            layers.append((kernel.numpy(), bias.numpy()))
         if num_branches is None:
-            num_branches = (
-                2 if max(kernel.size for kernel, _ in layers) >= _WORTH_A_SECOND_CORE else 1
-            )
-        stages = [(layers,)]  # each a sum of branches, which are networks themselves
-        if num_branches > 1:
-            first = len(layers) % 2  # an odd number leaves the first layer whole
-            stages = [(layers[:first],)] if first else []
-            pairs = zip(layers[first::2], layers[first + 1 :: 2], strict=True)
-            stages += [_branches(*pair, num_branches) for pair in pairs]
+            largest = max(kernel.size for kernel, _ in layers)
+            num_branches = 1
+            if largest >= _WORTH_A_SECOND_CORE:
+                num_branches = 2
+        check_at_least("num_branches", num_branches, 1)
+        stages = _stages(tuple(layers), num_branches)
         with self.name_scope:
-            self._stages = tf.nest.map_structure(
-                lambda value: tf.Variable(tf.cast(value, self.compute_dtype), trainable=False),
-                tuple(stages),
-            )
+            self._stages = tf.nest.map_structure(self._frozen, stages)
             self._output_scale = None
             if mlp._output_scale is not None:
                 self._output_scale = tf.Variable(
                     mlp._output_scale, trainable=False, name="output_scale"
                 )
+
+    def _frozen(self, value):
+        return tf.Variable(tf.cast(value, self.compute_dtype), trainable=False)
 
     def __call__(self, x: tf.Tensor, *, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`; context and errors as for the `MLP`."""
@@ -289,6 +281,19 @@ def _activation(named):
         return named
     check_choice("activation", named, ACTIVATIONS)
     return getattr(tf.nn, named)
+
+
+def _stages(layers, num_branches):
+    """Layers as stages, each a sum of branches, which are networks themselves."""
+    if num_branches == 1:
+        return ((layers,),)
+    stages = []
+    first = len(layers) % 2  # an odd number leaves the first layer whole
+    if first:
+        stages.append((layers[:first],))
+    for pair in zip(layers[first::2], layers[first + 1 :: 2], strict=True):
+        stages.append(_branches(*pair, num_branches))
+    return tuple(stages)
 
 
 def _branches(layer, next_layer, num_branches):
@@ -320,7 +325,9 @@ def _affine(h, kernel, bias):
 
 def _scaled(h, output_scale, dtype):
     m = tf.cast(h, dtype)
-    return m if output_scale is None else output_scale * m
+    if output_scale is None:
+        return m
+    return output_scale * m
 
 
 def _with_context(x, context, size):
@@ -359,9 +366,13 @@ def _with_context(x, context, size):
 
 
 def _to_rows(x, size):
-    return x if x.shape.rank == 2 else tf.reshape(x, [-1, size])
+    if x.shape.rank == 2:
+        return x
+    return tf.reshape(x, [-1, size])
 
 
 def _from_rows(h, x, size):
     """The inverse of `_to_rows`, for rows of another size."""
-    return h if x.shape.rank == 2 else tf.reshape(h, tf.concat([tf.shape(x)[:-1], [size]], 0))
+    if x.shape.rank == 2:
+        return h
+    return tf.reshape(h, tf.concat([tf.shape(x)[:-1], [size]], 0))

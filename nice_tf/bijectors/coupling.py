@@ -109,7 +109,9 @@ class AdditiveCoupling(Layer):
         Raises:
           UserError: an event without any coordinate to shift.
         """
-        size = 0 if h.shape.rank == 0 else h.shape[-1]
+        size = 0
+        if h.shape.rank != 0:
+            size = h.shape[-1]
         if size is not None and size <= self._num_passthrough:
             raise UserError(
                 f"a coupling that passes {self._num_passthrough} coordinates needs more than that "
@@ -120,9 +122,9 @@ class AdditiveCoupling(Layer):
         return h[..., -self._num_passthrough :], h[..., : -self._num_passthrough]
 
     def _join(self, passed, shifted):
-        return tf.concat(
-            [passed, shifted] if self._passthrough == "first" else [shifted, passed], axis=-1
-        )
+        if self._passthrough == "first":
+            return tf.concat([passed, shifted], axis=-1)
+        return tf.concat([shifted, passed], axis=-1)
 
     def _shift(self, passed, shifted, kwargs):
         shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
@@ -201,19 +203,20 @@ def coupling_splits(
         )
     event_size = int(np.prod(event_shape))
     positions = np.arange(event_size)
+    split = positions
     if partition == "checkerboard":
         row, column, *_ = np.indices(event_shape)
         split = np.argsort((row + column).ravel() % 2, kind="stable")
-    else:
-        split = (
-            np.argsort(positions % 2, kind="stable") if partition == "interleaved" else positions
-        )
+    elif partition == "interleaved":
+        split = np.argsort(positions % 2, kind="stable")
     generator = np.random.default_rng(seed)
     splits = []
     for k in range(num_couplings):
         if mixing == "shuffle" and k > 0 and k % 2 == 0:
             positions = generator.permutation(event_size)
-        passthrough = "first" if mixing == "reverse" or k % 2 == 0 else "second"
+        passthrough = "first"
+        if mixing != "reverse" and k % 2 == 1:
+            passthrough = "second"
         splits.append((positions[split], passthrough))
         if mixing == "reverse":
             positions = positions[::-1]
@@ -237,7 +240,9 @@ def size_of_half(event_size: int, passthrough: str) -> int:
     has one more.
     """
     size_first = (event_size + 1) // 2
-    return size_first if passthrough == "first" else event_size - size_first
+    if passthrough == "first":
+        return size_first
+    return event_size - size_first
 
 
 def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
@@ -251,7 +256,10 @@ def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
     passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
     for k, (order, passthrough) in enumerate(splits):
         size = size_of_half(event_size, passthrough)
-        passed[k, order[:size] if passthrough == "first" else order[-size:]] = True
+        if passthrough == "first":
+            passed[k, order[:size]] = True
+        else:
+            passed[k, order[-size:]] = True
     # Coordinates that are always passed and shifted together depend on the same others: followed as
     # one class.
     classes, sizes = np.unique(passed, axis=1, return_counts=True)

@@ -55,14 +55,15 @@ class DiagonalScaling(Layer):
     def log_scale(self) -> tf.Tensor:
         """Log s, `[D]`, after the bound."""
         log_scale = tf.convert_to_tensor(self._unbounded_log_scale)
-        return (
-            log_scale if self._max_log_scale is None else tf.minimum(log_scale, self._max_log_scale)
-        )
+        if self._max_log_scale is None:
+            return log_scale
+        return tf.minimum(log_scale, self._max_log_scale)
 
     def assign_log_scale(self, log_scale: tf.Tensor) -> None:
         """Sets log s, `[D]`, cut at `max_log_scale`; for initialisation from data."""
-        bound = np.inf if self._max_log_scale is None else self._max_log_scale
-        self._unbounded_log_scale.assign(tf.minimum(log_scale, bound))
+        if self._max_log_scale is not None:
+            log_scale = tf.minimum(log_scale, self._max_log_scale)
+        self._unbounded_log_scale.assign(log_scale)
 
     def _forward(self, x):
         return self._sized(x) * tf.exp(self.log_scale)

@@ -34,7 +34,9 @@ def _spectrum(x, *, may_be_singular):
     size = len(eigenvalues)
     # Below this an eigenvalue is rounding, of the sum over examples or of the values themselves,
     # not variance.
-    rounding = np.finfo(x.dtype).eps * np.max(np.abs(x)) if x.dtype.kind == "f" else 0.0
+    rounding = 0.0
+    if x.dtype.kind == "f":
+        rounding = np.finfo(x.dtype).eps * np.max(np.abs(x))
     resolution = size * max(eigenvalues[-1] * np.finfo(np.float64).eps, rounding**2)
     rank = int(np.sum(eigenvalues > resolution))
     if rank < size and not may_be_singular:
@@ -130,7 +132,9 @@ class Whitening(Layer):
         x = check_examples(x, self._matrix.shape[0])
         eigenvalues, vectors = _spectrum(x, may_be_singular=self._epsilon > 0)
         scales = np.sqrt(np.maximum(eigenvalues, self._epsilon))
-        last = vectors.T if self._kind == "zca" else np.eye(len(scales))
+        last = np.eye(len(scales))
+        if self._kind == "zca":
+            last = vectors.T
         self._matrix.assign(last.T / scales @ vectors.T)
         self._inverse_matrix.assign(vectors * scales @ last)
         self._log_det.assign(-np.sum(np.log(scales)))

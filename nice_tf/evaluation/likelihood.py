@@ -135,7 +135,7 @@ def evaluate(
       its error, beside the share in this split of the class that is the most frequent in train.
     """
     steps = None
-    bins = levels
+    bins: float | None = levels
     if schema:
         steps = schema.steps
         bins = schema.bins_per_unit

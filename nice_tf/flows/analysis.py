@@ -12,7 +12,8 @@ from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.flow import context_kwargs, encoder, layers
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfb = tfp.bijectors
+tfd = tfp.distributions
 
 
 def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:

@@ -20,7 +20,8 @@ from nice_tf.choices import INPUT_RANGES, OUTPUT_SCALES, SCALINGS, WHITENINGS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.priors import make_prior
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfb = tfp.bijectors
+tfd = tfp.distributions
 
 
 def build_flow(
@@ -152,7 +153,9 @@ def build_flow(
         *_coupling_layers(splits, conditioner),
     ]
     if scaling == "layer":
-        max_log_scale = -np.log(min_inverse_scale) if min_inverse_scale else None
+        max_log_scale = None
+        if min_inverse_scale:
+            max_log_scale = -np.log(min_inverse_scale)
         layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
     latent = make_prior(
         prior,
@@ -175,7 +178,9 @@ def _range_layers(input_range, event_size, dtype):
 
 def _in_units_of(input_range, variance):
     """A variance in squared units of x in those of the range that the first layers put x on."""
-    return variance if input_range == "unit" else 4 * variance
+    if input_range == "unit":
+        return variance
+    return 4 * variance
 
 
 def _whitening_layers(whitening, event_size, epsilon, dtype):
@@ -305,7 +310,9 @@ def context_kwargs(
     given = {"context": context, "dropout_seed": dropout_seed}
     given = {name: value for name, value in given.items() if value is not None}
     # TFP passes them on by name, and this is the name of every coupling.
-    return {"bijector_kwargs": {"additive_coupling": given}} if given else {}
+    if not given:
+        return {}
+    return {"bijector_kwargs": {"additive_coupling": given}}
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:

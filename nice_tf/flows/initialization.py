@@ -66,7 +66,9 @@ def _before_and_from_couplings(flow):
     """The layers of a flow in two parts, the second from its first coupling on."""
     found = layers(flow)
     is_coupling = [isinstance(layer, AdditiveCoupling) for layer in found]
-    first = is_coupling.index(True) if any(is_coupling) else len(found)
+    first = len(found)
+    if any(is_coupling):
+        first = is_coupling.index(True)
     return found[:first], found[first:]
 
 

@@ -65,7 +65,9 @@ def make_prior(
       UserError: an unknown name.
     """
     check_choice("prior", kind, PRIORS)
-    prior = logistic_prior if kind == "logistic" else gaussian_prior
+    prior = logistic_prior
+    if kind == "gaussian":
+        prior = gaussian_prior
     return prior(event_size, trainable_scale=trainable_scale, min_scale=min_scale, dtype=dtype)
 
 

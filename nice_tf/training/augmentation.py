@@ -15,7 +15,9 @@ def shift_images(values: tf.Tensor, max_shift: tf.Tensor | int, seed: tf.Tensor)
     Returns:
       The moved pictures, of the shape and type of `values`.
     """
-    size, height, width = tf.shape(values)[0], values.shape[1], values.shape[2]
+    size = tf.shape(values)[0]
+    height = values.shape[1]
+    width = values.shape[2]
     moves = tf.random.stateless_uniform([size, 2], seed, -max_shift, max_shift + 1, tf.int32)
     padded = tf.pad(values, [[0, 0], [max_shift] * 2, [max_shift] * 2, [0, 0]])
     rows = tf.range(height) + max_shift - moves[:, :1]

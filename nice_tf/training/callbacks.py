@@ -65,11 +65,9 @@ class NaNGuard(tf_keras.callbacks.Callback):
         if np.isfinite(value):
             return
         path = newest(self._run.last)
-        good = (
-            f"The last good checkpoint is {path}"
-            if path
-            else "There is no checkpoint yet, it is the first epoch"
-        )
+        good = "There is no checkpoint yet, it is the first epoch"
+        if path:
+            good = f"The last good checkpoint is {path}"
         raise UserError(
             f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, "
             f"learning rate {_learning_rate(self.model):.3g}. {good}. Try a smaller learning_rate, "
@@ -78,9 +76,7 @@ class NaNGuard(tf_keras.callbacks.Callback):
 
 
 class Progress(tf_keras.callbacks.Callback):
-    """At the end of each epoch: how far the run is, which epoch is the best, and whether it is to
-    stop.
-    """
+    """At the end of each epoch: how far the run is, its best epoch, whether it is to stop."""
 
     def __init__(self, state: RunState, config: Config):
         super().__init__()
