@@ -63,7 +63,7 @@ def build_flow(
       num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
       hidden_units: widths of the hidden layers of each m; or K such sequences, one for each
         coupling.
-      activation: of the hidden layers, a name in `conditioners.ACTIVATIONS`.
+      activation: of the hidden layers, one of `choices.ACTIVATIONS`.
       residual: as for `MLP`.
       dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of
         `context_kwargs`.
@@ -73,7 +73,7 @@ def build_flow(
       partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures,
         `"checkerboard"`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
-        as `bijectors.coupling_splits` says.
+        as `coupling_splits` says.
       prior: `"logistic"` or `"gaussian"`.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
         scales in the prior, `"none"` for a volume-preserving flow.
