@@ -90,7 +90,8 @@ def test_folders_of_splits(load, tmp_path):
         load()
 
 
-def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
+def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="absl")
     monkeypatch.setattr(pictures, "_CHUNK_BYTES", 100)  # several chunks, the last one smaller
     for number, picture in enumerate(COLOUR):
         write(tmp_path / "set" / f"{number:02d}.png", picture)
@@ -99,9 +100,10 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
     for resize in ((), (4, 3)):
         settings = {"skip_bad": True, "resize": resize}
         expected, first = load(**settings), load(in_memory_mb=0, **settings)
-        assert "copying the data to" in capsys.readouterr().out
+        assert "copying the data to" in caplog.text
+        caplog.clear()
         again = load(in_memory_mb=0, **settings)
-        assert capsys.readouterr().out == "", "it is copied once"
+        assert not caplog.text, "it is copied once"
         for found in (first, again):
             assert isinstance(found.train, Rows) and found.description() == expected.description()
             np.testing.assert_array_equal(found.train, expected.train, strict=True)

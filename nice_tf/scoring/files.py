@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from nice_tf import drawing
 from nice_tf.data.cache import file_states, write_header
-from nice_tf.data.tables import is_parquet
+from nice_tf.data.table_paths import is_parquet
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
 from nice_tf.scoring import imputation
 from nice_tf.scoring import output as output_lib
 from nice_tf.scoring import scorer as scorer_lib
-from nice_tf.scoring.inputs import open_input, rows_at_once
+from nice_tf.scoring.blocks import rows_at_once
+from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
 
 SAMPLE_SUFFIXES = (".png", ".npz", *output_lib.SUFFIXES)

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
-from nice_tf.scoring.inputs import Block
+from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.scorer import _fill, _missing
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.errors import UserError
-from nice_tf.scoring.inputs import Block, rows_at_once
+from nice_tf.scoring.blocks import Block, rows_at_once
 from nice_tf.scoring.model import Model
 
 VALUES_A_CALL = 2**19  # of the examples that the model sees at once
