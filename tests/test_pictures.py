@@ -345,7 +345,7 @@ def test_a_run_on_a_folder(tmp_path):
         str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet")
     )
     scores = parquet.read_table(tmp_path / "scores.parquet")
-    files = pictures.picture_files(str(tmp_path / "set"))
+    files = pictures.files_below(str(tmp_path / "set"))
     resized = np.stack([pictures.decode(file, (4, 4)) for file in files])
     expected = Model.load(tmp_path / "run").score(resized)["log_prob"]
     np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected, rtol=1e-5)

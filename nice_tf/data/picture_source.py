@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,13 +11,13 @@ from nice_tf.config import Config
 from nice_tf.data import pictures
 from nice_tf.data.cache import cached, cached_path
 from nice_tf.data.found import Found, storage_of
-from nice_tf.data.paths import few, left_out
+from nice_tf.data.paths import few
 from nice_tf.data.rows import Rows
 from nice_tf.errors import UserError
 from nice_tf.files import write_atomically
 
 
-def read(config: Config, below: Sequence[str]) -> Found:
+def read(config: Config, below: list[str]) -> Found:
     """Splits are the folders `train`, `test`, `validation` right below; all pictures together where
     there is none.
 
@@ -38,7 +37,7 @@ def read(config: Config, below: Sequence[str]) -> Found:
         for split, names in _by_split(folder, files).items():
             arrays[split], skipped = _rows(names, like, config)
             bad += skipped
-    warnings = left_out(folder, files, list(below), "are no pictures")
+    warnings = pictures.left_out(folder, below)
     if bad:
         names_of_bad = few(os.path.relpath(name, folder) for name in bad)
         warnings = (

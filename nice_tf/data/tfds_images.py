@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from nice_tf.errors import UserError, cause_of
+from nice_tf.errors import UserError
 
 
 def find(name: str, *, data_dir: str, manual_dir: str) -> tfds.core.DatasetBuilder | None:
@@ -131,8 +131,9 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     try:
         builder.download_and_prepare(download_config=download)
     except Exception as error:  # whatever TFDS' network, file and decoding layers raise
+        cause = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"dataset {builder.name!r} could not be prepared ({cause_of(error)}). {way_out}"
+            f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}"
         ) from error
 
 

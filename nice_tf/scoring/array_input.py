@@ -46,7 +46,13 @@ class ArrayInput:
         Raises:
           UserError: no such file.
         """
-        self.files = _files(name)
+        below: list[str] = []  # files of a folder of pictures
+        self.files = [name]
+        if not os.path.isfile(name):
+            self.files = tfrecord.tfrecord_files(name)
+        if not self.files:
+            below = pictures.files_below(name)
+            self.files = list(filter(pictures.is_picture, below))
         if not self.files:
             raise UserError(
                 f"input {name}: there is no such file, and no TFRecord file or picture of that "
@@ -60,7 +66,7 @@ class ArrayInput:
         self._dtype = np.dtype(dtype)
         self._are_pictures = all(map(pictures.is_picture, self.files))
         if self._are_pictures:
-            self.warnings = pictures.left_out(name)
+            self.warnings = pictures.left_out(name, below)
         else:
             self.warnings = tfrecord.left_out(name)
 
@@ -138,12 +144,6 @@ class ArrayInput:
                 f"{self._what} has values from {low} to {high}: the model is of integers "
                 f"0..{self._levels - 1}"
             )
-
-
-def _files(name):
-    if os.path.isfile(name):
-        return [name]
-    return tfrecord.tfrecord_files(name) or pictures.picture_files(name)
 
 
 def _without(examples, number):
