@@ -308,7 +308,7 @@ def test_a_file_that_is_written_to_stops_the_run(tmp_path, monkeypatch):
 
 MEMORY_SCRIPT = """
 import sys, nice_tf
-from nice_tf.data import dataset
+from nice_tf.data import batches, dataset
 from nice_tf.training.model import make_model
 
 def peak():
@@ -319,8 +319,8 @@ def use(path, in_memory_mb):
     found = dataset.load(config)
     found.description()
     model = make_model(config, found)
-    model.fit(dataset.training_batches(found.train, 200, seed=0, first_step=0, last_step=20), verbose=0)
-    model.evaluate(dataset.evaluation_batches(found.validation, 200).take(20), verbose=0)
+    model.fit(batches.training_batches(found.train, 200, seed=0, first_step=0, last_step=20), verbose=0)
+    model.evaluate(batches.evaluation_batches(found.validation, 200).take(20), verbose=0)
 
 use(sys.argv[1], 512)
 before = peak()
