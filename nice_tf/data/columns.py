@@ -49,6 +49,11 @@ def precision(kind: pa.DataType) -> float:
     return float(np.finfo(np.float64).eps)
 
 
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that are there more than once, sorted."""
+    return sorted({name for name in names if names.count(name) > 1})
+
+
 def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
     """Columns of a batch as numbers, `[n, columns]` in float64, NaN where one is missing."""
     arrays = []

@@ -45,12 +45,15 @@ def sniff_decimal(
     Raises:
       UserError: cells speak for both marks, or could be thousands; the message names them.
     """
-    found = _marks_of_columns(files, delimiter, columns)
-    numbers = {name: marks for name, marks in found.items() if not marks.texts}
-    mixed = {name: marks for name, marks in found.items() if marks.are_few_texts}
+    numbers: dict[str, _Marks] = {}
+    mixed: dict[str, _Marks] = {}
+    for name, marks in _marks_of_columns(files, delimiter, columns).items():
+        if not marks.texts:
+            numbers[name] = marks
+        elif marks.are_few_texts:
+            mixed[name] = marks
     for group in (numbers, mixed):
-        sure = _first_of_each({name: marks.sure for name, marks in group.items()})
-        unclear = _first_of_each({name: marks.unclear for name, marks in group.items()})
+        sure, unclear = _first_of_each_mark(group)
         if len(sure) == 1:
             (mark,) = sure
             return mark
@@ -58,9 +61,8 @@ def sniff_decimal(
             continue
         if usual:
             return usual
-        examples = [f"{text!r} in column {name}" for name, text in (sure or unclear).values()]
         raise UserError(
-            f"{files[0]} has {' and '.join(examples)}: whether a comma or a dot stands before "
+            f"{files[0]} has {_examples(sure or unclear)}: whether a comma or a dot stands before "
             f"decimals is unclear. {hints.decimal}"
         )
     return usual or "."
@@ -82,15 +84,26 @@ def _marks_of_columns(files, delimiter, columns):
     return found
 
 
-def _first_of_each(by_column):
-    """For each mark the first column that has a cell for it, and the cell."""
-    found = {}
-    for mark in (",", "."):
-        for name, texts in by_column.items():
-            if mark in texts:
-                found[mark] = (name, texts[mark])
-                break
-    return found
+def _first_of_each_mark(by_column):
+    """For each mark the first column that has a cell for it, and the cell: cells that speak for it,
+    and cells that do unless they have thousands.
+    """
+    sure: dict[str, tuple[str, str]] = {}
+    unclear: dict[str, tuple[str, str]] = {}
+    for name, marks in by_column.items():
+        for mark, text in marks.sure.items():
+            sure.setdefault(mark, (name, text))
+        for mark, text in marks.unclear.items():
+            unclear.setdefault(mark, (name, text))
+    return sure, unclear
+
+
+def _examples(cells_of_marks):
+    """Cells and their columns in words, a comma before a dot."""
+    words = []
+    for _, (name, text) in sorted(cells_of_marks.items()):
+        words.append(f"{text!r} in column {name}")
+    return " and ".join(words)
 
 
 @dataclasses.dataclass

@@ -172,7 +172,7 @@ class Survey:
             constants[name] = low
             if kind == np.float16:
                 halves.append(name)
-            if kind == np.float32 and abs(low) >= _EXACT_IN_SINGLE:
+            elif kind == np.float32 and abs(low) >= _EXACT_IN_SINGLE:
                 singles.append(name)
         self._check_varies(columns, constants)
         return Schema(

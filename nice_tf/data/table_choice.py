@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from nice_tf.data.columns import is_text
+from nice_tf.data.columns import is_text, repeated
 from nice_tf.data.tables import Table
 from nice_tf.errors import UserError
 
@@ -43,9 +43,9 @@ def choose(table: Table, names: Sequence[str], *, label: str | None = None) -> l
 
 
 def _check_names(table, names, label):
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(f"columns has {', '.join(repeated)} more than once, got {', '.join(names)}")
+    twice = repeated(names)
+    if twice:
+        raise UserError(f"columns has {', '.join(twice)} more than once, got {', '.join(names)}")
     absent = [name for name in names if name not in table.names]
     if absent:
         raise UserError(

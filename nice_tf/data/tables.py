@@ -342,9 +342,9 @@ def _check_files(files, what):
 
 
 def _check_unique(file, names):
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(f"{file} has more than one column {', '.join(repeated)}: names must differ")
+    twice = columns.repeated(names)
+    if twice:
+        raise UserError(f"{file} has more than one column {', '.join(twice)}: names must differ")
 
 
 @contextlib.contextmanager

@@ -112,19 +112,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     """
     if builder.is_prepared():
         return
-    originals = _ORIGINAL_FILES.get(builder.name, [])
-    way_out = _way_out(builder, originals)
-    missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
-    if manual_dir and missing:
-        raise UserError(
-            f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. "
-            f"{way_out}"
-        )
-    if not manual_dir and not _has_network():
-        raise UserError(
-            f"dataset {builder.name!r} is not prepared on this machine and there is no network. "
-            f"{way_out}"
-        )
+    way_out = _way_out(builder)
+    _check_can_be_prepared(builder, manual_dir, way_out)
     python_logging.getLogger("urllib3").setLevel(python_logging.ERROR)
     logging.info("preparing dataset %s in %s", builder.name, builder.data_path)
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
@@ -137,8 +126,25 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
         ) from error
 
 
-def _way_out(builder, originals):
+def _check_can_be_prepared(builder, manual_dir, way_out):
+    """Refuses a folder without the original files, and a download without a network."""
+    originals = _ORIGINAL_FILES.get(builder.name, [])
+    missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
+    if manual_dir and missing:
+        raise UserError(
+            f"manual_dir {manual_dir} lacks {', '.join(missing)} of dataset {builder.name!r}. "
+            f"{way_out}"
+        )
+    if not manual_dir and not _has_network():
+        raise UserError(
+            f"dataset {builder.name!r} is not prepared on this machine and there is no network. "
+            f"{way_out}"
+        )
+
+
+def _way_out(builder):
     """What helps where a set cannot be prepared."""
+    originals = _ORIGINAL_FILES.get(builder.name, [])
     files = "files"
     if originals:
         files = f"files {', '.join(originals)}"

@@ -77,44 +77,48 @@ def score(
     # Also says what is wrong before any worker starts.
     schema = scorer(reader.first_block(files)).schema
     with beam.Pipeline(options=options) as pipeline:
-        # Where the rows of a file start is known once those of the files before it are counted.
-        counts = (
-            pipeline
-            | "Earlier files" >> beam.Create(files[:-1])
-            | "Count" >> beam.Map(reader.count)
-        )
-        tables = (
-            pipeline
-            | "Files" >> beam.Create(files)
-            | "Spread files" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMap(reader.blocks, files, beam.pvalue.AsDict(counts))
-            | "Spread blocks" >> beam.Reshuffle()
-            | "Score" >> RunInference(handler)
-        )
-        if suffix == ".parquet":
-            names = tables | "Write" >> beam.io.WriteToParquetBatched(
-                stem, schema, file_name_suffix=suffix
-            )
-        else:
-            examples = tables | "Examples" >> beam.FlatMap(_examples)
-            names = examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
-        (
-            names
-            | "All written" >> beam.combiners.ToList()
-            | "Drop others" >> beam.Map(_drop_others, written)
-        )
+        tables = _blocks(pipeline, reader, files) | "Score" >> RunInference(handler)
+        names = _written(tables, schema, stem, suffix)
+        all_names = names | "All written" >> beam.combiners.ToList()
+        all_names | "Drop others" >> beam.Map(_drop_others, written)
     return _matching(f"{stem}-*-of-*{suffix}")
 
 
+def _blocks(pipeline, reader, files):
+    """The blocks of all files, numbered through."""
+    # Where the rows of a file start is known once those of the files before it are counted.
+    earlier = pipeline | "Earlier files" >> beam.Create(files[:-1])
+    counts = earlier | "Count" >> beam.Map(reader.count)
+    return (
+        pipeline
+        | "Files" >> beam.Create(files)
+        | "Spread files" >> beam.Reshuffle()
+        | "Read" >> beam.FlatMap(reader.blocks, files, beam.pvalue.AsDict(counts))
+        | "Spread blocks" >> beam.Reshuffle()
+    )
+
+
+def _written(tables, schema, stem, suffix):
+    """The names of the files that tables are written to."""
+    if suffix == ".parquet":
+        write = beam.io.WriteToParquetBatched(stem, schema, file_name_suffix=suffix)
+        return tables | "Write" >> write
+    examples = tables | "Examples" >> beam.FlatMap(_examples)
+    return examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
+
+
 class ScorerHandler(ModelHandler):
-    """Loads an `scorer.Scorer`, once for each worker process, and lets it score blocks. Holds its
+    """Loads a `scorer.Scorer`, once for each worker process, and lets it score blocks. Holds its
     settings alone.
     """
 
     def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
         """Takes what `score` does."""
         super().__init__(max_batch_size=1)  # a block is a batch already
-        self._model, self._top, self._threshold, self._impute = model, top, threshold, impute
+        self._model = model
+        self._top = top
+        self._threshold = threshold
+        self._impute = impute
 
     def load_model(self) -> Any:
         """The scorer."""
