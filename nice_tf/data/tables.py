@@ -328,8 +328,13 @@ def _what(files):
 
 
 def _said_of_first(tally, name, what):
-    """Where the first text stands that is no number."""
+    """Where the first text stands that is no number; or a number, among true and false."""
     row, text = tally.wrong
+    if tally.wrong == tally.first_number:
+        return (
+            f"column {name} of {what} has {text!r} in row {row} (counted from 0), and true or "
+            "false in most others: the one or the other is needed"
+        )
     return cells.no_number(name, what, row, text)
 
 
