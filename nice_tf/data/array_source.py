@@ -53,14 +53,20 @@ def _is_named_as_keras_does(arrays):
 
 
 def _keras_splits(arrays):
-    known = ("x_train", "x_test", "x_validation")
-    return [name.removeprefix("x_") for name in arrays if name in known]
+    splits = []
+    for name in arrays:
+        if name in ("x_train", "x_test", "x_validation"):
+            splits.append(name.removeprefix("x_"))
+    return splits
 
 
 def _keras_labels(arrays):
     """Names of the labels, without those of a split that is not there."""
-    names = [f"y_{split}" for split in _keras_splits(arrays)]
-    return [name for name in names if name in arrays]
+    labels = []
+    for split in _keras_splits(arrays):
+        if f"y_{split}" in arrays:
+            labels.append(f"y_{split}")
+    return labels
 
 
 def _named_our_way(arrays, config):
@@ -121,15 +127,17 @@ def _with_labels(arrays, config):
 def _check_are_examples(arrays, config):
     """Refuses labels that nobody asked for: they are no examples."""
     labels = _plainly_labels(arrays)
-    for flag in labels.values():
-        holds = "holds"
-        if len(labels) > 1:
-            holds = "hold"
-        raise UserError(
-            f"dataset {config.dataset} holds the arrays {', '.join(sorted(arrays))}; "
-            f"{' and '.join(labels)} {holds} labels, not examples: condition_on={flag} uses them; "
-            "or leave them out of the file"
-        )
+    if not labels:
+        return
+    flags = list(labels.values())
+    holds = "holds"
+    if len(labels) > 1:
+        holds = "hold"
+    raise UserError(
+        f"dataset {config.dataset} holds the arrays {', '.join(sorted(arrays))}; "
+        f"{' and '.join(labels)} {holds} labels, not examples: condition_on={flags[0]} uses them; "
+        "or leave them out of the file"
+    )
 
 
 def _plainly_labels(arrays):

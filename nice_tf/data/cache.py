@@ -97,7 +97,8 @@ def cached(
     """
     path = cached_path(name, files, cache)
     if not path.exists():
-        logging.info("copying the data to %s, once", path)
+        # A wait, and room on the disk that stays taken: to be known without asking for it.
+        logging.warning("copying the data to %s, once", path)
         _write(path, content)
     return str(path)
 

@@ -166,7 +166,7 @@ def is_inexact(text: str) -> bool:
 
 
 def no_number(column: str, what: str, row: int, text: str) -> str:
-    """Says where a table has text in place of a number."""
+    """Says where a table has text instead of a number."""
     return (
         f"column {column} of {what} has {text!r} in row {row} (counted from 0): numbers are "
         "needed, a missing one is an empty cell"

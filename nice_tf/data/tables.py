@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -82,6 +81,7 @@ class Table:
         self._schema = schema
         self._formats: dict[str, CsvFormat] = {}
         self._stored: dict[str, set[pa.DataType]] = {}
+        self._num_rows: int | None = None
         with _saying_what_is_unreadable(self.what):
             if self.is_csv:
                 self._formats = sniff_formats(self.files, delimiter, decimal, schema)
@@ -98,7 +98,7 @@ class Table:
     def part(self, files: Sequence[str]) -> "Table":
         """Some of the files as a table, whose columns are of the types of all."""
         result = copy.copy(self)
-        result.__dict__.pop("num_rows", None)  # what was counted is of all
+        result._num_rows = None  # what was counted is of all
         result.files = list(files)
         result.what = _what(files)
         return result
@@ -291,9 +291,10 @@ class Table:
         wrong = {name: tally for name, tally in tallies.items() if tally.wrong}
         for name, tally in wrong.items():
             self.check_is_no_number(name, tally, is_wanted=False)
-        for name, tally in wrong.items():
-            text = _said_of_first(tally, name, self.what)
-            raise MostlyText(text, list(wrong))
+        if wrong:
+            names = list(wrong)
+            text = _said_of_first(wrong[names[0]], names[0], self.what)
+            raise MostlyText(text, names)
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """The numbers of these columns, `[n, columns]` in float64, NaN where one is missing; errors
@@ -302,10 +303,12 @@ class Table:
         for batch in self.batches(names):
             yield columns.numbers(batch, names)
 
-    @functools.cached_property
+    @property
     def num_rows(self) -> int:
-        """Number of rows; of CSV files it takes to read them."""
-        return sum(map(self._count, self.files))
+        """Number of rows; of CSV files it takes to read them, once."""
+        if self._num_rows is None:
+            self._num_rows = sum(map(self._count, self.files))
+        return self._num_rows
 
     def _count(self, file):
         if self.is_csv:
