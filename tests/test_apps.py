@@ -19,7 +19,8 @@ import nice_tf
 from nice_tf.errors import UserError
 from nice_tf.scoring import files, imputation
 from nice_tf.scoring import output as output_lib
-from nice_tf.scoring.inputs import Block, open_input
+from nice_tf.scoring.blocks import Block
+from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
 from nice_tf.serving import export as export_lib
 

@@ -307,7 +307,8 @@ def test_a_search_through_half_a_disk_ends(tmp_path, monkeypatch):
         load(dataset=str(tmp_path / "half"))
     for number in range(99):  # of mostly pictures, any number is read
         (tmp_path / "half" / f"{number}.png").touch()
-    assert len(pictures.picture_files(str(tmp_path / "half"))) == 100
+    found = filter(pictures.is_picture, pictures.files_below(str(tmp_path / "half")))
+    assert len(list(found)) == 100
 
 
 def as_bytes(save, *arguments, **keywords):

@@ -90,7 +90,8 @@ def test_folders_of_splits(load, tmp_path):
         load()
 
 
-def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
+def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="absl")
     monkeypatch.setattr(pictures, "_CHUNK_BYTES", 100)  # several chunks, the last one smaller
     for number, picture in enumerate(COLOUR):
         write(tmp_path / "set" / f"{number:02d}.png", picture)
@@ -99,9 +100,10 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys):
     for resize in ((), (4, 3)):
         settings = {"skip_bad": True, "resize": resize}
         expected, first = load(**settings), load(in_memory_mb=0, **settings)
-        assert "copying the data to" in capsys.readouterr().out
+        assert "copying the data to" in caplog.text
+        caplog.clear()
         again = load(in_memory_mb=0, **settings)
-        assert capsys.readouterr().out == "", "it is copied once"
+        assert not caplog.text, "it is copied once"
         for found in (first, again):
             assert isinstance(found.train, Rows) and found.description() == expected.description()
             np.testing.assert_array_equal(found.train, expected.train, strict=True)
@@ -343,7 +345,7 @@ def test_a_run_on_a_folder(tmp_path):
         str(tmp_path / "run"), str(tmp_path / "set"), str(tmp_path / "scores.parquet")
     )
     scores = parquet.read_table(tmp_path / "scores.parquet")
-    files = pictures.picture_files(str(tmp_path / "set"))
+    files = pictures.files_below(str(tmp_path / "set"))
     resized = np.stack([pictures.decode(file, (4, 4)) for file in files])
     expected = Model.load(tmp_path / "run").score(resized)["log_prob"]
     np.testing.assert_allclose(scores["log_prob"].to_numpy(), expected, rtol=1e-5)

@@ -19,9 +19,13 @@ from table_files import write_csv, write_parquet
 
 import nice_tf
 from nice_tf.data import csv_files, dataset, sources
-from nice_tf.data.csv_files import CsvFormat
+from nice_tf.data.csv_delimiters import sniff_delimiter
+from nice_tf.data.csv_format import DELIMITERS, CsvFormat
 from nice_tf.data.schema import Column, Schema, csv_bytes, same_number
-from nice_tf.data.tables import Table, left_out, table_files
+from nice_tf.data.table_labels import read_labels
+from nice_tf.data.table_paths import left_out, table_files
+from nice_tf.data.table_survey import survey_table
+from nice_tf.data.tables import Table
 from nice_tf.errors import UserError
 from nice_tf.scoring import files as batch
 from nice_tf.scoring import imputation
@@ -44,7 +48,7 @@ def write_text(path, lines, delimiter=";", mark=","):
 
 def survey(path, columns=(), **options):
     files = path if isinstance(path, list) else [path]
-    return Table(files, **options).survey(columns)
+    return survey_table(Table(files, **options), columns)
 
 
 def values(path, names):
@@ -339,7 +343,7 @@ TEXTS = st.lists(
 
 
 @settings(derandomize=True, max_examples=120, deadline=None)
-@given(TEXTS, st.sampled_from(csv_files.DELIMITERS), st.integers(5, 200))
+@given(TEXTS, st.sampled_from(DELIMITERS), st.integers(5, 200))
 def test_rows_are_those_of_pythons_csv_whatever_the_block(
     tmp_path_factory, table, delimiter, block
 ):
@@ -418,8 +422,11 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
         survey(
             write_csv(tmp_path / "a.csv", a=late(["5"] * 45 + ["oops"] * 15)[:55] + ["5"] * 5, b=B)
         )
+    mixed = write_csv(tmp_path / "a.csv", a=late(["true"] * (N - 1) + ["7.5"]), b=B, c=C)
+    with pytest.raises(UserError, match=r"a of .* has '7\.5' in row 59 .*true or false in most"):
+        survey(mixed)
     labelled = write_csv(tmp_path / "a.csv", a=A, b=B, y=late(["x"] * N))
-    assert set(Table([labelled]).labels("y")) == {"", "x"}
+    assert set(read_labels(Table([labelled]), "y")) == {"", "x"}
 
 
 def test_columns_that_start_with_numbers_and_are_text_are_left_out(tmp_path, monkeypatch):
@@ -720,7 +727,7 @@ PLAIN = {
 @pytest.mark.parametrize("content", PLAIN.values(), ids=PLAIN)
 def test_plain_csv_is_not_torn_apart(tmp_path, content):
     (tmp_path / "a.csv").write_text(content)
-    assert csv_files.sniff_delimiter(str(tmp_path / "a.csv")) == ","
+    assert sniff_delimiter(str(tmp_path / "a.csv")) == ","
     if "3\n" not in content:  # else the damage is named
         assert Table([tmp_path / "a.csv"]).format == CsvFormat()
 
@@ -971,7 +978,7 @@ COLUMNS = st.lists(st.tuples(NUMBERS, st.integers(0, 4), st.booleans()), min_siz
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
-@given(COLUMNS, st.sampled_from(csv_files.DELIMITERS[1:]), st.sampled_from(",."))
+@given(COLUMNS, st.sampled_from(DELIMITERS[1:]), st.sampled_from(",."))
 def test_numbers_are_read_right_or_not_at_all(tmp_path_factory, columns, delimiter, mark):
     """Of any number of decimals, with marks between thousands or without."""
     path = tmp_path_factory.getbasetemp() / "numbers.csv"

@@ -21,7 +21,9 @@ from nice_tf.cli.config_flags import define_flags, from_flags
 from nice_tf.data import dataset
 from nice_tf.data.rows import Rows, rebatched
 from nice_tf.data.schema import Column, Schema, csv_bytes
-from nice_tf.data.tables import Table, fill_from_column
+from nice_tf.data.table_source import fill_from_column
+from nice_tf.data.table_survey import survey_table
+from nice_tf.data.tables import Table
 from nice_tf.evaluation import likelihood, metrics
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import model as model_lib
@@ -56,7 +58,7 @@ def sorted_rows(values):
 
 
 def survey(path, columns=()):
-    return Table([path]).survey(columns)
+    return survey_table(Table([path]), columns)
 
 
 # What is found
@@ -475,7 +477,8 @@ def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("settings", [{}, {"precision": "float64", "columns": "c,a"}])
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
-def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys, write, settings):
+def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog, write, settings):
+    caplog.set_level("INFO", logger="absl")
     monkeypatch.setattr(
         "nice_tf.data.tables._BLOCK_ROWS", 7
     )  # several blocks, the last one smaller
@@ -489,9 +492,10 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys, write, settin
         load(path, impute=True, **settings),
         load(path, impute=True, in_memory_mb=0, **settings),
     )
-    assert "copying the data to" in capsys.readouterr().out
+    assert "copying the data to" in caplog.text
+    caplog.clear()
     again = load(path, impute=True, in_memory_mb=0, **settings)
-    assert capsys.readouterr().out == ""
+    assert not caplog.text
     for on_disk in (found, again):
         assert isinstance(on_disk.train, Rows) and isinstance(expected.train, np.ndarray)
         assert (
@@ -500,7 +504,7 @@ def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, capsys, write, settin
         )
         np.testing.assert_array_equal(on_disk.train, expected.train, strict=True)
     load(path, impute=True, in_memory_mb=0, columns="b,c")
-    assert "copying the data to" in capsys.readouterr().out, "other columns, another copy"
+    assert "copying the data to" in caplog.text, "other columns, another copy"
 
 
 def test_float64_keeps_what_float32_cannot(load, tmp_path):

@@ -16,7 +16,7 @@ from typing import IO, Literal
 import numpy as np
 
 from nice_tf import memory
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 
 _KINDS = "biufcSUMm"  # of values that stand in the file itself: neither objects nor records
 _MAX_AXES = 32
@@ -51,9 +51,9 @@ class Header:
     @property
     def lies_in_rows(self) -> bool:
         """Whether each row lies in one piece, one after the other."""
-        return bool(self.shape) and (
-            not self.is_fortran_order or len(self.shape) == 1 or 0 in self.shape
-        )
+        if not self.shape:
+            return False
+        return not self.is_fortran_order or len(self.shape) == 1 or 0 in self.shape
 
 
 def read_header(path: str | os.PathLike, what: str) -> Header:
@@ -99,7 +99,9 @@ def map_array(path: str | os.PathLike, what: str) -> np.ndarray:
     header = read_header(path, what)
     if not header.num_bytes:
         return np.empty(header.shape, header.dtype)
-    order: Literal["F", "C"] = "F" if header.is_fortran_order else "C"
+    order: Literal["F", "C"] = "C"
+    if header.is_fortran_order:
+        order = "F"
     return np.memmap(
         path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order
     )
@@ -139,17 +141,14 @@ def _saying_what_is_wrong(what: str) -> Iterator[None]:
     """Whatever a reader raises becomes a `UserError` of one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of headers that Python 2 wrote, or that Python's parser wonders about
+            # Of headers that Python 2 wrote, or that Python's parser wonders about.
+            warnings.simplefilter("ignore")
             yield
     except UserError:
         raise
-    except (
-        Exception
-    ) as error:  # NumPy and zipfile pass on whatever Python's parser and their decoders raise
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise _unreadable(what, cause) from error
+    # NumPy and zipfile pass on whatever Python's parser and their decoders raise.
+    except Exception as error:
+        raise _unreadable(what, cause_of(error)) from error
 
 
 def _unreadable(what, cause):
@@ -160,9 +159,7 @@ def _open(path, what):
     try:
         return open(path, "rb")
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{what} cannot be read ({getattr(error, 'strerror', None) or error})"
-        ) from error
+        raise UserError(f"{what} cannot be read ({cause_of(error)})") from error
 
 
 def _checked_header(file, size, what):
@@ -182,7 +179,8 @@ def _checked_header(file, size, what):
 
 
 def _check_claims(header, size, what):
-    dtype, shape = header.dtype, header.shape
+    dtype = header.dtype
+    shape = header.shape
     if dtype.hasobject or dtype.kind not in _KINDS or not dtype.itemsize:
         raise _unreadable(what, f"it is of type {dtype}")
     if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
@@ -201,7 +199,9 @@ def _check_claims(header, size, what):
 
 
 def _few(shape):
-    return list(shape) if len(shape) <= 8 else f"{list(shape[:8])} and {len(shape) - 8} more axes"
+    if len(shape) <= 8:
+        return list(shape)
+    return f"{list(shape[:8])} and {len(shape) - 8} more axes"
 
 
 def _check_memory(size, what):

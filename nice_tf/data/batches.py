@@ -36,14 +36,18 @@ def training_batches(
     """
     steps_per_epoch = len(train) // batch_size
     gather = _gather_from(train)
-    gather_classes = None if classes is None else _gather_from(classes)
+    gather_classes = None
+    if classes is not None:
+        gather_classes = _gather_from(classes)
 
     def batch(step):
         order = stateless_seed(seed, "data_order", step // steps_per_epoch)
         positions = (step % steps_per_epoch) * batch_size + tf.range(batch_size, dtype=tf.int64)
         rows = tf.random.experimental.index_shuffle(positions, seed=order, max_index=len(train) - 1)
         values = tf.ensure_shape(gather(rows), [batch_size, *train.shape[1:]])
-        return (values, gather_classes(rows)) if gather_classes else values
+        if gather_classes:
+            return values, gather_classes(rows)
+        return values
 
     steps = tf.data.Dataset.range(first_step, last_step)
     batches = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -57,15 +61,22 @@ def _gather_from(values):
     if not isinstance(values, Rows):
         with tf.device("CPU"):
             examples = tf.constant(values)
-        return lambda rows: tf.gather(examples, rows)
+
+        def gather(rows):
+            return tf.gather(examples, rows)
+
+        return gather
     dtype = tf.as_dtype(values.dtype.newbyteorder("="))
 
     def read(rows):
         return values[rows].astype(dtype.as_numpy_dtype, copy=False)
 
-    # Said to be stateless, because it is: else deterministic runs would read one batch after the
-    # other.
-    return lambda rows: tf.numpy_function(read, [rows], dtype, stateful=False)
+    def gather_by_reading(rows):
+        # Said to be stateless, because it is: else deterministic runs would read one batch after
+        # the other.
+        return tf.numpy_function(read, [rows], dtype, stateful=False)
+
+    return gather_by_reading
 
 
 def evaluation_batches(
@@ -77,26 +88,34 @@ def evaluation_batches(
     With the number of each example's class, `[N]`, a batch is a pair, as one of `training_batches`.
     """
     if isinstance(values, Rows):
-        gather = _gather_from(values)
-        batches = (
-            tf.data.Dataset.range(len(values))
-            .batch(batch_size)
-            .map(
-                lambda rows: tf.ensure_shape(gather(rows), [None, *values.shape[1:]]),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        )
+        batches = _batches_of_rows(values, batch_size)
     else:
         batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
-    numbered = batches.enumerate().map(
-        lambda number, batch: (tf.fill(tf.shape(batch)[:1], number), batch)
-    )
+    numbered = batches.enumerate().map(_with_number_of_each)
     if classes is not None:
         each = tf.data.Dataset.from_tensor_slices(classes).batch(batch_size)
-        numbered = tf.data.Dataset.zip((numbered, each)).map(
-            lambda pair, classes: (pair[0], (pair[1], classes))
-        )
+        numbered = tf.data.Dataset.zip((numbered, each)).map(_with_classes)
     return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
+
+
+def _batches_of_rows(values, batch_size):
+    """All rows of a file in order."""
+    gather = _gather_from(values)
+
+    def batch(rows):
+        return tf.ensure_shape(gather(rows), [None, *values.shape[1:]])
+
+    numbers = tf.data.Dataset.range(len(values)).batch(batch_size)
+    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _with_number_of_each(number, batch):
+    return tf.fill(tf.shape(batch)[:1], number), batch
+
+
+def _with_classes(numbered, classes):
+    number, batch = numbered
+    return number, (batch, classes)
 
 
 def _sharded_by_rows(batches):

@@ -1,5 +1,6 @@
 """Files on disk that are read as rows: a .npy file itself, or what was copied into one."""
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 import numpy as np
+from absl import logging
 
 from nice_tf.data import arrays
 from nice_tf.data.rows import Array, Rows, chunks
@@ -14,22 +16,63 @@ from nice_tf.errors import UserError
 from nice_tf.files import CannotWrite, replaced
 
 
-def read_npy(path: str | os.PathLike, *, in_memory_mb: int, cache: pathlib.Path) -> Array:
-    """The array of a file: in memory if the file has at most so many MB, else by rows.
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """Where data are kept that are read of files.
 
-    A larger file in Fortran order, as pandas' tables make it, is written to `cache` row by row
-    first.
+    Attributes:
+      in_memory_mb: what has at most so many MB is in memory.
+      folder: for copies of what has more, made if need be.
+    """
+
+    in_memory_mb: float
+    folder: pathlib.Path
+
+    def fits(self, num_bytes: int) -> bool:
+        """Whether so much is kept in memory."""
+        return num_bytes <= self.in_memory_mb * 2**20
+
+
+def read_npy(path: str | os.PathLike, storage: Storage) -> Array:
+    """The array of a file: in memory if it fits there, else by rows.
+
+    A larger file in Fortran order, as pandas' tables make it, is copied row by row first.
 
     Raises:
       UserError: it cannot be read, or is no `.npy` file of numbers.
     """
     what = f"dataset {path}"
     header = arrays.read_header(path, what)
-    if header.num_bytes <= in_memory_mb * 2**20 or not header.shape:
+    if storage.fits(header.num_bytes) or not header.shape:
         return arrays.read_array(path, what)
     if header.lies_in_rows:
         return Rows(path)
-    return Rows(cached("rows", [path], chunks(arrays.map_array(path, what)), cache))
+    rows = chunks(arrays.map_array(path, what))
+    return Rows(cached("rows", [path], rows, storage.folder))
+
+
+def kept(
+    name: str,
+    files: Sequence[str | os.PathLike],
+    content: Iterable[np.ndarray],
+    num_bytes: int,
+    storage: Storage,
+) -> Array:
+    """The content of files: in memory if it fits there, else as rows of a copy.
+
+    Args:
+      name: as for `cached`, as are `files` and `content`.
+      files: where the content comes from.
+      content: arrays `[n, *event_shape]`.
+      num_bytes: size of all.
+      storage: where it is kept.
+
+    Raises:
+      UserError: as `cached` says.
+    """
+    if storage.fits(num_bytes):
+        return np.concatenate(list(content))
+    return Rows(cached(name, files, content, storage.folder))
 
 
 def cached(
@@ -54,7 +97,8 @@ def cached(
     """
     path = cached_path(name, files, cache)
     if not path.exists():
-        print(f"copying the data to {path}, once", flush=True)
+        # A wait, and room on the disk that stays taken: to be known without asking for it.
+        logging.warning("copying the data to %s, once", path)
         _write(path, content)
     return str(path)
 
@@ -67,8 +111,11 @@ def cached_path(name: str, files: Sequence[str | os.PathLike], cache: pathlib.Pa
 
 def file_states(files: Iterable[str | os.PathLike]) -> list[tuple[str, int, int]]:
     """What tells whether files are those that they were: path, size and time of each."""
-    found = [(file, os.stat(file)) for file in files]
-    return [(os.path.abspath(file), state.st_size, state.st_mtime_ns) for file, state in found]
+    states = []
+    for file in files:
+        state = os.stat(file)
+        states.append((os.path.abspath(file), state.st_size, state.st_mtime_ns))
+    return states
 
 
 def _write(path, content):
@@ -78,17 +125,25 @@ def _write(path, content):
             for rows in content:
                 if not number:
                     write_header(file, 0, rows)
-                file.write(np.ascontiguousarray(rows))
+                write_rows(file, rows)
                 number += len(rows)
+            # Now that it is known; NumPy leaves room for a growing first axis.
             file.seek(0)
-            write_header(
-                file, number, rows
-            )  # now that it is known; NumPy leaves room for a growing first axis
+            write_header(file, number, rows)
     except CannotWrite as error:
         raise UserError(f"{error}: give a folder with more room as data_dir") from error
 
 
 def write_header(file: IO[bytes], number: int, rows: np.ndarray) -> None:
     """Starts a `.npy` file of so many rows like these."""
-    header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(file, {**header, "shape": (number, *rows.shape[1:])})
+    header = {
+        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+        "fortran_order": False,
+        "shape": (number, *rows.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def write_rows(file: IO[bytes], rows: np.ndarray) -> None:
+    """Goes on with a `.npy` file whose header is written."""
+    file.write(np.ascontiguousarray(rows).data)

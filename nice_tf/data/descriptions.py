@@ -21,7 +21,8 @@ def check_description(values: dict[str, Any]) -> None:
       TypeError: something is of another kind.
       ValueError: something has a value that it cannot have.
     """
-    shape, levels = values["event_shape"], values["levels"]
+    shape = values["event_shape"]
+    levels = values["levels"]
     if not isinstance(shape, list) or not shape or not all(map(_is_count, shape)):
         raise ValueError(f"event_shape is {shape}")
     if levels is not None and (not _is_count(levels) or levels < 2):
@@ -43,27 +44,30 @@ def _is_count(value):
 
 def _check_labels(values):
     classes = values["classes"]
-    is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if (
-        not is_list
-        or not isinstance(values["name"], str)
-        or len(set(classes)) < max(2, len(classes))
-    ):
+    if not isinstance(classes, list) or not isinstance(values["name"], str):
+        raise ValueError(f"labels are {values}")
+    if not _are_texts(classes) or len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"labels are {values}")
 
 
+def _are_texts(values):
+    return all(isinstance(value, str) for value in values)
+
+
 def _check_schema(values, shape):
-    if not isinstance(values, dict) or not all(
-        isinstance(column, dict) for column in values["columns"]
-    ):
+    if not isinstance(values, dict):
         raise TypeError(f"schema is {values}")
+    for column in values["columns"]:
+        if not isinstance(column, dict):
+            raise TypeError(f"schema is {values}")
     schema = Schema.from_dict(values)
     names = [*schema.names, *schema.constants, *schema.ignored]
-    if [len(schema.columns)] != shape or not all(isinstance(name, str) for name in names):
+    if [len(schema.columns)] != shape or not _are_texts(names):
         raise ValueError(f"schema has the columns {names}, event_shape is {shape}")
     low, high = schema.ends
     numbers = np.array([low, high, schema.steps], np.float64)
     if not np.all(np.isfinite(numbers)) or np.any(high < low) or np.any(schema.steps < 0):
         raise ValueError("schema has columns without finite bounds and steps")
-    if not all(np.isfinite(float(value)) for value in schema.constants.values()):
-        raise ValueError("schema has constants that are not finite")
+    for value in schema.constants.values():
+        if not np.isfinite(float(value)):
+            raise ValueError("schema has constants that are not finite")

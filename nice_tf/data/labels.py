@@ -51,9 +51,9 @@ class Labels:
     def draw(self, num_samples: int, *, seed: int) -> np.ndarray:
         """Numbers of classes as frequent as in train, `[num_samples]`."""
         logits = tf.math.log(self.frequencies)[tf.newaxis]
-        return tf.random.stateless_categorical(
-            logits, num_samples, stateless_seed(seed, "sample_classes")
-        )[0].numpy()
+        of_draws = stateless_seed(seed, "sample_classes")
+        drawn = tf.random.stateless_categorical(logits, num_samples, of_draws)
+        return drawn[0].numpy()
 
     def names(self, numbers: np.ndarray) -> np.ndarray:
         """The classes of these numbers, by name."""
@@ -61,20 +61,18 @@ class Labels:
 
     def describe(self) -> str:
         """One line on the classes, for the user."""
-        shown = ", ".join(
-            f"{name} ({n})"
-            for name, n in list(zip(self.classes, self.counts, strict=True))[:_SHOWN]
-        )
-        more = len(self.classes) - _SHOWN
-        return (
-            f"{len(self.classes)} of {self.name}, with examples of train: {shown}"
-            + f" and {more} more" * (more > 0)
-        )
+        each = [f"{name} ({n})" for name, n in zip(self.classes, self.counts, strict=True)]
+        text = f"{len(each)} of {self.name}, with examples of train: {', '.join(each[:_SHOWN])}"
+        if len(each) > _SHOWN:
+            text += f" and {len(each) - _SHOWN} more"
+        return text
 
 
 def num_classes(description: dict[str, Any]) -> int:
     """C, the length of a flow's context, from what `config.json` keeps of the data; 0 for p(x)."""
-    return len(description["labels"]["classes"]) if "labels" in description else 0
+    if "labels" in description:
+        return len(description["labels"]["classes"])
+    return 0
 
 
 def check_labels(name: str, labels: np.ndarray, num_examples: int, what: str) -> None:
@@ -100,7 +98,9 @@ def check_labels(name: str, labels: np.ndarray, num_examples: int, what: str) ->
             f"condition_on {name}: labels of {what} have shape {list(labels.shape)}: one for each "
             f"of the {num_examples} examples is needed"
         )
-    empty = np.flatnonzero(labels == "") if labels.dtype.kind == "U" else np.empty(0)
+    if labels.dtype.kind != "U":
+        return
+    empty = np.flatnonzero(labels == "")
     if len(empty):
         raise UserError(
             f"condition_on {name}: {len(empty)} labels of {what} are missing, the first in example "
@@ -118,21 +118,11 @@ def number_classes(name: str, labels: dict[str, np.ndarray]) -> Labels:
     Raises:
       UserError: one class only, too many, or one in another split that train lacks.
     """
-    texts = {split: values.astype(str) for split, values in labels.items()}
-    found = {split: np.unique(values, return_inverse=True) for split, values in texts.items()}
+    found = {}
+    for split, values in labels.items():
+        found[split] = np.unique(values.astype(str), return_inverse=True)
     classes = found["train"][0].tolist()
-    num_train = len(texts["train"])
-    if len(classes) < 2:
-        raise UserError(
-            f"condition_on {name}: all {num_train} training examples are of the class "
-            f"{classes[0]}: at least 2 classes are needed"
-        )
-    if len(classes) > min(MAX_CLASSES, num_train / 2):
-        raise UserError(
-            f"condition_on {name}: {len(classes)} classes in {num_train} training examples: at "
-            f"most {MAX_CLASSES} are taken, and at most half as many as there are examples; values "
-            "that are different almost everywhere are no classes"
-        )
+    _check_number(name, classes, len(labels["train"]))
     for split, (others, _) in found.items():
         unseen = sorted(set(others.tolist()) - set(classes))
         if unseen:
@@ -144,8 +134,23 @@ def number_classes(name: str, labels: dict[str, np.ndarray]) -> Labels:
     if all(re.fullmatch(r"-?\d+", text) for text in classes):
         classes.sort(key=int)
     place = {text: number for number, text in enumerate(classes)}
-    numbers = {
-        split: np.array([place[text] for text in names.tolist()], np.int32)[inverse]
-        for split, (names, inverse) in found.items()
-    }
+    numbers = {}
+    for split, (names, inverse) in found.items():
+        places = np.array([place[text] for text in names.tolist()], np.int32)
+        numbers[split] = places[inverse]
     return Labels(name, tuple(classes), numbers)
+
+
+def _check_number(name, classes, num_train):
+    """Refuses one class alone, or so many that they are no classes."""
+    if len(classes) < 2:
+        raise UserError(
+            f"condition_on {name}: all {num_train} training examples are of the class "
+            f"{classes[0]}: at least 2 classes are needed"
+        )
+    if len(classes) > min(MAX_CLASSES, num_train / 2):
+        raise UserError(
+            f"condition_on {name}: {len(classes)} classes in {num_train} training examples: at "
+            f"most {MAX_CLASSES} are taken, and at most half as many as there are examples; values "
+            "that are different almost everywhere are no classes"
+        )

@@ -25,11 +25,13 @@ def files_named(name: str, is_meant: Callable[[str], bool]) -> list[str]:
       Paths; none if the name stands for no such file.
     """
     if os.path.isdir(name):
-        found = [os.path.join(name, file) for file in os.listdir(name) if not file.startswith(".")]
+        found = _visible(name, os.listdir(name))
     elif os.path.isfile(name):
         found = [name]
+    elif "\0" in name:
+        found = []
     else:
-        found = glob.glob(name) if "\0" not in name else []
+        found = glob.glob(name)
     return sorted(file for file in found if is_meant(file) and os.path.isfile(file))
 
 
@@ -50,7 +52,9 @@ def files_below(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
       UserError: the tree is more of other things than of these files, `MAX_OTHERS` at least: not
         the folder of them.
     """
-    found, num_meant, num_others = [], 0, 0
+    found = []
+    num_meant = 0
+    num_others = 0
     for file in _walk(folder):
         if file is not None:
             found.append(file)
@@ -81,15 +85,20 @@ def left_out(name: str, read: list[str], found: list[str], why: str) -> tuple[st
     others = sorted(set(found) - set(read))
     if not others or not read:
         return ()
-    folder = name if os.path.isdir(name) else os.path.dirname(name)
-    names = few(os.path.relpath(other, folder or ".") for other in others)
+    folder = name
+    if not os.path.isdir(name):
+        folder = os.path.dirname(name) or "."
+    names = few(os.path.relpath(other, folder) for other in others)
     return (f"{len(others)} of {len(found)} files {why} and are left out: {names}",)
 
 
 def few(names: Iterable[str]) -> str:
     """The first eight of these names, and how many more there are."""
     names = list(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    text = ", ".join(names[:8])
+    if len(names) > 8:
+        text += f" and {len(names) - 8} more"
+    return text
 
 
 def _walk(folder: str, depth: int = 0) -> Iterator[str | None]:
@@ -101,27 +110,30 @@ def _walk(folder: str, depth: int = 0) -> Iterator[str | None]:
     if depth == _MAX_TURNS:
         yield from _walk_straight(folder)
         return
-    folders, names = _visible(*next(os.walk(folder), (folder, [], [])))
-    yield from (None for _ in folders)
-    below = (_walk(path, depth + 1) for path in folders if not os.path.islink(path))
-    yield from _in_turns([iter(names), *below])
+    files: list[str] = []
+    below = []
+    for parent, folders, names in os.walk(folder):
+        files = _visible(parent, names)
+        for path in _visible(parent, folders):
+            yield None
+            if not os.path.islink(path):
+                below.append(_walk(path, depth + 1))
+        break  # what lies deeper is read in turns
+    yield from _in_turns([iter(files), *below])
 
 
 def _walk_straight(folder: str) -> Iterator[str | None]:
     """As `_walk`, a folder after the other, of any depth."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (None for _ in folders)
-        yield from _visible(parent, [], names)[1]
+        for _ in folders:
+            yield None
+        yield from _visible(parent, names)
 
 
-def _visible(parent: str, folders: list[str], names: list[str]) -> tuple[list[str], list[str]]:
-    """The paths of the folders and of the files that are not hidden."""
-    paths = [
-        [os.path.join(parent, name) for name in some if not name.startswith(".")]
-        for some in (folders, names)
-    ]
-    return paths[0], paths[1]
+def _visible(folder: str, names: list[str]) -> list[str]:
+    """The paths of what is not hidden in a folder."""
+    return [os.path.join(folder, name) for name in names if not name.startswith(".")]
 
 
 def _in_turns(iterators: list[Iterator[str | None]]) -> Iterator[str | None]:

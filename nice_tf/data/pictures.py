@@ -38,17 +38,11 @@ def is_picture(file: str) -> bool:
     return file.lower().endswith((".png", ".jpg", ".jpeg"))
 
 
-def picture_files(folder: str) -> list[str]:
-    """The PNG and JPEG pictures of a folder and of those below it, sorted by path."""
-    return list(filter(is_picture, files_below(folder)))
-
-
-def left_out(folder: str) -> tuple[str, ...]:
-    """What the user should know of the other files of a folder and those below it, as
-    `paths.left_out` says.
+def left_out(folder: str, below: list[str]) -> tuple[str, ...]:
+    """What the user should know of files that are no pictures, as `paths.left_out` says; `below`
+    are all that `files_below` gave.
     """
-    found = files_below(folder)
-    return paths.left_out(folder, list(filter(is_picture, found)), found, "are no pictures")
+    return paths.left_out(folder, list(filter(is_picture, below)), below, "are no pictures")
 
 
 def open_picture(content: bytes, what: str) -> Image.Image:
@@ -94,6 +88,23 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
       BadPicture: it is damaged, cut off or of another format; or has more than `MAX_PIXELS`.
       UserError: 16 bits a value, or transparent somewhere.
     """
+    picture = _decoded(file)
+    _check_opaque(picture, file)
+    mode = "RGB"
+    if picture.mode in ("1", "L", "LA", "La"):
+        mode = "L"
+    picture = picture.convert(mode)
+    if resize:
+        height, width = resize
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    values = np.asarray(picture)
+    if values.ndim == 2:
+        return values[..., np.newaxis]
+    return values
+
+
+def _decoded(file):
+    """A picture of 8 bits a value, turned as its camera noted."""
     try:
         if not os.path.isfile(file):  # a pipe would be waited for
             raise BadPicture(f"{file} is no file")
@@ -108,19 +119,17 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
         raise BadPicture(f"{file} cannot be decoded as a PNG or JPEG picture ({cause})") from error
     if content.startswith(_PNG) and content[24] == 16:  # its bit depth
         raise UserError(f"{file} has 16 bits a value, 65,536 levels: 8 bits are needed")
-    if picture.has_transparency_data:
-        opacity = np.asarray(picture.convert("RGBA"))[..., 3].min()
-        if opacity < 255:
-            raise UserError(
-                f"{file} is transparent, of opacity {opacity} of 255 somewhere: put it on a "
-                "background"
-            )
-    picture = picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB")
-    if resize:
-        height, width = resize
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    values = np.asarray(picture)
-    return values if values.ndim == 3 else values[..., np.newaxis]
+    return picture
+
+
+def _check_opaque(picture, file):
+    if not picture.has_transparency_data:
+        return
+    opacity = np.asarray(picture.convert("RGBA"))[..., 3].min()
+    if opacity < 255:
+        raise UserError(
+            f"{file} is transparent, of opacity {opacity} of 255 somewhere: put it on a background"
+        )
 
 
 def first(
@@ -133,7 +142,11 @@ def first(
         except BadPicture:
             if not skip_bad:
                 raise
-    raise UserError(
+    raise _none_decoded(files)
+
+
+def _none_decoded(files):
+    return UserError(
         f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture"
     )
 
@@ -159,7 +172,8 @@ def examples(
     Raises:
       UserError: a picture that breaks a rule, named by its file; none that can be decoded.
     """
-    gathered, is_empty = [], True
+    gathered: list[np.ndarray] = []
+    is_empty = True
     for file in files:
         try:
             values = decode(file, resize)
@@ -176,9 +190,7 @@ def examples(
             yield np.stack(gathered)
             gathered = []
     if is_empty:
-        raise UserError(
-            f"none of {len(files)} files from {files[0]} on can be decoded as a PNG or JPEG picture"
-        )
+        raise _none_decoded(files)
     if gathered:
         yield np.stack(gathered)
 

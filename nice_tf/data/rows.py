@@ -3,6 +3,7 @@ memory.
 """
 
 import contextlib
+import copy
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +41,9 @@ class Rows:
         header = arrays.read_header(path, str(path))
         if not header.lies_in_rows:
             raise UserError(f"{path} has no rows in C order")
-        self._file, self._offset, self._stored_dtype = _OpenFile(path), header.offset, header.dtype
+        self._file = _OpenFile(path)
+        self._offset = header.offset
+        self._stored_dtype = header.dtype
         self._numbers = np.arange(header.shape[0])
         self.path = path
         self.shape = header.shape
@@ -64,24 +67,21 @@ class Rows:
         # Not through a memory map: each row would bring up to 2 MB around it into the memory of
         # this process, and a file that is cut meanwhile would kill it.
         result = np.empty([len(numbers), *self.shape[1:]], self._stored_dtype)
-        size, content = (
-            math.prod(self.shape[1:]) * result.itemsize,
-            memoryview(result.reshape(-1).view(np.uint8)),
-        )
-        starts = np.flatnonzero(
-            np.diff(numbers, prepend=numbers[:1] - 2) != 1
-        )  # of rows that lie side by side
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=False):
-            part, position = (
-                content[start * size : end * size],
-                self._offset + int(numbers[start]) * size,
-            )
-            while part:
-                num_read = os.preadv(self._file.number, [part], position)
-                if not num_read:
-                    raise UserError(f"{self.path} was cut while it was read")
-                part, position = part[num_read:], position + num_read
+        size = math.prod(self.shape[1:]) * result.itemsize
+        content = result.reshape(-1).view(np.uint8).data
+        for start, end in _runs(numbers):
+            position = self._offset + int(numbers[start]) * size
+            self._fill(content[start * size : end * size], position)
         return result
+
+    def _fill(self, part, position):
+        """Reads bytes of the file from a position on, until the part of memory is full."""
+        while part:
+            num_read = os.preadv(self._file.number, [part], position)
+            if not num_read:
+                raise UserError(f"{self.path} was cut while it was read")
+            part = part[num_read:]
+            position += num_read
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -95,9 +95,9 @@ class Rows:
         return self._like(self._numbers, np.dtype(dtype))
 
     def _like(self, numbers, dtype):
-        result = object.__new__(Rows)
-        result.__dict__.update(self.__dict__)
-        result._numbers, result.dtype = numbers, dtype
+        result = copy.copy(self)  # of the same open file
+        result._numbers = numbers
+        result.dtype = dtype
         result.shape = (len(numbers), *self.shape[1:])
         return result
 
@@ -108,12 +108,11 @@ class Rows:
         Raises:
           UserError: it was written to.
         """
+        then = self._file.opened
         with contextlib.suppress(FileNotFoundError):
-            now, then = os.stat(self.path), self._file.opened
-            if now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (
-                then.st_size,
-                then.st_mtime_ns,
-            ):
+            now = os.stat(self.path)
+            is_same = now.st_size == then.st_size and now.st_mtime_ns == then.st_mtime_ns
+            if now.st_ino == then.st_ino and not is_same:
                 raise UserError(
                     f"{self.path} was changed while it was read: write new data to another file"
                 )
@@ -130,18 +129,29 @@ class _OpenFile:
         os.close(self.number)
 
 
+def _runs(numbers):
+    """Where rows begin and end, by their places, that lie side by side in the file."""
+    is_start = np.diff(numbers, prepend=numbers[:1] - 2) != 1
+    starts = np.flatnonzero(is_start).tolist()
+    ends = [*starts[1:], len(numbers)]
+    return zip(starts, ends, strict=False)  # of no rows there is an end alone
+
+
 Array = np.ndarray | Rows
 
 
 def chunks(values: Array) -> Iterator[np.ndarray]:
     """All rows in order, some megabytes at a time."""
-    step = max(1, _CHUNK_BYTES // max(1, math.prod(values.shape[1:]) * values.dtype.itemsize))
-    return (values[start : start + step] for start in range(0, len(values), step))
+    row_bytes = math.prod(values.shape[1:]) * values.dtype.itemsize
+    step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    for start in range(0, len(values), step):
+        yield values[start : start + step]
 
 
 def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same rows in order, `size` at a time; the last may be fewer."""
-    kept, count = [], 0
+    kept: list[np.ndarray] = []
+    count = 0
     for batch in batches:
         kept.append(batch)
         count += len(batch)
@@ -149,11 +159,14 @@ def rebatched(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
             rows = np.concatenate(kept)
             whole = count // size * size
             yield from np.split(rows[:whole], whole // size)
-            kept, count = [rows[whole:]], count - whole
+            kept = [rows[whole:]]
+            count -= whole
     if count:
         yield np.concatenate(kept)
 
 
 def select(values: Array, index: np.ndarray | slice) -> Array:
     """Some of the rows, in memory if `values` are."""
-    return values.select(index) if isinstance(values, Rows) else values[index]
+    if isinstance(values, Rows):
+        return values.select(index)
+    return values[index]

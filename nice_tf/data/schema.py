@@ -71,7 +71,9 @@ class Schema:
         if any has none.
         """
         steps = self.steps
-        return float(np.exp(-np.mean(np.log(steps)))) if np.all(steps > 0) else None
+        if np.all(steps > 0):
+            return float(np.exp(-np.mean(np.log(steps))))
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; later ones only where they say something, so that earlier
@@ -93,36 +95,38 @@ class Schema:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Schema":
         """The inverse of `as_dict`."""
-        others = {name: values[name] for name in ("delimiter", "decimal") if name in values}
         return cls(
-            tuple(Column(**column) for column in values["columns"]),
-            values["constants"],
-            tuple(values["ignored"]),
-            tuple(values.get("halves", ())),
-            tuple(values.get("singles", ())),
-            **others,
+            columns=tuple(Column(**column) for column in values["columns"]),
+            constants=values["constants"],
+            ignored=tuple(values["ignored"]),
+            halves=tuple(values.get("halves", ())),
+            singles=tuple(values.get("singles", ())),
+            delimiter=values.get("delimiter", cls.delimiter),
+            decimal=values.get("decimal", cls.decimal),
         )
 
     @property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest value seen of each column, `[D]` in float64."""
-        return np.array([column.low for column in self.columns]), np.array(
-            [column.high for column in self.columns]
-        )
+        low = np.array([column.low for column in self.columns])
+        high = np.array([column.high for column in self.columns])
+        return low, high
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest x of each column, `[D]`: the range seen, with the whole bins at its
         ends.
         """
-        (low, high), half = self.ends, self.steps / 2
+        low, high = self.ends
+        half = self.steps / 2
         return low - half, high + half
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column
         can take.
         """
-        (low, _), steps = self.ends, self.steps
+        low, _ = self.ends
+        steps = self.steps
         whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
         return np.where(steps > 0, whole, x).astype(x.dtype)
 
@@ -140,31 +144,29 @@ class Schema:
         x = np.asarray(x)
         on_steps = self.rounded(x.astype(np.float64))
         for k, column in enumerate(self.columns):
-            result[column.name] = x[:, k]
-            if column.step:
-                is_whole = column.step.is_integer() and column.low.is_integer()
-                values = on_steps[:, k]
-                result[column.name] = (
-                    values.astype(np.int64) if is_whole else np.round(values, MAX_PLACES)
-                )
-        return result | {name: np.full(len(x), value) for name, value in self.constants.items()}
+            if not column.step:
+                result[column.name] = x[:, k]
+            elif column.step.is_integer() and column.low.is_integer():
+                result[column.name] = on_steps[:, k].astype(np.int64)
+            else:
+                result[column.name] = np.round(on_steps[:, k], MAX_PLACES)
+        for name, value in self.constants.items():
+            result[name] = np.full(len(x), value)
+        return result
 
     def describe(self) -> str:
         """One line on the columns, for the user."""
-        discrete = [
-            f"{column.name} (step {column.step:g})" for column in self.columns if column.step
-        ]
+        discrete = []
+        for column in self.columns:
+            if column.step:
+                discrete.append(f"{column.name} (step {column.step:g})")
         parts = [f"{len(self.columns)}, {len(self.columns) - len(discrete)} continuous"]
-        for what, names in (
-            ("discrete", discrete),
-            ("constant, left out", list(self.constants)),
-            ("no numbers or not chosen, left out", list(self.ignored)),
-        ):
-            if names:
-                more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-                parts.append(
-                    f"{what}: {', '.join(name or '(no name)' for name in names[:8])}{more}"
-                )
+        if discrete:
+            parts.append(f"discrete: {_few(discrete)}")
+        if self.constants:
+            parts.append(f"constant, left out: {_few(self.constants)}")
+        if self.ignored:
+            parts.append(f"no numbers or not chosen, left out: {_few(self.ignored)}")
         if self.delimiter and (self.delimiter, self.decimal) != (",", "."):
             parts.append(
                 f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before "
@@ -189,17 +191,19 @@ class Schema:
         usual = float(self.constants[name])
         of_training = self._stored_as(name)
         found, places = np.unique(values, return_inverse=True)
-        is_other = [
-            _is_apart(value, usual) and not same_number(value, usual, of_training, stored_as)
-            for value in found.tolist()
-        ]  # of NaN false
-        return np.array(is_other, bool)[places]
+        is_other = np.zeros(len(found), bool)
+        for place, value in enumerate(found.tolist()):  # NaN is not apart
+            is_apart = _is_apart(value, usual)
+            is_other[place] = is_apart and not same_number(value, usual, of_training, stored_as)
+        return is_other[places]
 
     def _stored_as(self, name):
         """The type that a constant was stored in, as far as it is known."""
         if name in self.halves:
             return np.float16
-        return np.float32 if name in self.singles else np.float64
+        if name in self.singles:
+            return np.float32
+        return np.float64
 
     def check_names(self, names: Collection[str], what: str) -> None:
         """Looks whether a table has the columns of the density, and none that the density has never
@@ -215,14 +219,27 @@ class Schema:
         missing = [name for name in self.names if name not in names]
         known = {*self.names, *self.constants, *self.ignored}
         extra = [name for name in names if name not in known]
-        if missing or extra:
-            others = ", ".join(name or "(no name)" for name in extra)
-            found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {others}"] * bool(
-                extra
-            )
+        found = []
+        if missing:
+            found.append(f"lacks {', '.join(missing)}")
+        if extra:
+            found.append(f"also has {', '.join(map(_shown, extra))}")
+        if found:
             raise UserError(
                 f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}"
             )
+
+
+def _shown(name):
+    return name or "(no name)"
+
+
+def _few(names):
+    """The first eight of these names, and how many more there are."""
+    text = ", ".join(list(map(_shown, names))[:8])
+    if len(names) > 8:
+        text += f" and {len(names) - 8} more"
+    return text
 
 
 def same_number(first: float, second: float, *stored_as: type[np.floating]) -> bool:
@@ -250,8 +267,9 @@ def _is_apart(value, usual):
     """Whether two numbers differ by more than decimals are off once they are converted; integers
     are exact.
     """
-    are_exact = value.is_integer() and usual.is_integer() and abs(usual) < _EXACT
-    rounding = 0.0 if are_exact else 4 * np.finfo(np.float64).eps * abs(usual)
+    if value.is_integer() and usual.is_integer() and abs(usual) < _EXACT:
+        return value != usual
+    rounding = 4 * np.finfo(np.float64).eps * abs(usual)
     return abs(value - usual) > rounding
 
 
@@ -271,5 +289,6 @@ def csv_bytes(columns: dict[str, np.ndarray]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows(zip(*(map(str, values) for values in columns.values()), strict=True))
+    texts = [map(str, values) for values in columns.values()]
+    writer.writerows(zip(*texts, strict=True))
     return text.getvalue().encode()

@@ -1,6 +1,6 @@
 """Image sets of TensorFlow Datasets: prepared, and read in their stored order."""
 
-import logging
+import logging as python_logging
 import os
 import socket
 import urllib.request
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from nice_tf.errors import UserError
 
@@ -40,11 +41,9 @@ def shape_and_dtype(builder: tfds.core.DatasetBuilder) -> tuple[tuple[int, ...],
       UserError: the set has no `image`, or not one of a fixed shape.
     """
     features = builder.info.features
-    image = (
-        features["image"]
-        if isinstance(features, tfds.features.FeaturesDict) and "image" in features
-        else None
-    )
+    image = None
+    if isinstance(features, tfds.features.FeaturesDict) and "image" in features:
+        image = features["image"]
     if not isinstance(image, tfds.features.Image) or None in image.shape:
         raise UserError(
             f"dataset {builder.name!r} of TensorFlow Datasets has no 'image' of one fixed shape"
@@ -55,20 +54,16 @@ def shape_and_dtype(builder: tfds.core.DatasetBuilder) -> tuple[tuple[int, ...],
 def class_labels(builder: tfds.core.DatasetBuilder) -> list[str]:
     """Names of the features that say the class of an example."""
     features = builder.info.features
-    return [
-        name for name, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)
-    ]
+    kind = tfds.features.ClassLabel
+    return [name for name, feature in features.items() if isinstance(feature, kind)]
 
 
 def examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[np.ndarray]:
     """All pictures of a split, as blocks `[n, *shape]`."""
     # The stored order is already a fixed pseudo-random one; reading it in order keeps the split the
     # same everywhere.
-    batches = (
-        builder.as_dataset(split=split, shuffle_files=False)
-        .map(lambda example: example["image"])
-        .batch(1000)
-    )
+    found = builder.as_dataset(split=split, shuffle_files=False)
+    batches = found.map(_feature("image")).batch(1000)
     return batches.prefetch(1).as_numpy_iterator()
 
 
@@ -78,23 +73,33 @@ def labels(builder: tfds.core.DatasetBuilder, split: str, name: str) -> np.ndarr
     """
     pictures_left = {"image": tfds.decode.SkipDecoding()}
     found = builder.as_dataset(split=split, shuffle_files=False, decoders=pictures_left)
-    numbers = np.concatenate(
-        list(found.map(lambda example: example[name]).batch(1000).as_numpy_iterator())
-    )
+    batches = found.map(_feature(name)).batch(1000)
+    numbers = np.concatenate(list(batches.as_numpy_iterator()))
     return np.array([*builder.info.features[name].names, ""])[numbers]  # -1 stands for a secret one
 
 
+def _feature(name):
+    """A function that takes this feature of an example."""
+
+    def feature(example):
+        return example[name]
+
+    return feature
+
+
+_MNIST_FILES = [
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+]
 _ORIGINAL_FILES = {
-    name: [
-        f"{part}-{kind}.gz"
-        for part in ("train", "t10k")
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    ]
-    for name in ("mnist", "fashion_mnist", "kmnist")
-} | {
+    "mnist": _MNIST_FILES,
+    "fashion_mnist": _MNIST_FILES,
+    "kmnist": _MNIST_FILES,
     "cifar10": ["cifar-10-binary.tar.gz"],
     "cifar100": ["cifar-100-binary.tar.gz"],
-    "svhn_cropped": [f"{part}_32x32.mat" for part in ("train", "test", "extra")],
+    "svhn_cropped": ["train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"],
 }
 
 
@@ -107,13 +112,23 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     """
     if builder.is_prepared():
         return
+    way_out = _way_out(builder)
+    _check_can_be_prepared(builder, manual_dir, way_out)
+    python_logging.getLogger("urllib3").setLevel(python_logging.ERROR)
+    logging.info("preparing dataset %s in %s", builder.name, builder.data_path)
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+    try:
+        builder.download_and_prepare(download_config=download)
+    except Exception as error:  # whatever TFDS' network, file and decoding layers raise
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}"
+        ) from error
+
+
+def _check_can_be_prepared(builder, manual_dir, way_out):
+    """Refuses a folder without the original files, and a download without a network."""
     originals = _ORIGINAL_FILES.get(builder.name, [])
-    way_out = (
-        "Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
-        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original "
-        f"files{' ' + ', '.join(originals) if originals else ''}; or connect to the network. "
-        "--dataset=digits needs neither"
-    )
     missing = [file for file in originals if not os.path.isfile(os.path.join(manual_dir, file))]
     if manual_dir and missing:
         raise UserError(
@@ -125,19 +140,19 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
             f"dataset {builder.name!r} is not prepared on this machine and there is no network. "
             f"{way_out}"
         )
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    print(f"preparing dataset {builder.name} in {builder.data_path}", flush=True)
-    try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None)
-        )
-    except (
-        Exception
-    ) as error:  # TFDS passes on whatever its network, file and decoding layers raise.
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"dataset {builder.name!r} could not be prepared ({cause}). {way_out}"
-        ) from error
+
+
+def _way_out(builder):
+    """What helps where a set cannot be prepared."""
+    originals = _ORIGINAL_FILES.get(builder.name, [])
+    files = "files"
+    if originals:
+        files = f"files {', '.join(originals)}"
+    return (
+        "Either give --data_dir, the folder where TensorFlow Datasets prepared it before (not "
+        f"{builder.data_path.parent.parent}); or --manual_dir, a folder with its original "
+        f"{files}; or connect to the network. --dataset=digits needs neither"
+    )
 
 
 def _has_network():

@@ -1,5 +1,6 @@
 """TFRecord files to arrays."""
 
+import itertools
 import math
 import os
 import re
@@ -28,12 +29,14 @@ def tfrecord_files(name: str) -> list[str]:
     """The TFRecord files that a folder holds, in order; or the files that a path or a pattern
     names.
     """
-    return paths.files_named(name, is_tfrecord if os.path.isdir(name) else lambda file: True)
+    if os.path.isdir(name):
+        return paths.files_named(name, is_tfrecord)
+    return paths.files_named(name, os.path.isfile)
 
 
 def left_out(name: str) -> tuple[str, ...]:
     """What the user should know of the other files of a folder, as `paths.left_out` says."""
-    found = paths.files_named(name, lambda file: True)
+    found = paths.files_named(name, os.path.isfile)
     return paths.left_out(name, tfrecord_files(name), found, "are no TFRecord files")
 
 
@@ -54,7 +57,9 @@ def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
     Raises:
       UserError: no records, or one that breaks a rule, named by its file and its number.
     """
-    encoding, expected, gathered = None, None, []
+    encoding = None
+    expected = None
+    gathered: list[np.ndarray] = []
     for where, record in _records(files):
         feature, shape = _features(record, where)
         encoding = encoding or _encoding(feature, shape)
@@ -77,8 +82,8 @@ def examples(files: Sequence[str]) -> Iterator[np.ndarray]:
 
 def _records(files):
     for file in files:
-        records, number = tf.data.TFRecordDataset(file).as_numpy_iterator(), 0
-        while True:
+        records = tf.data.TFRecordDataset(file).as_numpy_iterator()
+        for number in itertools.count():
             where = f"record {number} of {file} (counted from 0)"
             try:
                 record = next(records, None)
@@ -89,7 +94,6 @@ def _records(files):
             if record is None:
                 break
             yield where, record
-            number += 1
 
 
 def _features(record, where):
@@ -98,7 +102,9 @@ def _features(record, where):
         features = tf.train.Example.FromString(record).features.feature
     except Exception as error:  # protobuf's DecodeError; only serving/ knows that package
         raise UserError(f"{where} is no tf.train.Example") from error
-    shape = list(features["shape"].int64_list.value) if "shape" in features else None
+    shape = None
+    if "shape" in features:
+        shape = list(features["shape"].int64_list.value)
     names = sorted(set(features) - {"shape"})
     if "image" in names:
         names = ["image"]
@@ -118,41 +124,48 @@ def _encoding(feature, shape):
         return "floats"
     content = b"".join(feature.bytes_list.value)
     is_raw = shape is not None and math.prod(shape) == len(content)
-    return "picture" if _PICTURE.match(content) and not is_raw else "integers"
+    if _PICTURE.match(content) and not is_raw:
+        return "picture"
+    return "integers"
 
 
 def _values(feature, shape, encoding, where):
     kind = feature.WhichOneof("kind") or "float_list"
     content = getattr(feature, kind).value
-    if kind != ("float_list" if encoding == "floats" else "bytes_list") or (
-        encoding != "floats" and len(content) != 1
-    ):
+    if encoding == "floats":
+        is_as_needed = kind == "float_list"
+    else:
+        is_as_needed = kind == "bytes_list" and len(content) == 1
+    if not is_as_needed:
         raise UserError(
             f"{where} has its values as {kind} of {len(content)}: floats are needed, or bytes of "
             "one picture or of raw 8-bit integers, in all records the same"
         )
-    if encoding != "floats" and shape is None and _OTHER_PICTURE.match(content[0]):
+    if encoding == "floats":
+        return _in_shape(np.array(content, np.float32), shape, where)
+    if shape is None and _OTHER_PICTURE.match(content[0]):
         raise UserError(f"{where} holds a GIF or WebP picture: PNG or JPEG is needed")
     if encoding == "picture":
-        if content[0][24:25] == b"\x10" and content[0].startswith(b"\x89PNG"):  # its bit depth
-            raise UserError(
-                f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are "
-                "needed"
-            )
         return _decoded(content[0], where)
-    values = (
-        np.array(content, np.float32)
-        if encoding == "floats"
-        else np.frombuffer(content[0], np.uint8)
-    )
-    if shape is not None and (math.prod(shape) != len(values) or min(shape, default=1) < 0):
+    return _in_shape(np.frombuffer(content[0], np.uint8), shape, where)
+
+
+def _in_shape(values, shape, where):
+    """Flat values in the shape that stands beside them, if there is one."""
+    if shape is None:
+        return values
+    if math.prod(shape) != len(values) or min(shape, default=1) < 0:
         raise UserError(f"{where} has {len(values)} values, which do not fill its shape {shape}")
-    if shape is not None and len(shape) > _MAX_AXES:
+    if len(shape) > _MAX_AXES:
         raise UserError(f"{where} has a shape of {len(shape)} axes: at most {_MAX_AXES} are read")
-    return values if shape is None else values.reshape(shape)
+    return values.reshape(shape)
 
 
 def _decoded(content, where):
+    if content[24:25] == b"\x10" and content.startswith(b"\x89PNG"):  # its bit depth
+        raise UserError(
+            f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are needed"
+        )
     try:
         pictures.open_picture(content, where)
         return tf.io.decode_image(content, expand_animations=False).numpy()

@@ -90,4 +90,6 @@ def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:
     """Takes x back to data values, unclipped: levels * x - 1/2, so that a bin's centre becomes its
     integer.
     """
-    return x if levels is None else x * tf.cast(levels, x.dtype) - 0.5
+    if levels is None:
+        return x
+    return x * tf.cast(levels, x.dtype) - 0.5

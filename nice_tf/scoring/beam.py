@@ -1,5 +1,5 @@
 """Scoring as an Apache Beam pipeline, for more rows than one machine takes: the same columns as
-`batch.score_file`.
+`files.score_file`.
 
 Beam reads, spreads, retries and writes; `RunInference` loads the model once for each worker
 process. TensorFlow is imported where the model is.
@@ -40,13 +40,13 @@ def score(
     """Runs the pipeline to its end.
 
     Args:
-      model: as for `batch.score_file`; a path that every worker can read.
+      model: as for `files.score_file`; a path that every worker can read.
       input: a file or a pattern, of CSV, Parquet, TFRecord or NumPy files in any file system that
         Beam knows.
       output: `scores.parquet` or `scores.tfrecord`, which come as `scores-00000-of-00004.parquet`
         and so on, their rows in any order; `row` tells the order.
       beam_flags: Beam's own, `--runner=...` and what that runner wants.
-      top: as for `batch.score_file`.
+      top: as for `files.score_file`.
       threshold: as there.
       keep: as there.
       impute: as there.
@@ -68,59 +68,57 @@ def score(
             f"output {written[0]} is there already: overwrite replaces it, or give another name"
         )
     options = _options(beam_flags)
-    files, handler = (
-        _files(input),
-        ScorerHandler(model, top=top, threshold=threshold, impute=impute),
-    )
+    files = _files(input)
+    handler = ScorerHandler(model, top=top, threshold=threshold, impute=impute)
     scorer = handler.load_model()
-    reader = Reader(
-        dataclasses.replace(scorer.model, signatures={}, owner=None),
-        list(keep),
-        scorer.rows_at_once,
-    )
+    without_signatures = dataclasses.replace(scorer.model, signatures={}, owner=None)
+    reader = Reader(without_signatures, list(keep), scorer.rows_at_once)
     reader.check_output(files[0], output)
-    schema = scorer(
-        reader.first_block(files)
-    ).schema  # also says what is wrong before any worker starts
+    # Also says what is wrong before any worker starts.
+    schema = scorer(reader.first_block(files)).schema
     with beam.Pipeline(options=options) as pipeline:
-        # Where the rows of a file start is known once those of the files before it are counted.
-        counts = (
-            pipeline
-            | "Earlier files" >> beam.Create(files[:-1])
-            | "Count" >> beam.Map(reader.count)
-        )
-        tables = (
-            pipeline
-            | "Files" >> beam.Create(files)
-            | "Spread files" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMap(reader.blocks, files, beam.pvalue.AsDict(counts))
-            | "Spread blocks" >> beam.Reshuffle()
-            | "Score" >> RunInference(handler)
-        )
-        if suffix == ".parquet":
-            names = tables | "Write" >> beam.io.WriteToParquetBatched(
-                stem, schema, file_name_suffix=suffix
-            )
-        else:
-            examples = tables | "Examples" >> beam.FlatMap(_examples)
-            names = examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
-        (
-            names
-            | "All written" >> beam.combiners.ToList()
-            | "Drop others" >> beam.Map(_drop_others, written)
-        )
+        tables = _blocks(pipeline, reader, files) | "Score" >> RunInference(handler)
+        names = _written(tables, schema, stem, suffix)
+        all_names = names | "All written" >> beam.combiners.ToList()
+        all_names | "Drop others" >> beam.Map(_drop_others, written)
     return _matching(f"{stem}-*-of-*{suffix}")
 
 
+def _blocks(pipeline, reader, files):
+    """The blocks of all files, numbered through."""
+    # Where the rows of a file start is known once those of the files before it are counted.
+    earlier = pipeline | "Earlier files" >> beam.Create(files[:-1])
+    counts = earlier | "Count" >> beam.Map(reader.count)
+    return (
+        pipeline
+        | "Files" >> beam.Create(files)
+        | "Spread files" >> beam.Reshuffle()
+        | "Read" >> beam.FlatMap(reader.blocks, files, beam.pvalue.AsDict(counts))
+        | "Spread blocks" >> beam.Reshuffle()
+    )
+
+
+def _written(tables, schema, stem, suffix):
+    """The names of the files that tables are written to."""
+    if suffix == ".parquet":
+        write = beam.io.WriteToParquetBatched(stem, schema, file_name_suffix=suffix)
+        return tables | "Write" >> write
+    examples = tables | "Examples" >> beam.FlatMap(_examples)
+    return examples | "Write" >> beam.io.WriteToTFRecord(stem, file_name_suffix=suffix)
+
+
 class ScorerHandler(ModelHandler):
-    """Loads an `answers.Scorer`, once for each worker process, and lets it score blocks. Holds its
+    """Loads a `scorer.Scorer`, once for each worker process, and lets it score blocks. Holds its
     settings alone.
     """
 
     def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
         """Takes what `score` does."""
         super().__init__(max_batch_size=1)  # a block is a batch already
-        self._model, self._top, self._threshold, self._impute = model, top, threshold, impute
+        self._model = model
+        self._top = top
+        self._threshold = threshold
+        self._impute = impute
 
     def load_model(self) -> Any:
         """The scorer."""
@@ -138,7 +136,7 @@ class ScorerHandler(ModelHandler):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads files as `batch.score_file` does.
+    """Reads files as `files.score_file` does.
 
     Attributes:
       model: what it is of, without its signatures and their owner.
@@ -156,14 +154,14 @@ class Reader:
         Raises:
           UserError: there are none, or they break a rule.
         """
-        block = next((block for file in files for block in self._read(file)), None)
-        if block is None:
-            raise UserError(f"input {files[0]} has no rows")
-        return block
+        for file in files:
+            for block in self._read(file):
+                return block
+        raise UserError(f"input {files[0]} has no rows")
 
     def check_output(self, file: str, output: str) -> None:
         """Looks whether an output can hold the columns to keep, as `TableInput.check_output`."""
-        from nice_tf.data.tables import is_parquet
+        from nice_tf.data.table_paths import is_parquet
         from nice_tf.scoring.inputs import open_input
 
         # Only Parquet has columns that an output cannot hold: no other file need be copied here for
@@ -211,9 +209,8 @@ def _local(file):
 def _options(beam_flags):
     """Beam's options; Beam itself passes over those that it does not know."""
     options = PipelineOptions(list(beam_flags))
-    known, given = (
-        options.get_all_options(retain_unknown_options=unknown) for unknown in (False, True)
-    )
+    known = options.get_all_options(retain_unknown_options=False)
+    given = options.get_all_options(retain_unknown_options=True)
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f"there is no flag {', '.join(unknown)}, neither of ours nor of Beam's")
@@ -222,7 +219,9 @@ def _options(beam_flags):
 
 def _files(name):
     """The file of a path that exists, or the files of a pattern, in order."""
-    files = [name] if FileSystems.exists(name) and not os.path.isdir(name) else _matching(name)
+    if FileSystems.exists(name) and not os.path.isdir(name):
+        return [name]
+    files = _matching(name)
     if not files:
         raise UserError(
             f"input {name}: there is no such file; a folder is given as a pattern, {name}/*.parquet"
@@ -239,9 +238,10 @@ def _drop_others(names, earlier):
     not replaced.
     """
     kept = set(map(os.path.basename, names))
-    stale = [
-        file for file in earlier if os.path.basename(file) not in kept and FileSystems.exists(file)
-    ]
+    stale = []
+    for file in earlier:
+        if os.path.basename(file) not in kept and FileSystems.exists(file):
+            stale.append(file)
     if stale:
         FileSystems.delete(stale)
 
@@ -253,16 +253,18 @@ def _examples(table):
     import tensorflow as tf
 
     def feature(value, kind):
-        values = [] if value is None else [value]
+        values = []
+        if value is not None:
+            values.append(value)
         if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             return tf.train.Feature(int64_list=tf.train.Int64List(value=map(int, values)))
         if pa.types.is_floating(kind):
             return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        return tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[str(value).encode() for value in values])
-        )
+        texts = [str(value).encode() for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=texts))
 
     kinds = dict(zip(table.schema.names, table.schema.types, strict=True))
     for row in table.to_pylist():
         features = {name: feature(value, kinds[name]) for name, value in row.items()}
-        yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+        example = tf.train.Example(features=tf.train.Features(feature=features))
+        yield example.SerializeToString()

@@ -1,26 +1,31 @@
 """What a trained model says of many rows, from a file to a file: scores, filled gaps, samples."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from nice_tf import drawing
-from nice_tf.data.cache import file_states, write_header
-from nice_tf.data.tables import is_parquet
+from nice_tf.data.cache import file_states, write_header, write_rows
+from nice_tf.data.table_paths import is_parquet
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
 from nice_tf.scoring import imputation
 from nice_tf.scoring import output as output_lib
 from nice_tf.scoring import scorer as scorer_lib
-from nice_tf.scoring.inputs import open_input, rows_at_once
+from nice_tf.scoring.array_input import ArrayInput
+from nice_tf.scoring.blocks import Block, rows_at_once
+from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
+from nice_tf.scoring.table_input import TableInput
 
 SAMPLE_SUFFIXES = (".png", ".npz", *output_lib.SUFFIXES)
 _MAX_PICTURES = 10_000  # in a grid
@@ -41,13 +46,13 @@ def score_file(
 
     Args:
       model: workdir of a finished run, or an export.
-      input: as for `blocks.open_input`.
-      output: path; a run that was interrupted is continued, as `parts.write` says.
-      top: as for `answers.Scorer`.
-      threshold: as for `answers.Scorer`.
+      input: as for `inputs.open_input`.
+      output: path; a run that was interrupted is continued, as `output.write` says.
+      top: as for `scorer.Scorer`.
+      threshold: as for `scorer.Scorer`.
       keep: names of columns of a table to pass on.
-      impute: as for `answers.Scorer`.
-      overwrite: as for `parts.write`.
+      impute: as for `scorer.Scorer`.
+      overwrite: as for `output.write`.
 
     Returns:
       What there is to say of the scores, some lines.
@@ -59,7 +64,6 @@ def score_file(
     loaded = Model.load(model)
     scorer = scorer_lib.Scorer(loaded, top, threshold, impute)
     source = open_input(input, loaded, keep)
-    summary = scorer_lib.Summary()
     source.check_output(output)
     settings = {
         "command": "score",
@@ -68,12 +72,11 @@ def score_file(
         "keep": list(keep),
         "impute": impute,
     }
-    rate = _write_file(
-        output, source, scorer, scorer.rows_at_once, loaded, settings, overwrite, summary.add
-    )
-    return "\n".join(
-        [*_warnings(source), summary.describe(threshold, loaded.tail_step), f"{output}: {rate}"]
-    )
+    work = _Work(loaded, source, scorer, scorer.rows_at_once, settings)
+    summary = scorer_lib.Summary()
+    rate = work.write(output, overwrite=overwrite, observe=summary.add)
+    said = summary.describe(threshold, loaded.tail_step)
+    return "\n".join([*_warnings(source), said, f"{output}: {rate}"])
 
 
 def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
@@ -86,46 +89,69 @@ def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
     imputation.table_schema(loaded)
-    source, num_filled = open_input(input, loaded, keep=None), []
+    source = open_input(input, loaded, keep=None)
     if is_parquet(source.files[0]) != str(output).endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
-    rate = _write_file(
-        output,
-        source,
-        functools.partial(imputation.filled_table, loaded),
-        rows_at_once(loaded.event_size, scorer_lib.HARD_WORK),
-        loaded,
-        {"command": "impute"},
-        overwrite,
-        lambda table: num_filled.append(int(table.schema.metadata[imputation.NUM_FILLED])),
-    )
-    return "\n".join(
-        [*_warnings(source), f"{output}: missing values filled: {sum(num_filled):,}, {rate}"]
-    )
+    answer = functools.partial(imputation.filled_table, loaded)
+    size = rows_at_once(loaded.event_size, scorer_lib.HARD_WORK)
+    work = _Work(loaded, source, answer, size, {"command": "impute"})
+    filled = imputation.FilledCount()
+    rate = work.write(output, overwrite=overwrite, observe=filled.add)
+    said = f"{output}: missing values filled: {filled.number:,}, {rate}"
+    return "\n".join([*_warnings(source), said])
 
 
 def _warnings(source):
     return [f"warning: {warning}" for warning in source.warnings]
 
 
-def _write_file(output, source, answer, size, model, settings, overwrite, observe):
-    if os.path.abspath(output) in map(os.path.abspath, source.files):
-        raise UserError(f"output {output} is one of the input's files: give another name")
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What makes tables of the rows of an input.
 
-    def tables(first):
-        yield from map(answer, source.blocks(size, first))
-        if file_states(source.files) != files:
-            raise UserError(
-                f"{source.files[0]} or another file of the input was changed while it was read"
-            )
+    Attributes:
+      model: trained.
+      source: the input.
+      answer: a table for a block of the input.
+      size: rows of a block.
+      settings: all that the answers depend on beside model and input.
+    """
 
-    files = file_states(source.files)
-    settings = {**settings, "model": _identity(model), "input": files}
-    count = lambda: source.num_rows  # noqa: E731
-    computed, seconds = output_lib.write(
-        output, tables, settings=settings, overwrite=overwrite, num_rows=count, observe=observe
-    )
-    return f"{computed / max(seconds, 1e-9):,.0f} rows/s"
+    model: Model
+    source: TableInput | ArrayInput
+    answer: Callable[[Block], pa.Table]
+    size: int
+    settings: dict[str, Any]
+
+    def write(self, output: str, *, overwrite: bool, observe: Callable[[pa.Table], None]) -> str:
+        """Writes the answers to a file, and says how fast; arguments and errors as for
+        `output.write`.
+        """
+        files = self.source.files
+        if os.path.abspath(output) in map(os.path.abspath, files):
+            raise UserError(f"output {output} is one of the input's files: give another name")
+        states = file_states(files)
+
+        def tables(first):
+            for block in self.source.blocks(self.size, first):
+                yield self.answer(block)
+            if file_states(files) != states:
+                raise UserError(
+                    f"{files[0]} or another file of the input was changed while it was read"
+                )
+
+        def num_rows():
+            return self.source.num_rows
+
+        computed, seconds = output_lib.write(
+            output,
+            tables,
+            settings={**self.settings, "model": _identity(self.model), "input": states},
+            overwrite=overwrite,
+            num_rows=num_rows,
+            observe=observe,
+        )
+        return f"{computed / max(seconds, 1e-9):,.0f} rows/s"
 
 
 def _identity(model):
@@ -162,67 +188,114 @@ def sample_file(
       UserError: a value out of its bounds, or a file that this model has no samples for.
     """
     output_lib.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
+    _check_wanted(num_samples, seed, temperature)
+    loaded = Model.load(model)
+    _check_has_samples_for(output, loaded, num_samples)
+    draws = _Draws(loaded, num_samples, seed, temperature)
+    suffix = pathlib.Path(output).suffix
+    if suffix in output_lib.SUFFIXES:
+        _write_table(output, draws, overwrite=overwrite)
+    elif suffix == ".png":
+        _write_grid(output, draws)
+    else:
+        _write_npz(output, draws)
+    noun = "sample"
+    if num_samples > 1:
+        noun = "samples"
+    return f"{output}: {num_samples:,} {noun}"
+
+
+def _check_wanted(num_samples, seed, temperature):
     check_at_least("num_samples", num_samples, 1)
     if not 0 <= seed < 2**31:
         raise UserError(f"seed must be at least 0 and below {2**31}, got {seed}")
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature must be finite and above 0, got {temperature}")
-    path, loaded = pathlib.Path(output), Model.load(model)
-    is_table, schema = path.suffix in output_lib.SUFFIXES, loaded.schema
-    if is_table and not schema:
+
+
+def _check_has_samples_for(output, model, num_samples):
+    suffix = pathlib.Path(output).suffix
+    if suffix in output_lib.SUFFIXES and not model.schema:
         raise UserError(
-            f"output {output} is a table, samples of the model have shape {loaded.event_shape}"
+            f"output {output} is a table, samples of the model have shape {model.event_shape}"
         )
-    if path.suffix == ".png" and not drawing.is_image(loaded.event_shape):
+    if suffix == ".png" and not drawing.is_image(model.event_shape):
         raise UserError(
-            f"output {output} is a picture, samples of the model have shape {loaded.event_shape}"
+            f"output {output} is a picture, samples of the model have shape {model.event_shape}"
         )
-    if path.suffix == ".png" and num_samples > _MAX_PICTURES:
+    if suffix == ".png" and num_samples > _MAX_PICTURES:
         raise UserError(
             f"num_samples must be at most {_MAX_PICTURES} in one picture, got {num_samples}"
         )
 
-    def drawn(first=0):
-        for number in range(first, num_samples, size):
-            count = min(size, num_samples - number)
-            yield loaded.sample(count, seed=seed, first=number, temperature=temperature)
 
-    size = max(1, scorer_lib.VALUES_A_CALL // loaded.event_size)
-    if is_table and schema:
-        settings = {
-            "command": "sample",
-            "model": _identity(loaded),
-            "seed": seed,
-            "temperature": temperature,
-            "num_samples": num_samples,
-        }
-        tables = lambda first: (pa.table(schema.as_columns(x)) for x in drawn(first))  # noqa: E731
-        output_lib.write(
-            path, tables, settings=settings, overwrite=overwrite, num_rows=lambda: num_samples
-        )
-    elif path.suffix == ".png":
-        grid = drawing.image_grid(
-            np.concatenate(list(drawn())), levels=loaded.description["levels"]
-        )
-        drawing.write_png(path, grid)
-    else:
-        _write_npz(path, num_samples, (_in_data_units(loaded, x) for x in drawn()))
-    return f"{output}: {num_samples:,} sample{'s' * (num_samples > 1)}"
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+    """Samples of a model; arguments of `sample_file`."""
+
+    model: Model
+    num_samples: int
+    seed: int
+    temperature: float
+
+    def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
+        """The samples from a number on, some at a time."""
+        size = max(1, scorer_lib.VALUES_A_CALL // self.model.event_size)
+        for number in range(first, self.num_samples, size):
+            count = min(size, self.num_samples - number)
+            yield self.model.sample(
+                count, seed=self.seed, first=number, temperature=self.temperature
+            )
+
+
+def _write_table(output, draws, *, overwrite):
+    """A table of samples, part by part."""
+    schema = draws.model.schema
+
+    def tables(first):
+        for x in draws.blocks(first):
+            yield pa.table(schema.as_columns(x))
+
+    def num_rows():
+        return draws.num_samples
+
+    settings = {
+        "command": "sample",
+        "model": _identity(draws.model),
+        "seed": draws.seed,
+        "temperature": draws.temperature,
+        "num_samples": draws.num_samples,
+    }
+    output_lib.write(output, tables, settings=settings, overwrite=overwrite, num_rows=num_rows)
+
+
+def _write_grid(output, draws):
+    """A picture of all samples."""
+    x = np.concatenate(list(draws.blocks()))
+    grid = drawing.image_grid(x, levels=draws.model.description["levels"])
+    drawing.write_png(pathlib.Path(output), grid)
+
+
+def _write_npz(output, draws):
+    """An archive of one array `x` that is never in memory as a whole."""
+    path = pathlib.Path(output)
+    with replaced(path) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as file:
+            for number, x in enumerate(draws.blocks()):
+                rows = _in_data_units(draws.model, x)
+                if not number:
+                    write_header(file, draws.num_samples, rows)
+                write_rows(file, rows)
 
 
 def _in_data_units(model, x):
     """Samples as the data are stored: integers in their range, values of a table on their steps."""
     levels = model.description["levels"]
-    if levels:
-        return np.clip(np.rint(x), 0, levels - 1).astype(np.uint8 if levels <= 256 else np.int32)
-    return model.schema.rounded(x) if model.schema else x
-
-
-def _write_npz(path, num_rows, blocks):
-    """An archive of one array `x` that is never in memory as a whole."""
-    with replaced(path) as output, zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as file:
-            for number, block in enumerate(blocks):
-                if not number:
-                    write_header(file, num_rows, block)
-                file.write(np.ascontiguousarray(block))
+    if model.schema:
+        return model.schema.rounded(x)
+    if not levels:
+        return x
+    integers = np.clip(np.rint(x), 0, levels - 1)
+    if levels <= 256:
+        return integers.astype(np.uint8)
+    return integers.astype(np.int32)

@@ -1,16 +1,29 @@
 """Tables with their missing values filled."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
-from nice_tf.scoring.inputs import Block
+from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.model import Model
-from nice_tf.scoring.scorer import _fill, _missing
+from nice_tf.scoring.scorer import fill_gaps, find_missing
 
 NUM_FILLED = b"num_filled"  # key of the metadata of `filled_table`
+
+
+@dataclasses.dataclass
+class FilledCount:
+    """Counts what was filled in tables as they go by."""
+
+    number: int = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Counts those of one, which `filled_table` made."""
+        self.number += int(table.schema.metadata[NUM_FILLED])
 
 
 def filled_table(model: Model, block: Block) -> pa.Table:
@@ -23,19 +36,19 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     Raises:
       UserError: a model of other data than tables.
     """
-    schema, missing = table_schema(model), _missing(block.values)
-    columns, num_filled = dict(block.kept), int(missing.sum())
+    schema = table_schema(model)
+    missing = find_missing(block.values)
+    num_filled = int(missing.sum())
+    columns = dict(block.kept)
     if num_filled:
-        by_name = schema.as_columns(
-            _fill(model, block.values, first=block.first).astype(model.dtype)
-        )
+        filled = fill_gaps(model, block.values, first=block.first)
+        by_name = schema.as_columns(filled.astype(model.dtype))
         for place, name in enumerate(schema.names):
             columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], by_name[name])
     for name, values in block.constants.items():
         gaps = np.isnan(values)
-        columns[name] = _with_gaps_filled(
-            name, columns[name], gaps, np.full(len(values), schema.constants[name])
-        )
+        constant = np.full(len(values), schema.constants[name])
+        columns[name] = _with_gaps_filled(name, columns[name], gaps, constant)
         num_filled += int(gaps.sum())
     return pa.table(columns, metadata={NUM_FILLED: str(num_filled)})
 
@@ -63,9 +76,8 @@ def _with_gaps_filled(name, column, missing, values):
     # column has.
     texts = pc.cast(pa.array(values), pa.string())
     if pa.types.is_decimal(column.type):
-        texts = pa.array(
-            [f"{value:.{column.type.scale}f}" for value in np.asarray(values).tolist()]
-        )
+        places = column.type.scale
+        texts = pa.array([f"{value:.{places}f}" for value in np.asarray(values).tolist()])
     if pa.types.is_string(column.type):
         texts = _spelled_as_in(column, texts)
     texts = pc.if_else(pa.array(missing), texts, pa.scalar(None, pa.string()))
@@ -81,11 +93,10 @@ def _with_gaps_filled(name, column, missing, values):
 
 def _spelled_as_in(column, texts):
     """1 and 0 as true and false, where a column of text has such."""
-    found = {
-        text.lower(): text
-        for text in pc.unique(column).to_pylist()
-        if text.lower() in ("true", "false")
-    }
+    found = {}
+    for text in pc.unique(column).to_pylist():
+        if text.lower() in ("true", "false"):
+            found[text.lower()] = text
     if not found:
         return texts
     names = {"1": found.get("true", "true"), "0": found.get("false", "false")}

@@ -56,6 +56,11 @@ class Model:
             return cls(str(folder), description, server.signatures())
         if not (folder / "saved_model.pb").exists():
             folder = _newest_version(folder)
+        return cls._load_export(folder)
+
+    @classmethod
+    def _load_export(cls, folder):
+        """Loads one version of an export."""
         try:
             description = json.loads((folder / "assets" / server_lib.DESCRIPTION).read_text())
             _check_export(description)
@@ -77,9 +82,9 @@ class Model:
     @functools.cached_property
     def schema(self) -> Schema | None:
         """The columns, if the data are a table."""
-        return (
-            Schema.from_dict(self.description["schema"]) if "schema" in self.description else None
-        )
+        if "schema" not in self.description:
+            return None
+        return Schema.from_dict(self.description["schema"])
 
     @property
     def tail_step(self) -> float:
@@ -100,9 +105,8 @@ class Model:
     @property
     def dtype(self) -> np.dtype:
         """Of the examples that the signatures take and give."""
-        return np.dtype(
-            self.description.get("dtype", "float32")
-        )  # absent in exports of earlier versions
+        # Absent in exports of earlier versions.
+        return np.dtype(self.description.get("dtype", "float32"))
 
     def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The answer of a signature, as arrays.
@@ -110,10 +114,9 @@ class Model:
         Raises:
           UserError: what the signature refuses, in its words.
         """
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
         try:
-            answers = self.signatures[signature](
-                **{name: tf.constant(value) for name, value in inputs.items()}
-            )
+            answers = self.signatures[signature](**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
         return {name: value.numpy() for name, value in answers.items()}
@@ -131,14 +134,13 @@ class Model:
           2019).
         """
         scores = self("log_prob", x=np.asarray(x, self.dtype))
-        names = [
-            name for name in ("log_prob", "bits_per_dim", "tail_probability") if name in scores
-        ]
-        return {name: scores[name] for name in names} | {
-            "typicality": np.abs(
-                scores["log_prob"] - np.float32(self.description["usual_log_prob"])
-            )
-        }
+        result: dict[str, np.ndarray] = {}
+        for name in ("log_prob", "bits_per_dim", "tail_probability"):
+            if name in scores:
+                result[name] = scores[name]
+        usual = np.float32(self.description["usual_log_prob"])
+        result["typicality"] = np.abs(scores["log_prob"] - usual)
+        return result
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
         """What makes a table's rows unusual: nats that log_prob would gain if a value were its
@@ -167,11 +169,8 @@ class Model:
         Returns:
           `[num_samples, *event_shape]`.
         """
-        numbers = np.arange(first, first + num_samples)
-        seeds = np.stack([np.full(num_samples, seed), numbers], axis=-1).astype(np.int32)
-        return self(
-            "sample", seed=seeds, temperature=np.full(num_samples, temperature, np.float32)
-        )["x"]
+        temperatures = np.full(num_samples, temperature, np.float32)
+        return self("sample", seed=_seeds(seed, first, num_samples), temperature=temperatures)["x"]
 
     def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
         """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2).
@@ -185,32 +184,39 @@ class Model:
           As `x`; what was there is there to the bit.
         """
         x = np.asarray(x, self.dtype)
-        seeds = np.stack([np.full(len(x), seed), np.arange(first, first + len(x))], axis=-1).astype(
-            np.int32
-        )
         observed = ~np.isnan(x)
-        filled = self(
-            "inpaint", x=np.where(observed, x, 0), mask=observed.astype(np.float32), seed=seeds
-        )["x"]
+        known = np.where(observed, x, 0)
+        mask = observed.astype(np.float32)
+        filled = self("inpaint", x=known, mask=mask, seed=_seeds(seed, first, len(x)))["x"]
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
 
 
+def _seeds(seed, first, count):
+    """A seed for each example, `[count, 2]`: the seed of all, and the example's number."""
+    numbers = np.arange(first, first + count)
+    return np.stack([np.full(count, seed), numbers], axis=-1).astype(np.int32)
+
+
 def _rule(message):
     """What a signature says, without what TensorFlow writes around it."""
-    rule = re.search(r"assertion failed: \[(.*?)\]", message) or re.search(
-        r"(Shape of tensor .*)", message
-    )
-    return rule[1] if rule else " ".join(message.split())
+    for pattern in (r"assertion failed: \[(.*?)\]", r"(Shape of tensor .*)"):
+        rule = re.search(pattern, message)
+        if rule:
+            return rule[1]
+    return " ".join(message.split())
 
 
 def _newest_version(folder):
-    versions = {part: server_lib.version_number(part.name) for part in sorted(folder.glob("*/"))}
-    versions = {part: number for part, number in versions.items() if number is not None}
+    versions: dict[int, pathlib.Path] = {}
+    for part in sorted(folder.glob("*/")):
+        number = server_lib.version_number(part.name)
+        if number is not None:
+            versions.setdefault(number, part)
     if not versions:
         raise UserError(f"model {folder}: a finished run or an export is needed, there is neither")
-    return max(versions, key=versions.__getitem__)
+    return versions[max(versions)]
 
 
 def _check_export(values):
@@ -220,13 +226,13 @@ def _check_export(values):
         raise ValueError(
             f"{server_lib.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}"
         )
-    if values.get("dtype", "float32") not in (
-        "float32",
-        "float64",
-    ):  # absent in exports of earlier versions
-        raise ValueError(f"{server_lib.DESCRIPTION} has the dtype {values['dtype']}")
+    dtype = values.get("dtype", "float32")  # absent in exports of earlier versions
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"{server_lib.DESCRIPTION} has the dtype {dtype}")
     resize = values.get("resize", [])
-    if resize and (
-        len(resize) != 2 or not all(isinstance(length, int) and length > 0 for length in resize)
-    ):
+    if resize and (len(resize) != 2 or not all(map(_is_length, resize))):
         raise ValueError(f"{server_lib.DESCRIPTION} has the resize {resize}")
+
+
+def _is_length(value):
+    return isinstance(value, int) and value > 0

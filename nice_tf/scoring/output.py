@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, cause_of
 from nice_tf.files import Lock, remove_at_once, replaced, sync_folder, write_atomically
 
 SUFFIXES = (".parquet", ".csv")
@@ -50,8 +50,8 @@ def write(
     *,
     settings: dict[str, Any],
     overwrite: bool = False,
-    num_rows: Callable[[], int | None] = lambda: None,
-    observe: Callable[[pa.Table], None] = lambda table: None,
+    num_rows: Callable[[], int | None] | None = None,
+    observe: Callable[[pa.Table], None] | None = None,
 ) -> tuple[int, float]:
     """Writes a Parquet or CSV file, with a progress bar on a terminal.
 
@@ -73,31 +73,23 @@ def write(
     """
     check_output(output, overwrite=overwrite)
     path = pathlib.Path(output)
-    target = pathlib.Path(
-        os.path.realpath(output)
-    )  # one lock for a file, whatever link it is written through
+    # One lock for a file, whatever link it is written through.
+    target = pathlib.Path(os.path.realpath(output))
     folder = target.with_name(f".{target.name}.parts")
     try:
         with _claimed(folder, settings, overwrite):
-            check_output(
-                output, overwrite=overwrite
-            )  # another process may have written it before the claim
+            # Another process may have written it before the claim.
+            check_output(output, overwrite=overwrite)
             done = sum(pq.read_metadata(part).num_rows for part in _parts(folder))
             start = time.perf_counter()
             computed = _make_parts(folder, tables(done), done, num_rows)
             seconds = time.perf_counter() - start
             if not _parts(folder):
                 raise UserError(f"{output}: the input has no rows")
-            write_rows = _write_csv if path.suffix == ".csv" else _write_parquet
-            with replaced(path) as file:
-                write_rows(file, _observed(folder, observe))
+            _join_parts(folder, path, observe)
             _drop(folder)
-    except OSError as error:
-        raise UserError(f"output {output} cannot be written ({error.strerror or error})") from error
-    except pa.ArrowException as error:
-        raise UserError(
-            f"output {output} cannot be written ({str(error).splitlines()[0]})"
-        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"output {output} cannot be written ({cause_of(error)})") from error
     return computed, seconds
 
 
@@ -121,9 +113,8 @@ def _held(folder):
     lock = Lock(folder / "lock")
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # the process that held it has just removed the folder
+        # The process that held it may have removed the folder just now.
+        with contextlib.suppress(FileNotFoundError):
             lock.acquire(f"{folder}, of the same output,")
             break
     try:
@@ -140,9 +131,8 @@ def _check_settings(folder, settings, overwrite):
     if theirs == settings or not _parts(folder):
         return
     if theirs and not overwrite:
-        differing = [
-            name for name in {**theirs, **settings} if theirs.get(name) != settings.get(name)
-        ]
+        names = {**theirs, **settings}
+        differing = [name for name in names if theirs.get(name) != settings.get(name)]
         raise UserError(
             f"{folder} holds the parts of an unfinished run of other {', '.join(differing)}: the "
             "same command continues it if its input and model are as they were; else only "
@@ -205,35 +195,50 @@ def _parts(folder):
 
 
 def _make_parts(folder, tables, done, num_rows):
-    number, computed = len(_parts(folder)), 0
-    total = num_rows() if sys.stderr.isatty() else None
+    number = len(_parts(folder))
+    computed = 0
+    total = None
+    if num_rows and sys.stderr.isatty():
+        total = num_rows()
     with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as progress:
         for table in tables:
             with replaced(folder / _name(number)) as file:
                 pq.write_table(table, file, write_page_checksum=True)
-            number, computed = number + 1, computed + len(table)
+            number += 1
+            computed += len(table)
             progress.update(len(table))
     return computed
 
 
+def _join_parts(folder, path, observe):
+    """Writes the rows of all parts into the file."""
+    with replaced(path) as file:
+        if path.suffix == ".csv":
+            _write_csv(file, _observed(folder, observe))
+        else:
+            _write_parquet(file, _observed(folder, observe))
+
+
 def _observed(folder, observe):
+    """The tables of the parts in order."""
     for part in _parts(folder):
         table = pq.read_table(part, use_threads=False, memory_map=False)
-        observe(table)
+        if observe:
+            observe(table)
         yield table.replace_schema_metadata(None)
 
 
 def _write_parquet(file, tables):
-    gathered, writer = [], None
-    with contextlib.ExitStack() as stack:
+    tables = iter(tables)
+    first = next(tables)  # `write` has looked that there is one
+    with pq.ParquetWriter(file, first.schema) as writer:
+        gathered = [first]
         for table in tables:
-            writer = writer or stack.enter_context(pq.ParquetWriter(file, table.schema))
-            gathered.append(table)
             if sum(map(len, gathered)) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(gathered))
                 gathered = []
-        if gathered:
-            writer.write_table(pa.concat_tables(gathered))
+            gathered.append(table)
+        writer.write_table(pa.concat_tables(gathered))
 
 
 def _write_csv(file, tables):
@@ -242,10 +247,7 @@ def _write_csv(file, tables):
     for number, table in enumerate(tables):
         if not number:
             writer.writerow(table.column_names)
-        writer.writerows(
-            zip(
-                *(pc.cast(column, pa.string()).to_pylist() for column in table.columns), strict=True
-            )
-        )
+        texts = [pc.cast(column, pa.string()).to_pylist() for column in table.columns]
+        writer.writerows(zip(*texts, strict=True))
     text.flush()
     text.detach()  # closing it would close the file

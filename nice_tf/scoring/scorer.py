@@ -9,47 +9,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.errors import UserError
-from nice_tf.scoring.inputs import Block, rows_at_once
+from nice_tf.scoring.blocks import Block, rows_at_once
 from nice_tf.scoring.model import Model
 
 VALUES_A_CALL = 2**19  # of the examples that the model sees at once
 HARD_WORK = 16  # how many times less rows lie in a part where each takes many passes
 
 
-@dataclasses.dataclass(frozen=True)
 class Scorer:
     """Scores of blocks as tables.
 
     Attributes:
       model: trained.
-      top: how many columns of a table to name that make a row unusual; 0 for none; `None` for 3 of
-        a table.
+      top: how many columns of a table to name that make a row unusual; 0 for none.
       threshold: largest tail probability of a row that is flagged.
       impute: fill missing values first; else they are refused.
     """
 
-    model: Model
-    top: int | None = None
-    threshold: float = 0.01
-    impute: bool = False
+    def __init__(
+        self, model: Model, top: int | None = None, threshold: float = 0.01, impute: bool = False
+    ):
+        """Takes the attributes; `top` may be `None` for 3 of a table.
 
-    def __post_init__(self):
-        if self.top is None:
-            object.__setattr__(self, "top", 3 if self.model.schema else 0)
-        if self.top < 0:
-            raise UserError(f"top must be at least 0, got {self.top}")
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"threshold must be from 0 to 1, got {self.threshold}")
-        if self.top and not self.model.schema:
+        Raises:
+          UserError: a value out of its bounds, or columns to name of what is no table.
+        """
+        if top is None:
+            top = 0
+            if model.schema:
+                top = 3
+        if top < 0:
+            raise UserError(f"top must be at least 0, got {top}")
+        if not 0 <= threshold <= 1:
+            raise UserError(f"threshold must be from 0 to 1, got {threshold}")
+        if top and not model.schema:
             raise UserError(
-                f"top is for tables, got {self.top}: the model is of shape {self.model.event_shape}"
+                f"top is for tables, got {top}: the model is of shape {model.event_shape}"
             )
+        self.model = model
+        self.top = top
+        self.threshold = threshold
+        self.impute = impute
 
     @property
     def rows_at_once(self) -> int:
         """How many rows a block should have."""
-        work = HARD_WORK if self.top or self.impute else 1
-        return rows_at_once(self.model.event_size, work)
+        if self.top or self.impute:
+            return rows_at_once(self.model.event_size, HARD_WORK)
+        return rows_at_once(self.model.event_size)
 
     def __call__(self, block: Block) -> pa.Table:
         """The scores of a block.
@@ -64,55 +71,57 @@ class Scorer:
           UserError: a missing value, if they are not to be filled; names of columns to keep that
             are taken.
         """
-        values, missing = block.values, _missing(block.values)
+        values = block.values
+        missing = find_missing(values)
         if missing.any():
             if not self.impute:
                 raise UserError(self._where_missing(block, missing))
-            values = _fill(self.model, values, first=block.first)
-        scores = _by_calls(self.model.score, values, values[0].size)
-        columns = {**scores, "is_anomaly": scores["tail_probability"] <= self.threshold}
+            values = fill_gaps(self.model, values, first=block.first)
+        columns = _by_calls(self.model.score, values, values[0].size)
+        columns["is_anomaly"] = columns["tail_probability"] <= self.threshold
         if self.impute:
             columns["num_imputed"] = missing.sum(axis=1)
         if block.constants:
             columns["off_constant"] = self._off_constant(block)
             columns["is_anomaly"] |= columns["off_constant"] != ""
         columns |= self._top(values)
-        columns = {"row": np.arange(block.first, block.first + len(values)), **columns}
-        taken = sorted(set(columns) & set(block.kept))
+        taken = sorted({"row", *columns} & set(block.kept))
         if taken:
             raise UserError(
                 f"keep cannot have {', '.join(taken)}: the scores have columns of these names"
             )
-        row = columns.pop("row")
+        row = np.arange(block.first, block.first + len(values))
         return pa.table({"row": row, **block.kept, **columns})
 
     def _where_missing(self, block, missing):
         row, column = np.argwhere(missing)[0]
-        schema = self.model.schema
-        where = (
-            f"column {schema.names[column]} has a missing value"
-            if schema
-            else "there is a missing value (NaN)"
-        )
+        where = "there is a missing value (NaN)"
+        if self.model.schema:
+            where = f"column {self.model.schema.names[column]} has a missing value"
         place = f"row {block.first + row} (counted from 0)"
         return f"{where} in {place}: impute fills them, or leave these rows out"
 
     def _off_constant(self, block):
         """Names of the constant columns with another value; a missing one is no other."""
-        schema = self.model.schema
-        differs = {
-            name: schema.differs(name, values, np.dtype(block.stored_as.get(name, "float64")).type)
-            for name, values in block.constants.items()
-        }
+        differs = {}
+        for name, values in block.constants.items():
+            kind = np.dtype(block.stored_as.get(name, "float64")).type
+            differs[name] = self._schema.differs(name, values, kind)
         found = np.full(len(block.values), "", object)
         for row in np.flatnonzero(np.any(list(differs.values()), axis=0)):
             found[row] = ", ".join(name for name in differs if differs[name][row])
         return found
 
+    @property
+    def _schema(self):
+        """That of a table, where the data are one."""
+        return self.model.schema
+
     def _top(self, values):
+        """Names and nats of the columns that make rows unusual."""
         if not self.top:
             return {}
-        names = np.array(self.model.schema.names, object)
+        names = np.array(self._schema.names, object)
         nats = _by_calls(self.model.contributions, values, values.shape[1] ** 2)
         order = np.argsort(-nats, axis=1, kind="stable")[:, : self.top]
         found = np.take_along_axis(nats, order, axis=1)
@@ -123,16 +132,18 @@ class Scorer:
         return result
 
 
-def _missing(values):
-    """Which are, `[n, D]`."""
+def find_missing(values: np.ndarray) -> np.ndarray:
+    """Which values of examples are missing, `[n, D]` in bool."""
     flat = values.reshape(len(values), -1)
-    return np.isnan(flat) if flat.dtype.kind == "f" else np.zeros(flat.shape, bool)
+    if flat.dtype.kind == "f":
+        return np.isnan(flat)
+    return np.zeros(flat.shape, bool)
 
 
-def _fill(model, values, *, first):
-    """As `Model.fill`, but for rows without a gap."""
+def fill_gaps(model: Model, values: np.ndarray, *, first: int) -> np.ndarray:
+    """As `Model.fill`, but rows without a gap are left as they are."""
     values = values.copy()
-    rows = np.flatnonzero(_missing(values).any(axis=1))
+    rows = np.flatnonzero(find_missing(values).any(axis=1))
     number = max(1, VALUES_A_CALL // 4 // values[0].size)
     for start in range(0, len(rows), number):
         some = rows[start : start + number]
@@ -146,7 +157,10 @@ def _by_calls(function, values, work):
     number = max(1, VALUES_A_CALL // work)
     answers = [function(values[start : start + number]) for start in range(0, len(values), number)]
     if isinstance(answers[0], dict):
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        joined = {}
+        for name in answers[0]:
+            joined[name] = np.concatenate([answer[name] for answer in answers])
+        return joined
     return np.concatenate(answers)
 
 
@@ -169,14 +183,15 @@ class Summary:
 
     def describe(self, threshold: float, tail_step: float) -> str:
         """For the user, a line each; `tail_step` is that of tail_probability."""
-        coarse = (
-            f", which moves in steps of {tail_step:.2g}: of 0 alone"
-            if tail_step > threshold
-            else ""
-        )
+        noun = "row"
+        if self.num_rows > 1:
+            noun = "rows"
+        coarse = ""
+        if tail_step > threshold:
+            coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone"
+        mean = self.sum_log_prob / self.num_rows
         lines = [
-            f"{self.num_rows:,} row{'s' * (self.num_rows > 1)}, "
-            f"mean log_prob {self.sum_log_prob / self.num_rows:.3f} nats; "
+            f"{self.num_rows:,} {noun}, mean log_prob {mean:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
             f"of tail_probability at most {threshold:g}{coarse}"
         ]

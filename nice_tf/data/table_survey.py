@@ -1,0 +1,112 @@
+"""A table read once for its schema: which columns, on which steps, and what would spoil a
+density.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from nice_tf.data import cells
+from nice_tf.data.csv_format import PLAIN
+from nice_tf.data.schema import Schema
+from nice_tf.data.survey import Survey
+from nice_tf.data.table_choice import choose
+from nice_tf.data.tables import MostlyText, Table
+from nice_tf.errors import UserError
+
+# What pandas and R's readr make of a column without a name; so may be called what is no index.
+_PERHAPS_ROW_NUMBER = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?|\.\.\.\d+")
+
+
+def survey_table(
+    table: Table, columns: Sequence[str] = (), *, label: str | None = None
+) -> tuple[Schema, Survey]:
+    """Reads these columns, or all that hold numbers but the label, for the table's schema.
+
+    Raises:
+      UserError: as `choose`, `Table.batches` and `Survey` say; fewer than two rows; integers that
+        float64 cannot hold.
+    """
+    chosen = choose(table, columns, label=label)
+    try:
+        survey = _surveyed(table, chosen)
+    except MostlyText as error:
+        if columns:
+            raise
+        for name in error.names:
+            table.set_type(name, pa.string())
+        return survey_table(table, columns, label=label)
+    if survey.num_rows < 2:
+        raise UserError(f"{table.what}: at least 2 rows are needed, got {survey.num_rows}")
+    for name, largest in survey.largest().items():
+        if name not in survey.empty:
+            _check_is_exact(table, name, largest)
+    if columns:
+        survey.check_has_values()
+    else:
+        _leave_out(survey, chosen)
+    return _schema(table, survey, label), survey
+
+
+def _surveyed(table, names):
+    survey = Survey(names, list(map(table.precision, names)))
+    for block in table.blocks(names):
+        survey.add(block)
+    return survey
+
+
+def _leave_out(survey, names):
+    """Takes columns out that were not asked for and tell nothing."""
+    survey.leave_out(survey.empty, "has no value at all and is left out")
+    row_numbers = []
+    for name in names:
+        if _PERHAPS_ROW_NUMBER.fullmatch(name) and survey.counts_rows(name):
+            row_numbers.append(name)
+    survey.leave_out(
+        row_numbers, "counts the rows, as pandas writes them, and is left out; columns keeps it"
+    )
+
+
+def _schema(table, survey, label):
+    known = {*survey.names, label}
+    ignored = [name for name in table.names if name not in known]
+    # Plain CSV that shows it is read the same again: only what was told is to be kept.
+    if table.is_csv and (table.is_told or table.format != PLAIN):
+        return survey.schema(ignored, **dataclasses.asdict(table.format))
+    return survey.schema(ignored)
+
+
+def _check_is_exact(table, name, largest):
+    """Refuses integers and decimals that become the same number in float64."""
+    if largest < cells.EXACT:
+        return
+    kind = table.types[name]
+    where = ""
+    if not pa.types.is_integer(kind) and not pa.types.is_decimal(kind):
+        found = _first_inexact(table, name)
+        if not found:
+            return
+        where = f", as {found[1]} in row {found[0]} (counted from 0)"
+    raise UserError(
+        f"column {name} of {table.what} has integers of size {largest:g}{where}, beyond 2^53, "
+        "which cannot be told apart in any precision: leave the column out with columns"
+    )
+
+
+def _first_inexact(table, name):
+    """Row and text of the first cell of CSV that is such an integer, which Arrow reads as a float;
+    or none.
+    """
+    if not table.is_csv:
+        return None
+    row = 0
+    for file in table.files:
+        mark = table.format_of(file).decimal
+        for batch in table.texts(file, [name]):
+            for place, text in enumerate(cells.trimmed(batch[name]).to_pylist()):
+                if text is not None and cells.is_inexact(text.replace(mark, ".")):
+                    return row + place, text
+            row += len(batch)
+    return None
