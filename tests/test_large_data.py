@@ -141,7 +141,7 @@ def test_pictures_and_splits_of_records(load, tmp_path):
 
 
 def test_records_are_copied_once_until_they_change(load, tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
+    caplog.set_level("INFO", logger="nice_tf")
     path = write_records(tmp_path / "a.tfrecord", as_records(FLOATS))
     first = load(path).description()
     assert "copying the data to" in caplog.text

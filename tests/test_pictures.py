@@ -91,7 +91,7 @@ def test_folders_of_splits(load, tmp_path):
 
 
 def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog):
-    caplog.set_level("INFO", logger="absl")
+    caplog.set_level("INFO", logger="nice_tf")
     monkeypatch.setattr(pictures, "_CHUNK_BYTES", 100)  # several chunks, the last one smaller
     for number, picture in enumerate(COLOUR):
         write(tmp_path / "set" / f"{number:02d}.png", picture)

@@ -478,7 +478,7 @@ def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch
 @pytest.mark.parametrize("settings", [{}, {"precision": "float64", "columns": "c,a"}])
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog, write, settings):
-    caplog.set_level("INFO", logger="absl")
+    caplog.set_level("INFO", logger="nice_tf")
     monkeypatch.setattr(
         "nice_tf.data.tables._BLOCK_ROWS", 7
     )  # several blocks, the last one smaller

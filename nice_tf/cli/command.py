@@ -66,7 +66,7 @@ def run(
     def guarded(argv: list[str]) -> None:
         arrived = _Interrupts()
         try:
-            with _warnings_shown():
+            with _log_shown():
                 main(*[argv[1:]] * passes_on)
         except (Exception, KeyboardInterrupt) as error:
             number = arrived.end(error)
@@ -86,19 +86,31 @@ def run(
 
 
 @contextlib.contextmanager
-def _warnings_shown():
-    """What the library logs as a warning comes out between the lines that a command prints."""
+def _log_shown():
+    """What the library logs comes out between the lines that a command prints."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("warning    %(message)s"))
+    handler.setFormatter(_AsLines())
     logger = logging.getLogger("nice_tf")
-    before = logger.propagate
+    propagate = logger.propagate
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     logger.propagate = False  # absl would write it once more, to standard error
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate = before
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _AsLines(logging.Formatter):
+    def format(self, record):
+        """A line for the user, which says whether it is a warning."""
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            return f"warning    {message}"
+        return message
 
 
 class _Interrupts:

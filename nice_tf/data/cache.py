@@ -2,18 +2,20 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import IO
 
 import numpy as np
-from absl import logging
 
 from nice_tf.data import arrays
 from nice_tf.data.rows import Array, Rows, chunks
 from nice_tf.errors import UserError
 from nice_tf.files import CannotWrite, replaced
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +99,7 @@ def cached(
     """
     path = cached_path(name, files, cache)
     if not path.exists():
-        # A wait, and room on the disk that stays taken: to be known without asking for it.
-        logging.warning("copying the data to %s, once", path)
+        _LOG.info("copying the data to %s, once", path)
         _write(path, content)
     return str(path)
 

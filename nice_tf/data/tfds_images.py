@@ -1,6 +1,6 @@
 """Image sets of TensorFlow Datasets: prepared, and read in their stored order."""
 
-import logging as python_logging
+import logging
 import os
 import socket
 import urllib.request
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
 from nice_tf.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 def find(name: str, *, data_dir: str, manual_dir: str) -> tfds.core.DatasetBuilder | None:
@@ -114,8 +115,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
         return
     way_out = _way_out(builder)
     _check_can_be_prepared(builder, manual_dir, way_out)
-    python_logging.getLogger("urllib3").setLevel(python_logging.ERROR)
-    logging.info("preparing dataset %s in %s", builder.name, builder.data_path)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    _LOG.info("preparing dataset %s in %s", builder.name, builder.data_path)
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     try:
         builder.download_and_prepare(download_config=download)
