@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from table_files import write_csv, write_parquet
 
 import nice_tf
-from nice_tf.data import csv_files, dataset, sources
-from nice_tf.data.csv_delimiters import sniff_delimiter
-from nice_tf.data.csv_format import DELIMITERS, CsvFormat
+from nice_tf.data import dataset, sources
 from nice_tf.data.schema import Column, Schema, csv_bytes, same_number
-from nice_tf.data.table_labels import read_labels
-from nice_tf.data.table_paths import left_out, table_files
-from nice_tf.data.table_survey import survey_table
-from nice_tf.data.tables import Table
+from nice_tf.data.tables import csv_files
+from nice_tf.data.tables.csv_delimiters import sniff_delimiter
+from nice_tf.data.tables.csv_format import DELIMITERS, CsvFormat
+from nice_tf.data.tables.labels import read_labels
+from nice_tf.data.tables.paths import left_out, table_files
+from nice_tf.data.tables.survey_table import survey_table
+from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
 from nice_tf.scoring import files as batch
 from nice_tf.scoring import imputation

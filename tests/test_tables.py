@@ -21,9 +21,9 @@ from nice_tf.cli.config_flags import define_flags, from_flags
 from nice_tf.data import dataset
 from nice_tf.data.rows import Rows, rebatched
 from nice_tf.data.schema import Column, Schema, csv_bytes
-from nice_tf.data.table_source import fill_from_column
-from nice_tf.data.table_survey import survey_table
-from nice_tf.data.tables import Table
+from nice_tf.data.tables.source import fill_from_column
+from nice_tf.data.tables.survey_table import survey_table
+from nice_tf.data.tables.table import Table
 from nice_tf.evaluation import likelihood, metrics
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import model as model_lib

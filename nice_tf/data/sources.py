@@ -15,7 +15,7 @@ from nice_tf.data import array_source, picture_source, pictures, tfrecord
 from nice_tf.data.cache import cached, kept, read_npy
 from nice_tf.data.found import Found, by_split, storage_of
 from nice_tf.data.paths import few, is_pattern
-from nice_tf.data.table_paths import is_table, table_files
+from nice_tf.data.tables.paths import is_table, table_files
 from nice_tf.errors import UserError
 
 
@@ -104,9 +104,9 @@ def _is_table(name):
 def _from_table(config):
     # pyarrow is imported where a table is read: half a second of start-up that the other data sets
     # need not pay.
-    from nice_tf.data import table_source
+    from nice_tf.data.tables import source
 
-    return table_source.read(config)
+    return source.read(config)
 
 
 def _is_tfrecord(name):

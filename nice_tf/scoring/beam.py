@@ -161,7 +161,7 @@ class Reader:
 
     def check_output(self, file: str, output: str) -> None:
         """Looks whether an output can hold the columns to keep, as `TableInput.check_output`."""
-        from nice_tf.data.table_paths import is_parquet
+        from nice_tf.data.tables.paths import is_parquet
         from nice_tf.scoring.inputs import open_input
 
         # Only Parquet has columns that an output cannot hold: no other file need be copied here for

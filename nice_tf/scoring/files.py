@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from nice_tf import drawing
 from nice_tf.data.cache import file_states, write_header, write_rows
-from nice_tf.data.table_paths import is_parquet
+from nice_tf.data.tables.paths import is_parquet
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
 from nice_tf.scoring import imputation

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nice_tf.data.cells import is_number, no_number
-from nice_tf.data.columns import is_text_like, numbers
 from nice_tf.data.schema import Schema
-from nice_tf.data.table_choice import choose
-from nice_tf.data.table_paths import left_out, table_files
-from nice_tf.data.tables import NULLS, Table
+from nice_tf.data.tables.cells import is_number, no_number
+from nice_tf.data.tables.choice import choose
+from nice_tf.data.tables.columns import is_text_like, numbers
+from nice_tf.data.tables.paths import left_out, table_files
+from nice_tf.data.tables.table import NULLS, Table
 from nice_tf.errors import UserError
 from nice_tf.scoring.blocks import Block, check_finite, check_holds
 

@@ -9,8 +9,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.csv
 
-from nice_tf.data.cells import is_number
-from nice_tf.data.csv_format import CsvFormat
+from nice_tf.data.tables.cells import is_number
+from nice_tf.data.tables.csv_format import CsvFormat
 from nice_tf.errors import UserError
 
 _BLOCK_BYTES = 2**21

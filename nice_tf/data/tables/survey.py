@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from nice_tf.data import degenerate
-from nice_tf.data.grids import Grid
 from nice_tf.data.schema import Column, Schema
+from nice_tf.data.tables import degenerate
+from nice_tf.data.tables.grids import Grid
 from nice_tf.errors import UserError
 
 _ROWS_TO_COUNT = 100_000  # in which ties are looked for

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
-from nice_tf.data.csv_decimals import sniff_decimal
-from nice_tf.data.csv_delimiters import sniff_delimiter
-from nice_tf.data.csv_format import HINTS, CsvFormat, Hints, delimiter_name
 from nice_tf.data.schema import Schema
+from nice_tf.data.tables.csv_decimals import sniff_decimal
+from nice_tf.data.tables.csv_delimiters import sniff_delimiter
+from nice_tf.data.tables.csv_format import HINTS, CsvFormat, Hints, delimiter_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from nice_tf.data.columns import is_text
-from nice_tf.data.tables import NULLS, Table
+from nice_tf.data.tables.columns import is_text
+from nice_tf.data.tables.table import NULLS, Table
 from nice_tf.errors import UserError
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nice_tf.data import cells
-from nice_tf.data.csv_files import batches, header
-from nice_tf.data.csv_format import HINTS, CsvFormat, Hints
+from nice_tf.data.tables import cells
+from nice_tf.data.tables.csv_files import batches, header
+from nice_tf.data.tables.csv_format import HINTS, CsvFormat, Hints
 from nice_tf.errors import UserError
 
 # What a number with a comma or a dot says of the mark that is used: 1,5 is decimal, 1,234 may have

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from nice_tf.data import cells, columns, csv_files, parquet_files
-from nice_tf.data.csv_format import PLAIN, CsvFormat
-from nice_tf.data.csv_sniffing import sniff_formats
 from nice_tf.data.schema import Schema
-from nice_tf.data.table_paths import is_parquet
+from nice_tf.data.tables import cells, columns, csv_files, parquet_files
+from nice_tf.data.tables.csv_format import PLAIN, CsvFormat
+from nice_tf.data.tables.csv_sniffing import sniff_formats
+from nice_tf.data.tables.paths import is_parquet
 from nice_tf.errors import UserError
 
 NULLS: Sequence[str] = pa.csv.ConvertOptions().null_values  # texts that stand for a missing number

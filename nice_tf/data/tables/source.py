@@ -8,11 +8,11 @@ import numpy as np
 from nice_tf.config import Config
 from nice_tf.data.cache import kept
 from nice_tf.data.found import Found, by_split, storage_of
-from nice_tf.data.resolution import check_resolution
-from nice_tf.data.table_labels import read_labels
-from nice_tf.data.table_paths import left_out, table_files
-from nice_tf.data.table_survey import survey_table
-from nice_tf.data.tables import Table
+from nice_tf.data.tables.labels import read_labels
+from nice_tf.data.tables.paths import left_out, table_files
+from nice_tf.data.tables.resolution import check_resolution
+from nice_tf.data.tables.survey_table import survey_table
+from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
 
 

@@ -6,8 +6,8 @@ import re
 import zlib
 from collections.abc import Collection
 
-from nice_tf.data.csv_files import open_text
-from nice_tf.data.csv_format import DELIMITERS, HINTS, Hints, delimiter_name
+from nice_tf.data.tables.csv_files import open_text
+from nice_tf.data.tables.csv_format import DELIMITERS, HINTS, Hints, delimiter_name
 from nice_tf.errors import UserError
 
 _SAMPLE_CHARACTERS = 2**18

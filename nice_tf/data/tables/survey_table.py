@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from nice_tf.data import cells
-from nice_tf.data.csv_format import PLAIN
 from nice_tf.data.schema import Schema
-from nice_tf.data.survey import Survey
-from nice_tf.data.table_choice import choose
-from nice_tf.data.tables import MostlyText, Table
+from nice_tf.data.tables import cells
+from nice_tf.data.tables.choice import choose
+from nice_tf.data.tables.csv_format import PLAIN
+from nice_tf.data.tables.survey import Survey
+from nice_tf.data.tables.table import MostlyText, Table
 from nice_tf.errors import UserError
 
 # What pandas and R's readr make of a column without a name; so may be called what is no index.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from nice_tf.data.columns import is_text, repeated
-from nice_tf.data.tables import Table
+from nice_tf.data.tables.columns import is_text, repeated
+from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
 
 _ROW_NUMBER = re.compile(r"|__index_level_\d+__")

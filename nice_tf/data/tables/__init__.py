@@ -1,0 +1,1 @@
+"""CSV and Parquet files: read as one table, and their columns found out."""
