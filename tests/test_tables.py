@@ -171,7 +171,7 @@ def test_steps(tmp_path, values, step):
 
 
 def test_steps_are_those_of_all_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)
+    monkeypatch.setattr("nice_tf.data.tables.table._BLOCK_ROWS", 7)
     values = np.concatenate([3.0 * np.tile([0, 1, 2], 20), 0.7 * np.tile([1, 2, 3], 20)])
     for part in (values, values[::-1]):
         assert survey(write_parquet(tmp_path / "a.parquet", a=part))[0].columns == (
@@ -464,7 +464,7 @@ def test_missing_values_are_drawn_from_their_column(load, tmp_path):
 
 
 def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch):
-    monkeypatch.setattr("nice_tf.data.tables._BLOCK_ROWS", 7)
+    monkeypatch.setattr("nice_tf.data.tables.table._BLOCK_ROWS", 7)
     a = np.where(np.arange(N) < 20, np.nan, A)
     values = all_of(load(write_parquet(tmp_path / "a.parquet", a=a, b=B), impute=True))
     assert set(values[:, 0]) == set(A[20:].astype(np.float32))
@@ -480,7 +480,7 @@ def test_a_block_without_any_value_draws_from_others(load, tmp_path, monkeypatch
 def test_on_disk_as_in_memory(load, tmp_path, monkeypatch, caplog, write, settings):
     caplog.set_level("INFO", logger="nice_tf")
     monkeypatch.setattr(
-        "nice_tf.data.tables._BLOCK_ROWS", 7
+        "nice_tf.data.tables.table._BLOCK_ROWS", 7
     )  # several blocks, the last one smaller
     a = (
         np.where(np.arange(N) % 7, A, np.nan)
