@@ -2,11 +2,10 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import processes
 import pytest
 import tensorflow as tf
 
@@ -14,28 +13,19 @@ import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(2)
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = processes.ROOT
 
 
 @pytest.fixture
 def run_command():
     """Runs a command of the repository as a user would and returns the finished process."""
+    return processes.run_command
 
-    def run(*arguments, cwd=ROOT, timeout=240):
-        environment = {
-            key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"
-        }
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )
 
-    return run
+@pytest.fixture
+def run_here():
+    """As `run_command`, in the process of the test, which saves the import of TensorFlow."""
+    return processes.run_here
 
 
 @pytest.fixture(scope="session")

@@ -256,12 +256,12 @@ def test_an_input_that_was_corrected_needs_overwrite(tmp_path):
     assert output.read_text() == "a\n0\n1\n2\n"
 
 
-def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
+def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
     columns = table(40, seed=4)
     truth = columns["c"].copy()
     columns["c"] = [value if k % 2 else "" for k, value in enumerate(truth)]
     source = write_csv(tmp_path / "rows.csv", columns)
-    finished = run_command(
+    finished = run_here(
         "-m",
         "nice_tf.apps.impute",
         f"--model={run}",
@@ -321,8 +321,8 @@ def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
         files.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
 
 
-def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
-    finished = run_command(
+def test_samples_in_the_tables_units(run, model, tmp_path, run_here):
+    finished = run_here(
         "-m",
         "nice_tf.apps.sample",
         f"--model={run}",
