@@ -1,13 +1,21 @@
 """Shared fixtures. TensorFlow's import-time messages are kept out of the test report."""
 
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import processes
 import pytest
 import tensorflow as tf
+
+import nice_tf
 
 # The tests run in two processes on two cores. It must be said before TensorFlow starts.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -26,6 +34,53 @@ def run_command():
 def run_here():
     """As `run_command`, in the process of the test, which saves the import of TensorFlow."""
     return processes.run_here
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A folder that the workers of this session share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_once(shared_folder):
+    """Gives a path that is made once for all workers: `make(path)` is called by the first that asks."""
+
+    def find(name, make):
+        path = shared_folder / name
+        with open(shared_folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared_folder / f"{name}.made").exists():
+                make(path)
+                (shared_folder / f"{name}.made").touch()
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def trained(make_once):
+    """Puts a copy of a finished run with these settings, which tests share, into a folder; returns
+    the run's evaluation.
+
+    The settings must name data that are always the same, as the digits.
+    """
+
+    def copy(config, workdir):
+        def train(path):
+            with contextlib.redirect_stdout(io.StringIO()):
+                nice_tf.train_and_evaluate(config, path)
+
+        name = hashlib.sha256(json.dumps(config.as_dict()).encode()).hexdigest()[:16]
+        shutil.copytree(make_once(f"run-{name}", train), workdir, dirs_exist_ok=True)
+        return json.loads((pathlib.Path(workdir) / "evaluation.json").read_text())
+
+    return copy
 
 
 @pytest.fixture(scope="session")
