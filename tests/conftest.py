@@ -16,12 +16,33 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
+from nice_tf.data import dataset
 
 # The tests run in two processes on two cores. It must be said before TensorFlow starts.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(2)
 
 ROOT = processes.ROOT
+
+
+# The longest, first: one that begins last would leave the other worker idle.
+LONGEST = (
+    "test_readme_commands_run_one_after_the_other",
+    "test_mnist_through_the_real_builder",
+    "test_two_workers_are_one_device_even_if_one_is_killed",
+    "test_killed_run_continues_to_the_same_bits",
+    "test_page_holds",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest tests first."""
+
+    def place(item):
+        name = item.originalname
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -83,6 +104,12 @@ def trained(make_once):
     return copy
 
 
+@pytest.fixture
+def without_denoising(monkeypatch):
+    """Leaves the search for denoised samples out, which takes seconds where the density is steep."""
+    monkeypatch.setattr("nice_tf.training.run.denoise", lambda flow, x, context=None: x)
+
+
 @pytest.fixture(scope="session")
 def mnist_files():
     """Folder with the four original MNIST files."""
@@ -92,3 +119,14 @@ def mnist_files():
     pytest.skip(
         "the four original MNIST files are in neither NICE_TF_MNIST nor ../shared/data/mnist"
     )
+
+
+@pytest.fixture(scope="session")
+def mnist_prepared(make_once, mnist_files):
+    """Folder in which the real builder has prepared MNIST from its original files."""
+
+    def prepare(path):
+        config = nice_tf.Config(dataset="mnist", data_dir=str(path), manual_dir=str(mnist_files))
+        dataset.load(config)
+
+    return make_once("mnist", prepare)

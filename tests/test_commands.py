@@ -132,7 +132,7 @@ def test_workdir_of_another_config(run_here, tmp_path):
     assert finished.returncode == 1 and "other settings (seed: 1, not 0)" in finished.stderr
 
 
-def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
+def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):
     """kill -9 at random moments, many times; the end is that of a run which nothing interrupted."""
     arguments = [
         *SMOKE,
@@ -147,16 +147,18 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
         "--max_shift=1",
         "--shift_share=0.5",
     ]
-    whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
+    whole = run_here(*arguments, f"--workdir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
 
     moments = time.time_ns()
     print("moments drawn from", moments)
     run, generator = Workdir(tmp_path / "killed"), random.Random(moments)
+    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}  # as in this process
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-u", *arguments, f"--workdir={run.path}"],
             cwd=ROOT,
+            env=os.environ | threads,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -167,7 +169,7 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
-    finished = run_command(*arguments, f"--workdir={run.path}")
+    finished = run_here(*arguments, f"--workdir={run.path}")
     assert finished.returncode == 0, finished.stderr
     assert "continued after epoch" in finished.stdout
 
@@ -224,15 +226,16 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     for command in commands:
         arguments = shlex.split(command)[1:]
         if "--flagfile" in command:
-            arguments += ["--epochs=1", "--num_draws=1"]
+            arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
         if "mnist" in command:
             try:
                 files = request.getfixturevalue("mnist_files")
+                prepared = request.getfixturevalue("mnist_prepared")
             except pytest.skip.Exception:
                 continue
             arguments += [
                 f"--manual_dir={files}",
-                f"--data_dir={tmp_path}/tfds",
+                f"--data_dir={prepared}",
                 "--hidden_units=8",
             ]
         finished = run_here(*arguments, cwd=tmp_path)

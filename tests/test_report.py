@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib import image as plt_image
+from processes import time_limit
 
 import nice_tf
 from nice_tf import choices, drawing
@@ -36,9 +37,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, trained):
     path = tmp_path_factory.mktemp("run")
-    nice_tf.train_and_evaluate(nice_tf.Config(**SMALL, whitening="zca"), path)
+    trained(nice_tf.Config(**SMALL, whitening="zca"), path)
     return path
 
 
@@ -273,7 +274,7 @@ def test_report_in_a_browser(page, tmp_path):
                 ],
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=time_limit(),
             )
             assert "CONSOLE" not in finished.stderr, finished.stderr
             found = json.loads(

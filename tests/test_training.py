@@ -467,6 +467,7 @@ def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("without_denoising")
 def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
     config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
     result = nice_tf.train_and_evaluate(config, tmp_path)
@@ -637,7 +638,9 @@ def test_a_part_of_an_index_is_no_checkpoint(trained, tmp_path, size, capsys):
     assert run.evaluation.read_bytes() == evaluation, "nothing is erased"
 
 
-def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(trained, tmp_path, capsys):
+def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(
+    trained, tmp_path, capsys
+):
     expected = trained(small(epochs=1), tmp_path / "whole")
     run = Workdir(tmp_path / "run")
     for folder in (run.last, run.best):
@@ -891,6 +894,7 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
 
 
+@pytest.mark.usefixtures("without_denoising")  # the noise experiment has it
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     result = nice_tf.train_and_evaluate(small(dequantization="none", epochs=2), tmp_path)
     assert "the likelihood is unbounded" in capsys.readouterr().out
