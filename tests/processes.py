@@ -51,7 +51,7 @@ def run_here(*arguments, cwd=ROOT):
     with (
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
-        contextlib.chdir(cwd) if hasattr(contextlib, "chdir") else _chdir(cwd),
+        _working_in(cwd),
         _as_before(),
         _flags_of_its_own(),
     ):
@@ -89,7 +89,7 @@ def _run(arguments):
 
 
 @contextlib.contextmanager
-def _chdir(folder):
+def _working_in(folder):
     """`contextlib.chdir`, which Python 3.10 lacks."""
     before = os.getcwd()
     os.chdir(folder)

@@ -111,13 +111,13 @@ def terminated(arguments, is_at_work):
 
 
 def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_here):
-    command = ("train.py", "--flagfile=configs/smoke.flags", f"--workdir={tmp_path}", "--epochs=40")
+    command = ("train.py", "--flagfile=configs/smoke.flags", f"--workdir={tmp_path}", "--epochs=15")
     run = Workdir(tmp_path)
     terminated(command, lambda: list(run.last.glob("*.index")))
     assert crash_states.unfinished(tmp_path) == []
     finished = run_here(*command)
     assert finished.returncode == 0 and "continued after epoch" in finished.stdout, finished.stderr
-    assert len(run.read_metrics()) == 40
+    assert len(run.read_metrics()) == 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
