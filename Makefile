@@ -36,7 +36,7 @@ dist: .venv/installed  ## source distribution and wheel in dist, and whether an 
 	$(BIN)/twine check --strict dist/*
 
 test: lint  ## lint, then every test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=10
 
 fuzz: .venv/installed  ## odd flags, damaged files and odd requests, 1,000 of each; minutes
 	$(BIN)/python tests/fuzz.py --number=1000

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -79,20 +80,20 @@ def score(inputs, folder, **options):
     from nice_tf.scoring import files as files_lib
     from nice_tf.scoring import scorer as answers
 
-    answers.rows_at_once = lambda *_: 60
-    files_lib.score_file(
-        str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options
-    )
+    with mock.patch.object(answers, "rows_at_once", return_value=60):
+        files_lib.score_file(
+            str(inputs / "run"), str(inputs / "table.csv"), str(folder / "scores.csv"), **options
+        )
 
 
 def impute(inputs, folder, **options):
     """Fills the missing cell, in small parts."""
     from nice_tf.scoring import files as files_lib
 
-    files_lib.rows_at_once = lambda *_: 60
-    files_lib.fill_file(
-        str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options
-    )
+    with mock.patch.object(files_lib, "rows_at_once", return_value=60):
+        files_lib.fill_file(
+            str(inputs / "run"), str(inputs / "missing.csv"), str(folder / "filled.csv"), **options
+        )
 
 
 def sample(inputs, folder, **options):
@@ -100,10 +101,10 @@ def sample(inputs, folder, **options):
     from nice_tf.scoring import files as files_lib
     from nice_tf.scoring import scorer as answers
 
-    answers.VALUES_A_CALL = 180
-    files_lib.sample_file(
-        str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options
-    )
+    with mock.patch.object(answers, "VALUES_A_CALL", 180):
+        files_lib.sample_file(
+            str(inputs / "run"), str(folder / "rows.parquet"), num_samples=200, **options
+        )
 
 
 def sample_array(inputs, folder, **options):
@@ -111,8 +112,10 @@ def sample_array(inputs, folder, **options):
     from nice_tf.scoring import files as files_lib
     from nice_tf.scoring import scorer as answers
 
-    answers.VALUES_A_CALL = 180
-    files_lib.sample_file(str(inputs / "run"), str(folder / "rows.npz"), num_samples=200, **options)
+    with mock.patch.object(answers, "VALUES_A_CALL", 180):
+        files_lib.sample_file(
+            str(inputs / "run"), str(folder / "rows.npz"), num_samples=200, **options
+        )
 
 
 def export(inputs, folder):

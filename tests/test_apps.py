@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from processes import time_limit
 
 import nice_tf
 from nice_tf.errors import UserError
@@ -208,7 +209,7 @@ def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
     process = subprocess.Popen(
         [*command, "--top=1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    folder, deadline = tmp_path / ".cut.csv.parts", time.monotonic() + 120
+    folder, deadline = tmp_path / ".cut.csv.parts", time.monotonic() + time_limit()
     while (
         not list(folder.glob("0*.parquet"))
         and process.poll() is None
@@ -257,12 +258,12 @@ def test_an_input_that_was_corrected_needs_overwrite(tmp_path):
     assert output.read_text() == "a\n0\n1\n2\n"
 
 
-def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_command):
+def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
     columns = table(40, seed=4)
     truth = columns["c"].copy()
     columns["c"] = [value if k % 2 else "" for k, value in enumerate(truth)]
     source = write_csv(tmp_path / "rows.csv", columns)
-    finished = run_command(
+    finished = run_here(
         "-m",
         "nice_tf.apps.impute",
         f"--model={run}",
@@ -322,8 +323,8 @@ def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
         files.score_file(str(tmp_path / "run"), source, str(tmp_path / "t.csv"), keep=["flag"])
 
 
-def test_samples_in_the_tables_units(run, model, tmp_path, run_command):
-    finished = run_command(
+def test_samples_in_the_tables_units(run, model, tmp_path, run_here):
+    finished = run_here(
         "-m",
         "nice_tf.apps.sample",
         f"--model={run}",
@@ -467,7 +468,7 @@ def beam_scores(pattern):
     return pa.concat_tables(tables).sort_by("row")
 
 
-def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
+def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command, run_here):
     pytest.importorskip("apache_beam")
     columns = table(900, seed=5)
     columns["k"][3] = 8
@@ -476,12 +477,12 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
         write_csv(tmp_path / f"{number}.csv", cut)
         pq.write_table(pa.table(cut), tmp_path / f"{number}.parquet", row_group_size=100)
     export = export_lib.export_saved_model(run, tmp_path / "export").parent
-    for kind, model in (("csv", run), ("parquet", export)):
+    for kind, model, start in (("csv", run, run_command), ("parquet", export, run_here)):
         source = f"{tmp_path}/[0-9].{kind}"
         options = ["--keep=id", "--top=2", f"--model={model}", f"--input={source}"]
         local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
         files.score_file(run, source, str(local), keep=["id"], top=2)
-        finished = run_command(
+        finished = start(
             "-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner"
         )
         assert finished.returncode == 0, finished.stderr
@@ -494,7 +495,7 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command):
             np.testing.assert_allclose(
                 scores[name].to_numpy(), numbers, rtol=1e-4, atol=1e-4, err_msg=name
             )
-        again = run_command("-m", "nice_tf.apps.score_beam", *options, f"--output={output}")
+        again = run_here("-m", "nice_tf.apps.score_beam", *options, f"--output={output}")
         assert (
             again.returncode == 1
             and "is there already" in again.stderr

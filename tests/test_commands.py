@@ -1,6 +1,7 @@
 """The commands as a user types them: in a process of their own."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import random
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -37,7 +39,14 @@ def checkpoint_values(directory):
     return {name: reader.get_tensor(name) for name in names}
 
 
-def test_smoke_run_says_what_a_newcomer_needs(run_command, tmp_path):
+def without_times(text):
+    """The lines that state no time."""
+    return [line for line in text.splitlines() if "/step" not in line and "/epoch" not in line]
+
+
+def test_smoke_run_says_what_a_newcomer_needs(run_command, run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # as in this process: all rounds alike
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "2")
     finished = run_command(*SMOKE, f"--workdir={tmp_path}/run")
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == "", "TensorFlow's start-up noise is silenced"
@@ -60,6 +69,13 @@ def test_smoke_run_says_what_a_newcomer_needs(run_command, tmp_path):
     )
     for name in ("evaluation.json", "metrics.csv", "samples.png", "samples_denoised.png"):
         assert name in last and (tmp_path / "run" / name).exists()
+
+    results = (tmp_path / "run" / "evaluation.json").read_bytes()
+    (tmp_path / "run").rename(tmp_path / "apart")
+    here = run_here(*SMOKE, f"--workdir={tmp_path}/run")
+    assert (here.returncode, here.stderr) == (0, ""), "what the other tests rely on"
+    assert without_times(here.stdout) == without_times(finished.stdout)
+    assert (tmp_path / "run" / "evaluation.json").read_bytes() == results
 
 
 def test_help_lists_every_setting_by_group(run_command):
@@ -95,11 +111,11 @@ def test_help_lists_every_setting_by_group(run_command):
         (["--learning_rate=1e30", "--workdir={tmp}/run"], "learning rate 1e+30"),
     ],
 )
-def test_mistakes_get_one_message_and_no_traceback(run_command, tmp_path, arguments, message):
+def test_mistakes_get_one_message_and_no_traceback(run_here, tmp_path, arguments, message):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     if not any(argument.startswith("--workdir") for argument in arguments):
         arguments.append(f"--workdir={tmp_path}/run")
-    finished = run_command(*SMOKE, *arguments)
+    finished = run_here(*SMOKE, *arguments)
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1, (
         finished.stderr
@@ -110,13 +126,13 @@ def test_mistakes_get_one_message_and_no_traceback(run_command, tmp_path, argume
         assert not (tmp_path / "run").exists(), "nothing half-written stays"
 
 
-def test_workdir_of_another_config(run_command, tmp_path):
-    assert run_command(*SMOKE, f"--workdir={tmp_path}").returncode == 0
-    finished = run_command(*SMOKE, f"--workdir={tmp_path}", "--seed=1")
+def test_workdir_of_another_config(run_here, tmp_path):
+    assert run_here(*SMOKE, f"--workdir={tmp_path}").returncode == 0
+    finished = run_here(*SMOKE, f"--workdir={tmp_path}", "--seed=1")
     assert finished.returncode == 1 and "other settings (seed: 1, not 0)" in finished.stderr
 
 
-def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
+def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):
     """kill -9 at random moments, many times; the end is that of a run which nothing interrupted."""
     arguments = [
         *SMOKE,
@@ -131,16 +147,18 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
         "--max_shift=1",
         "--shift_share=0.5",
     ]
-    whole = run_command(*arguments, f"--workdir={tmp_path}/whole")
+    whole = run_here(*arguments, f"--workdir={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
 
     moments = time.time_ns()
     print("moments drawn from", moments)
     run, generator = Workdir(tmp_path / "killed"), random.Random(moments)
+    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}  # as in this process
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-u", *arguments, f"--workdir={run.path}"],
             cwd=ROOT,
+            env=os.environ | threads,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -151,7 +169,7 @@ def test_killed_run_continues_to_the_same_bits(run_command, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
-    finished = run_command(*arguments, f"--workdir={run.path}")
+    finished = run_here(*arguments, f"--workdir={run.path}")
     assert finished.returncode == 0, finished.stderr
     assert "continued after epoch" in finished.stdout
 
@@ -199,7 +217,7 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
             assert f"\n{command.split()[1]}:" in makefile
 
 
-def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request):
+def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     """As written and in their order, in a copy of the tree; only the runs are cut short."""
     for name in ("configs", "train.py", "export.py"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -208,29 +226,62 @@ def test_readme_commands_run_one_after_the_other(run_command, tmp_path, request)
     for command in commands:
         arguments = shlex.split(command)[1:]
         if "--flagfile" in command:
-            arguments += ["--epochs=1", "--num_draws=1"]
+            arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
         if "mnist" in command:
             try:
                 files = request.getfixturevalue("mnist_files")
+                prepared = request.getfixturevalue("mnist_prepared")
             except pytest.skip.Exception:
                 continue
             arguments += [
                 f"--manual_dir={files}",
-                f"--data_dir={tmp_path}/tfds",
+                f"--data_dir={prepared}",
                 "--hidden_units=8",
             ]
-        finished = run_command(*arguments, cwd=tmp_path)
+        finished = run_here(*arguments, cwd=tmp_path)
         assert finished.returncode == 0, (command, finished.stderr)
     assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
 
 
 @pytest.mark.parametrize("block", readme_commands()[1])
-def test_readme_python_runs(run_command, tmp_path, block):
+def test_readme_python_runs(run_here, tmp_path, block):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    assert run_command("-c", block, cwd=tmp_path).returncode == 0
+    assert run_here("-c", block, cwd=tmp_path).returncode == 0
 
 
-def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_path):
+class _ProcessHere:
+    """In place of a process of `multiprocessing`, as far as `ablation.py` uses one: it runs at once,
+    here. `test_ablation_runs_side_by_side_each_on_its_cores` has real ones.
+    """
+
+    def __init__(self, target, args):
+        self.target = target
+        self.args = args
+        self.exitcode = None
+        self.sentinel, self._other_end = multiprocessing.Pipe()
+
+    def start(self):
+        try:
+            self.target(*self.args)
+            self.exitcode = 0
+        except SystemExit as error:
+            print(error.code, file=sys.stderr)
+            self.exitcode = 1
+        self._other_end.close()  # now the sentinel is ready
+
+    def join(self):
+        self.sentinel.close()
+
+
+@pytest.fixture
+def processes_here(monkeypatch):
+    """Processes that `ablation.py` starts are none: TensorFlow is imported here already."""
+    context = types.SimpleNamespace(Process=_ProcessHere)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
+@pytest.mark.usefixtures("processes_here")
+def test_ablation_compares_on_validation_and_leaves_test_alone(run_here, tmp_path):
     (tmp_path / "variants.txt").write_text(
         "# three ways\nplain\nslow --learning_rate=1e-9 --epochs=2\nleft_out\n"
     )
@@ -243,7 +294,7 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         "--only=plain,slow",
         "--seeds=0,1",
     )
-    finished = run_command(*command)
+    finished = run_here(*command)
     assert finished.returncode == 0, finished.stderr
     table = [line for line in finished.stdout.split("\n\n")[-1].splitlines() if "seed" in line]
     assert [row.split(" | ")[0][2:] for row in table] == [
@@ -281,9 +332,7 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_command, tmp_
         ("plain", "--jobs=9999", "jobs must be at most"),
     ],
 )
-def test_ablation_refuses_what_it_would_have_to_guess(
-    run_command, tmp_path, line, argument, message
-):
+def test_ablation_refuses_what_it_would_have_to_guess(run_here, tmp_path, line, argument, message):
     (tmp_path / "variants.txt").write_text(line)
     command = (
         "benchmarks/ablation.py",
@@ -291,14 +340,15 @@ def test_ablation_refuses_what_it_would_have_to_guess(
         f"--workdir={tmp_path}/runs",
         argument,
     )
-    failed = run_command(*command)
+    failed = run_here(*command)
     assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
+@pytest.mark.usefixtures("processes_here")
+def test_ablation_goes_on_after_a_variant_that_fails(run_here, tmp_path):
     (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
-    finished = run_command(
+    finished = run_here(
         "benchmarks/ablation.py",
         "--flagfile=configs/smoke.flags",
         "--epochs=1",
@@ -365,7 +415,7 @@ def test_ablation_gives_no_core_to_two_jobs(run_command):
     assert sorted(first + second) == [1, 4, 5, 6, 9] and {len(first), len(second)} == {2, 3}
 
 
-def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_command, tmp_path):
+def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_here, tmp_path):
     for name, values in {
         "short": [1.25, 2.5],
         "long": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
@@ -376,24 +426,24 @@ def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_command, tm
         ]
         Workdir(tmp_path / name).write_metrics(rows)
     arguments = (f"a={tmp_path}/short", f"b={tmp_path}/long")
-    finished = run_command(
+    finished = run_here(
         "benchmarks/learning_curves.py", *arguments, f"--output={tmp_path}/curves.png"
     )
     assert finished.returncode == 0, finished.stderr
     rows = ["| 1 | 1.2 | 10.0 |", "| 2 | 2.5 | 20.0 |", "| 5 | - | 50.0 |", "| 6 | - | 60.0 |"]
     assert finished.stdout.splitlines() == ["| epoch | a | b |", "|---|---|---|", *rows]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    refused = run_command("benchmarks/learning_curves.py", f"a={tmp_path}/nowhere")
+    refused = run_here("benchmarks/learning_curves.py", f"a={tmp_path}/nowhere")
     assert (
         refused.returncode == 2
         and "nowhere' is no folder of a run: it has no metrics.csv" in refused.stderr
     )
-    refused = run_command("benchmarks/learning_curves.py", f"{tmp_path}/short")
+    refused = run_here("benchmarks/learning_curves.py", f"{tmp_path}/short")
     assert refused.returncode == 2 and "short' is not of the form NAME=WORKDIR" in refused.stderr
 
 
-def test_baselines_give_the_density_of_what_they_chose(run_command):
-    finished = run_command("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
+def test_baselines_give_the_density_of_what_they_chose(run_here):
+    finished = run_here("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
     assert finished.returncode == 0, finished.stderr
     pattern = r"\| {} \| \w+ (\S+) \| (-?\d+\.\d+) \| (-?\d+\.\d+) \+- "
     ridge, _, found = map(

@@ -12,6 +12,7 @@ import time
 import crash_states
 import process_pairs
 import pytest
+from processes import time_limit
 
 import nice_tf
 from nice_tf import files
@@ -80,8 +81,9 @@ def interrupt(*_):
 @pytest.mark.parametrize("pair", ["train/train", "score/score"])
 def test_of_two_processes_one_works(inputs, tmp_path, pair):
     command = process_pairs.PAIRS[pair][0]
-    process_pairs.start(command, inputs, tmp_path).communicate()
-    expected = {command: crash_states.COMMANDS[command][1](tmp_path)}
+    run, found = crash_states.COMMANDS[command]
+    run(inputs, tmp_path)
+    expected = {command: found(tmp_path)}
     num_worked, wrong = process_pairs.check(pair, inputs=inputs, expected=expected, delay=0.1)
     assert not wrong and num_worked
 
@@ -95,11 +97,11 @@ def terminated(arguments, is_at_work):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + time_limit()
     while not is_at_work() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=time_limit())
     assert process.returncode == 143, said
     assert (
         "terminated; the same command continues from what was saved last" in said
@@ -108,14 +110,14 @@ def terminated(arguments, is_at_work):
     return said
 
 
-def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_command):
-    command = ("train.py", "--flagfile=configs/smoke.flags", f"--workdir={tmp_path}", "--epochs=40")
+def test_sigterm_ends_a_training_which_then_goes_on(tmp_path, run_here):
+    command = ("train.py", "--flagfile=configs/smoke.flags", f"--workdir={tmp_path}", "--epochs=15")
     run = Workdir(tmp_path)
     terminated(command, lambda: list(run.last.glob("*.index")))
     assert crash_states.unfinished(tmp_path) == []
-    finished = run_command(*command)
+    finished = run_here(*command)
     assert finished.returncode == 0 and "continued after epoch" in finished.stdout, finished.stderr
-    assert len(run.read_metrics()) == 40
+    assert len(run.read_metrics()) == 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -162,7 +164,7 @@ def test_sigterm_ends_an_export_and_leaves_nothing(inputs, tmp_path):
 def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
     rows = (inputs / "table.csv").read_text().splitlines(keepends=True)
     source, output = tmp_path / "rows.csv", tmp_path / "scores.csv"
-    source.write_text(rows[0] + "".join(rows[1:] * 2000))
+    source.write_text(rows[0] + "".join(rows[1:] * 800))
     command = (
         "-m",
         "nice_tf.apps.score",
@@ -174,7 +176,7 @@ def test_sigterm_ends_scoring_which_then_goes_on(inputs, tmp_path):
     assert not output.exists() and not list(tmp_path.rglob("*.tmp"))
     made = len(list(tmp_path.glob(".scores.csv.parts/0*.parquet")))
     files_lib.score_file(str(inputs / "run"), str(source), str(output))
-    assert made and len(output.read_text().splitlines()) == 1 + 2000 * (len(rows) - 1)
+    assert made and len(output.read_text().splitlines()) == 1 + 800 * (len(rows) - 1)
 
 
 def test_an_export_removes_what_a_killed_one_has_left(inputs, tmp_path):

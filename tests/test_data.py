@@ -165,8 +165,8 @@ def test_evaluation_batches_cover_everything_in_order():
     np.testing.assert_array_equal(np.concatenate([batch for _, batch in pairs]), np.arange(23))
 
 
-def test_mnist_through_the_real_builder(tmp_path, mnist_files):
-    by_label = {"dataset": "mnist", "data_dir": str(tmp_path), "condition_on": "label"}
+def test_mnist_through_the_real_builder(mnist_prepared, mnist_files):
+    by_label = {"dataset": "mnist", "data_dir": str(mnist_prepared), "condition_on": "label"}
     mnist = load(**by_label, manual_dir=str(mnist_files))
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)
     assert mnist.event_shape == [28, 28, 1] and mnist.levels == 256

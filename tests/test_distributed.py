@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import time_limit
 
 import nice_tf
 
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = {
     "hidden_units": (16, 16),
     "batch_size": 50,
-    "epochs": 30,
+    "epochs": 12,
     "precision": "float32",
     "epsilon": 1e-8,
     "ema_decay": 0.9,
@@ -94,21 +95,21 @@ def test_two_workers_are_one_device_even_if_one_is_killed(table, tmp_path, start
     # The first time they read from disk, the second time from memory: where the data lie changes
     # nothing.
     chief, other = start_workers(*arguments(table, two), "--in_memory_mb=0")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + time_limit()
     while not list(two.glob("checkpoints/last/epoch-2.index")):
         assert time.monotonic() < deadline and chief.poll() is None, chief.communicate()
         time.sleep(0.05)
     other.send_signal(signal.SIGKILL)
-    _, errors = chief.communicate(timeout=240)
+    _, errors = chief.communicate(timeout=time_limit())
     assert chief.returncode != 0 and "Error" in errors, "a chief does not go on alone"
     done = len(metrics(two))
     assert done < SETTINGS["epochs"]
 
     chief, other = start_workers(*arguments(table, two))
-    output, errors = chief.communicate(timeout=240)
+    output, errors = chief.communicate(timeout=time_limit())
     assert chief.returncode == 0, errors
     assert "2 replicas share each batch" in output and "continued after epoch " in output
-    silent, errors = other.communicate(timeout=240)
+    silent, errors = other.communicate(timeout=time_limit())
     assert other.returncode == 0, errors
     assert silent == "", "only the chief speaks and writes"
     ours, theirs = metrics(one), metrics(two)
@@ -129,7 +130,7 @@ def test_workers_that_differ_refuse_to_train(table, tmp_path, start_workers):
         *arguments(table, tmp_path / "run"), different=(["--seed=1"], ["--seed=2"])
     )
     for worker in workers:
-        _, errors = worker.communicate(timeout=240)
+        _, errors = worker.communicate(timeout=time_limit())
         assert worker.returncode == 1 and "the workers differ in settings: " in errors, errors
     assert not list((tmp_path / "run").glob("checkpoints/last/*"))
 

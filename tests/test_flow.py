@@ -8,7 +8,12 @@ from bijector_laws import check_laws, fresh, jacobian
 from flows import random_flow, random_points, randomize
 
 import nice_tf
-from nice_tf.bijectors.coupling import check_mixing, coupling_splits
+from nice_tf.bijectors.coupling import (
+    check_mixing,
+    coupling_splits,
+    num_cut_off,
+    size_of_half,
+)
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -61,7 +66,19 @@ def test_log_prob_is_change_of_variables(
     )
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+def mask(splits):
+    """Which z_i can depend on which x_j, `[D, D]`: followed pair by pair, coupling by coupling."""
+    event_size = len(splits[0][0])
+    reached = np.eye(event_size, dtype=bool)
+    for order, passthrough in splits:
+        size = size_of_half(event_size, passthrough)
+        passed = order[:size] if passthrough == "first" else order[-size:]
+        shifted = np.setdiff1d(order, passed)
+        reached[shifted] |= reached[passed].any(axis=0)
+    return reached
+
+
+@hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(
     event_size=st.integers(2, 9),
     partition=st.sampled_from(["interleaved", "halves"]),
@@ -71,7 +88,30 @@ def test_log_prob_is_change_of_variables(
 def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(
     event_size, partition, mixing, num_couplings
 ):
-    """The mask of `build_flow` against the Jacobian of a flow with dense random weights."""
+    splits = coupling_splits([event_size], num_couplings, partition=partition, mixing=mixing)
+    number = np.sum(~mask(splits))
+    assert num_cut_off(splits) == number
+    if number:
+        with pytest.raises(nice_tf.UserError, match=f"leave {number} of {event_size**2} pairs"):
+            check_mixing(splits, partition, mixing)
+    else:
+        check_mixing(splits, partition, mixing)
+
+
+@pytest.mark.parametrize(
+    ("event_size", "partition", "mixing", "num_couplings", "is_refused"),
+    [
+        (5, "interleaved", "reverse", 5, True),
+        (6, "halves", "swap", 2, True),
+        (9, "interleaved", "shuffle", 2, True),
+        (7, "halves", "swap", 3, False),
+        (8, "interleaved", "shuffle", 5, False),
+    ],
+)
+def test_pairs_that_are_cut_off_are_the_zeros_of_the_jacobian(
+    event_size, partition, mixing, num_couplings, is_refused
+):
+    """The mask against the Jacobian of a flow with dense random weights."""
     kwargs = {"partition": partition, "mixing": mixing, "num_couplings": num_couplings}
     flow = random_flow([event_size], hidden_units=(5,), allow_incomplete_mixing=True, **kwargs)
     # Exactly zero at every point only where no path leads; at two points to be sure that no
@@ -81,13 +121,16 @@ def test_refuses_exactly_the_flows_that_leave_pairs_cut_off(
         sum(np.abs(jacobian(encoder.forward, random_points(event_size, seed=s))) for s in (1, 2))
         != 0
     )
-    if reached.all():
-        nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
-    else:
+    splits = coupling_splits([event_size], num_couplings, partition=partition, mixing=mixing)
+    np.testing.assert_array_equal(reached, mask(splits))
+    assert reached.all() != is_refused
+    if is_refused:
         with pytest.raises(
             nice_tf.UserError, match=f"leave {np.sum(~reached)} of {event_size**2} pairs"
         ):
             nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
+    else:
+        nice_tf.build_flow([event_size], hidden_units=(5,), **kwargs)
 
 
 def test_mixing_of_very_many_coordinates_is_checked_in_little_memory():

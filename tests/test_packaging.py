@@ -16,6 +16,7 @@ import sys
 
 import pytest
 import setuptools
+from processes import time_limit
 
 import nice_tf
 
@@ -129,7 +130,7 @@ def test_installed_commands_and_flag_files(tmp_path):
 
     def run(*command, cwd=elsewhere):
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=time_limit()
         )
 
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib import image as plt_image
+from processes import time_limit
 
 import nice_tf
-from nice_tf import drawing
-from nice_tf.choices import FIGURES, MASKS
+from nice_tf import choices, drawing
+from nice_tf.choices import MASKS
 from nice_tf.data import dataset
 from nice_tf.flows.inpainting import make_mask
 from nice_tf.reports import figures, noise_experiment
@@ -36,9 +37,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, trained):
     path = tmp_path_factory.mktemp("run")
-    nice_tf.train_and_evaluate(nice_tf.Config(**SMALL, whitening="zca"), path)
+    trained(nice_tf.Config(**SMALL, whitening="zca"), path)
     return path
 
 
@@ -208,8 +209,8 @@ def test_report_holds_everything_and_needs_nothing(page, workdir):
     )
 
 
-def test_report_of_a_table_has_no_pictures(table, run_command):
-    finished = run_command("-m", "nice_tf.apps.report", f"--workdir={table}")
+def test_report_of_a_table_has_no_pictures(table, run_here):
+    finished = run_here("-m", "nice_tf.apps.report", f"--workdir={table}")
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
     text = (table / "report.html").read_text()
     assert (
@@ -219,12 +220,12 @@ def test_report_of_a_table_has_no_pictures(table, run_command):
         and "<img" not in text
     )
     assert "in the data&#x27;s own units" in text
-    wrong = run_command("-m", "nice_tf.apps.figures", f"--workdir={table}", "--figures=sphere")
+    wrong = run_here("-m", "nice_tf.apps.figures", f"--workdir={table}", "--figures=sphere")
     assert (
         wrong.returncode == 1
         and "figures sphere are of pictures, examples have shape [4]" in wrong.stderr
     )
-    wrong = run_command("-m", "nice_tf.apps.inpaint", f"--workdir={table}")
+    wrong = run_here("-m", "nice_tf.apps.inpaint", f"--workdir={table}")
     assert (
         wrong.returncode == 1
         and "in-painting draws pictures, the examples have shape [4]" in wrong.stderr
@@ -273,7 +274,7 @@ def test_report_in_a_browser(page, tmp_path):
                 ],
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=time_limit(),
             )
             assert "CONSOLE" not in finished.stderr, finished.stderr
             found = json.loads(
@@ -289,9 +290,9 @@ def test_report_in_a_browser(page, tmp_path):
     assert len(backgrounds) == 2
 
 
-def test_figures_and_inpaint_commands(run_command, workdir, tmp_path):
-    assert tuple(figures.FIGURES) == FIGURES
-    finished = run_command(
+def test_figures_and_inpaint_commands(run_here, workdir, tmp_path):
+    assert tuple(figures.FIGURES) == choices.FIGURES
+    finished = run_here(
         "-m", "nice_tf.apps.figures", f"--workdir={workdir}", f"--output_dir={tmp_path}/figures"
     )
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
@@ -304,7 +305,7 @@ def test_figures_and_inpaint_commands(run_command, workdir, tmp_path):
         "--num_images=2",
         "--num_steps=3",
     ]
-    finished = run_command(
+    finished = run_here(
         *inpaint, f"--mask_file={tmp_path}/mask.npy", f"--output={tmp_path}/own.png"
     )
     assert finished.returncode == 0 and finished.stderr == "", finished.stderr
@@ -318,20 +319,20 @@ def test_figures_and_inpaint_commands(run_command, workdir, tmp_path):
         ([f"--mask_file={tmp_path}/none.npy"], "cannot be read (No such file or directory)"),
         (["--masks=sideways"], "mask must be one of top, bottom"),
     ):
-        wrong = run_command(*inpaint, *arguments)
+        wrong = run_here(*inpaint, *arguments)
         assert (
             wrong.returncode == 1 and wrong.stderr.count("\n") == 1 and message in wrong.stderr
         ), wrong.stderr
 
 
-def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_command):
-    missing = run_command("-m", "nice_tf.apps.report", f"--workdir={tmp_path}/none")
+def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_here):
+    missing = run_here("-m", "nice_tf.apps.report", f"--workdir={tmp_path}/none")
     assert (
         missing.returncode == 1
         and "holds no run" in missing.stderr
         and missing.stderr.count("\n") == 1
     )
-    assert run_command("-m", "nice_tf.apps.report").stderr.startswith("error: workdir is needed")
+    assert run_here("-m", "nice_tf.apps.report").stderr.startswith("error: workdir is needed")
     shutil.copytree(workdir, tmp_path / "run")
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "evaluation.json").rename(tmp_path / "evaluation.json")

@@ -46,10 +46,10 @@ def weights(flow):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, trained):
     """A finished small run: its config, workdir and result."""
     config, path = small(sample_every_epochs=2), tmp_path_factory.mktemp("run")
-    return config, Workdir(path), nice_tf.train_and_evaluate(config, path)
+    return config, Workdir(path), trained(config, path)
 
 
 def test_run_leaves_what_it_says(finished):
@@ -128,7 +128,7 @@ def test_finished_run_is_not_evaluated_again(finished, capsys):
     before = run.evaluation.stat().st_mtime_ns
     starts = []
     again = nice_tf.train_and_evaluate(config, run.path, on_start=starts.append)
-    assert again == result
+    assert again.evaluation == result.evaluation
     assert run.evaluation.stat().st_mtime_ns == before
     (start,) = starts
     assert start.epochs_done == 3 and start.workdir == run.path and start.warnings == ()
@@ -319,7 +319,7 @@ def test_without_averaging_validation_sees_the_newest_weights():
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
-def test_precisions(precision, tmp_path):
+def test_precisions(trained, precision, tmp_path):
     config = small(precision=precision, epochs=1, zero_last_layer=False)
     data = dataset.load(config)
     model = model_lib.make_model(config, data)
@@ -331,9 +331,7 @@ def test_precisions(precision, tmp_path):
     assert difference == 0 if precision == "float64" else difference > 1e-3, (
         "reports come from a float32 conditioner"
     )
-    reference = nice_tf.train_and_evaluate(
-        small(epochs=1, zero_last_layer=False), tmp_path / "float32"
-    )
+    reference = trained(small(epochs=1, zero_last_layer=False), tmp_path / "float32")
     result = nice_tf.train_and_evaluate(config, tmp_path / precision)
     np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.5)
 
@@ -423,7 +421,7 @@ def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
     )
 
 
-def test_xla_gives_the_same_run(tmp_path):
+def test_xla_gives_the_same_run(trained, tmp_path):
     config = small(jit_compile="true", epochs=1)
     model = model_lib.make_model(config, dataset.load(config))
     assert (
@@ -431,7 +429,7 @@ def test_xla_gives_the_same_run(tmp_path):
         and not model_lib.make_model(small(), dataset.load(small())).jit_compile
     )
     result = nice_tf.train_and_evaluate(config, tmp_path / "xla")
-    reference = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "plain")
+    reference = trained(small(epochs=1), tmp_path / "plain")
     np.testing.assert_allclose(result["log_prob"], reference["log_prob"], atol=0.3)
 
 
@@ -481,6 +479,7 @@ def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("without_denoising")
 def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
     config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
     result = nice_tf.train_and_evaluate(config, tmp_path)
@@ -492,7 +491,10 @@ def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
         and values[result["epoch"] - 1] == max(values)
     )
     again = nice_tf.train_and_evaluate(config, tmp_path)
-    assert again == result and Workdir(tmp_path).read_metrics(up_to_epoch=1000) == rows
+    assert (
+        again.evaluation == result.evaluation
+        and Workdir(tmp_path).read_metrics(up_to_epoch=1000) == rows
+    )
 
 
 def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
@@ -518,33 +520,33 @@ def test_a_workdir_without_a_checkpoint_can_be_used_again(tmp_path):
     assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path)["epoch"] == 1
 
 
-def test_damaged_config_is_named(tmp_path):
-    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_damaged_config_is_named(trained, tmp_path):
+    trained(small(epochs=1), tmp_path)
     (tmp_path / "config.json").write_text('{"config": ')
     with pytest.raises(nice_tf.UserError, match=r"config\.json is damaged"):
         nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
 
 
-def test_results_of_another_run_are_never_taken_for_this_one(tmp_path):
+def test_results_of_another_run_are_never_taken_for_this_one(trained, tmp_path):
     """Checkpoints removed by hand, then other settings: nothing of the first run may be reported."""
     for removed in ("checkpoints", "checkpoints/last"):
         path = tmp_path / removed.replace("/", "-")
-        nice_tf.train_and_evaluate(small(epochs=3), path)
+        trained(small(epochs=3), path)
         shutil.rmtree(path / removed)
         result = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path)
-        expected = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path / "fresh")
+        expected = trained(small(epochs=1, seed=1), path / "fresh")
         assert (
             result.evaluation == expected.evaluation
             and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
         )
 
 
-def test_evaluation_of_other_weights_or_damaged_is_made_again(tmp_path):
-    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_evaluation_of_other_weights_or_damaged_is_made_again(trained, tmp_path):
+    result = trained(small(epochs=1), tmp_path)
     run = Workdir(tmp_path)
     for content in (json.dumps({**result.evaluation, "epoch": 7, "log_prob": 0.0}), '{"epoch":'):
         run.evaluation.write_text(content)
-        assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+        assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path).evaluation == result.evaluation
         assert json.loads(run.evaluation.read_text()) == result.evaluation
 
 
@@ -581,14 +583,14 @@ def truncate_shard(checkpoint):
     shard.write_bytes(shard.read_bytes()[:1000])
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):
-    result = nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trained, tmp_path, caplog):
+    result = trained(small(epochs=2), tmp_path)
     run = Workdir(tmp_path)
     rows = run.read_metrics()
     newest = checkpoints.newest(run.last)
     truncate_shard(newest)
     caplog.clear()
-    assert nice_tf.train_and_evaluate(small(epochs=2), tmp_path) == result
+    assert nice_tf.train_and_evaluate(small(epochs=2), tmp_path).evaluation == result.evaluation
     said = caplog.text
     assert (
         f"checkpoint {newest} is damaged" in said
@@ -599,8 +601,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog
     assert checkpoints.newest(run.last) == newest, "written anew"
 
 
-def test_damaged_checkpoints_are_named_where_there_is_no_other(tmp_path):
-    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+def test_damaged_checkpoints_are_named_where_there_is_no_other(trained, tmp_path):
+    trained(small(epochs=2), tmp_path)
     run = Workdir(tmp_path)
     for path in checkpoints.complete(run.last):
         truncate_shard(path)
@@ -615,8 +617,8 @@ def test_damaged_checkpoints_are_named_where_there_is_no_other(tmp_path):
     assert len(run.read_metrics(up_to_epoch=9)) == 2
 
 
-def test_damaged_best_weights_are_named(tmp_path):
-    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+def test_damaged_best_weights_are_named(trained, tmp_path):
+    trained(small(epochs=2), tmp_path)
     newest = checkpoints.newest(Workdir(tmp_path).best)
     truncate_shard(newest)
     with pytest.raises(nice_tf.UserError, match=rf"checkpoint {newest} is damaged .*Train again"):
@@ -629,14 +631,14 @@ def cut_index(folder, epoch, size):
 
 
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, caplog):
+def test_a_part_of_an_index_is_no_checkpoint(trained, tmp_path, size, caplog):
     config = small(epochs=3)
-    result = nice_tf.train_and_evaluate(config, tmp_path)
+    result = trained(config, tmp_path)
     run = Workdir(tmp_path)
     cut_index(run.last, 3, size)
     (run.last / "epoch-3-copy.index").write_bytes(b"")  # none of ours
     assert checkpoints.newest(run.last) == str(run.last / "epoch-2")
-    assert nice_tf.train_and_evaluate(config, tmp_path) == result
+    assert nice_tf.train_and_evaluate(config, tmp_path).evaluation == result.evaluation
     said = caplog.text
     assert (
         f"checkpoint {run.last}/epoch-3 is cut off: going on from epoch 2, the one before" in said
@@ -653,8 +655,10 @@ def test_a_part_of_an_index_is_no_checkpoint(tmp_path, size, caplog):
     assert run.evaluation.read_bytes() == evaluation, "nothing is erased"
 
 
-def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_path, caplog):
-    expected = nice_tf.train_and_evaluate(small(epochs=1), tmp_path / "whole")
+def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(
+    trained, tmp_path, caplog
+):
+    expected = trained(small(epochs=1), tmp_path / "whole")
     run = Workdir(tmp_path / "run")
     for folder in (run.last, run.best):
         folder.mkdir(parents=True)
@@ -671,8 +675,8 @@ def test_what_earlier_versions_left_of_a_kill_in_the_first_epoch_is_no_run(tmp_p
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_an_older_epoch_is_never_taken_for_the_best(tmp_path, damage):
-    nice_tf.train_and_evaluate(small(epochs=3), tmp_path)
+def test_an_older_epoch_is_never_taken_for_the_best(trained, tmp_path, damage):
+    trained(small(epochs=3), tmp_path)
     run = Workdir(tmp_path)
     best = run.finished_evaluation()["epoch"]
     assert len(checkpoints.complete(run.best)) == 2, "there is another"
@@ -728,8 +732,8 @@ def cut(path):
 
 
 @pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), pathlib.Path.unlink])
-def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, caplog, damage):
-    nice_tf.train_and_evaluate(small(epochs=2), tmp_path)
+def test_metrics_are_written_anew_from_the_checkpoint(trained, tmp_path, caplog, damage):
+    trained(small(epochs=2), tmp_path)
     run = Workdir(tmp_path)
     content = run.metrics.read_bytes()
     damage(run.metrics)
@@ -738,7 +742,7 @@ def test_metrics_are_written_anew_from_the_checkpoint(tmp_path, caplog, damage):
     assert "metrics.csv was lost or changed: written anew from the checkpoint" in caplog.text
 
 
-def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, caplog):
+def test_a_run_of_an_earlier_version_continues(trained, tmp_path, monkeypatch, caplog):
     """Without checksums, and with checkpoints that know no history: what metrics.csv lacks is said."""
 
     def save_without_history(run, model, state, rows):
@@ -746,7 +750,7 @@ def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, caplog):
             tf.train.Checkpoint(**checkpoints._parts(model, state)), run.last, int(state.epoch)
         )
 
-    expected = nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "whole")
+    expected = trained(small(epochs=3), tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "save_last", save_without_history)
         nice_tf.train_and_evaluate(small(epochs=3), tmp_path / "run")
@@ -763,8 +767,8 @@ def test_a_run_of_an_earlier_version_continues(tmp_path, monkeypatch, caplog):
     assert [row["epoch"] for row in run.read_metrics()] == ["2", "3"]
 
 
-def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
-    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_a_lost_config_is_written_again_for_the_same_run_alone(trained, tmp_path):
+    result = trained(small(epochs=1), tmp_path)
     run = Workdir(tmp_path)
     content = run.config.read_bytes()
     run.config.unlink()
@@ -778,7 +782,7 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
     ):
         nice_tf.train_and_evaluate(small(epochs=1, seed=1), tmp_path)
     assert not run.config.exists()
-    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path).evaluation == result.evaluation
     assert run.config.read_bytes() == content
     run.config.unlink()
     run.checksums.unlink()
@@ -787,8 +791,8 @@ def test_a_lost_config_is_written_again_for_the_same_run_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["calibration.npy", "evaluation.json"])
-def test_changed_bytes_of_results_are_found(tmp_path, name, caplog):
-    result = nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_changed_bytes_of_results_are_found(trained, tmp_path, name, caplog):
+    result = trained(small(epochs=1), tmp_path)
     path = tmp_path / name
     content = path.read_bytes()
     place = len(content) - 3
@@ -799,16 +803,16 @@ def test_changed_bytes_of_results_are_found(tmp_path, name, caplog):
             match=rf"{name} was changed after it was written, its checksum differs",
         ):
             read(tmp_path)
-    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path) == result
+    assert nice_tf.train_and_evaluate(small(epochs=1), tmp_path).evaluation == result.evaluation
     assert f"{name} was changed after it was written: it is computed anew" in caplog.text
     assert path.read_bytes() == content
 
 
-def test_a_kill_does_not_make_changed_bytes_right(tmp_path, monkeypatch):
+def test_a_kill_does_not_make_changed_bytes_right(trained, tmp_path, monkeypatch):
     """Between the two writes of checksums.json, the old content counts as well; but not if it was
     changed before.
     """
-    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+    trained(small(epochs=1), tmp_path)
     run = Workdir(tmp_path)
     run.calibration.write_bytes(run.calibration.read_bytes()[:-1] + b"x")
     write = workdir.write_atomically
@@ -825,8 +829,8 @@ def test_a_kill_does_not_make_changed_bytes_right(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "calibration.npy", "evaluation.json", "samples"])
-def test_a_folder_for_a_file_and_a_file_for_a_folder_are_named(tmp_path, name):
-    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_a_folder_for_a_file_and_a_file_for_a_folder_are_named(trained, tmp_path, name):
+    trained(small(epochs=1), tmp_path)
     path = tmp_path / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     path.write_text("") if name == "samples" else path.mkdir()
@@ -834,8 +838,8 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder_are_named(tmp_path, name):
         nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
 
 
-def test_a_changed_config_is_found(tmp_path):
-    nice_tf.train_and_evaluate(small(epochs=1), tmp_path)
+def test_a_changed_config_is_found(trained, tmp_path):
+    trained(small(epochs=1), tmp_path)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
     for read in (nice_tf.load_flow, server.load_server):
@@ -860,9 +864,9 @@ def test_a_workdir_that_is_deleted_stops_the_run(tmp_path, monkeypatch, when):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_process_trains_and_none_exports_meanwhile(tmp_path):
+def test_one_process_trains_and_none_exports_meanwhile(trained, tmp_path):
     config = small(epochs=1)
-    nice_tf.train_and_evaluate(config, tmp_path / "run")
+    trained(config, tmp_path / "run")
     message = rf"workdir {tmp_path}/run is in use by process {os.getpid()} on "
     by_readers = rf"workdir {tmp_path}/run is in use by a process that reads it"
     with Workdir(tmp_path / "run").writing():
@@ -902,6 +906,7 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
 
 
+@pytest.mark.usefixtures("without_denoising")  # the noise experiment has it
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     starts = []
     config = small(dequantization="none", epochs=2)

@@ -8,13 +8,7 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "tutorials"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md"))
-RUN = (
-    "-W",
-    "error",
-    "-W",
-    "ignore:distutils Version classes:DeprecationWarning",
-    FOLDER / "run.py",
-)
+RUN = FOLDER / "run.py"
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +20,8 @@ def runner():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_holds(run_command, tmp_path, page):
-    finished = run_command(*RUN, FOLDER / page, cwd=tmp_path)
+def test_page_holds(run_here, tmp_path, page):
+    finished = run_here(RUN, FOLDER / page, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     pictures = re.findall(r"!\[[^]]+\]\((.*?)\)", (FOLDER / page).read_text())
     assert {path.name for path in tmp_path.iterdir()} == set(pictures)
@@ -79,11 +73,11 @@ def test_roughly_is_a_factor_of_5(runner):
     assert not runner.same("-1.5 to 0", "1.5 to 0", roughly=True)
 
 
-def test_page_that_does_not_hold_fails(run_command, tmp_path):
+def test_page_that_does_not_hold_fails(run_here, tmp_path):
     page = tmp_path / "page.md"
     block = "# A page\n\n```python\nvalue = 2\n```\n\nText.\n\n```python\nprint('twice', 2 * value)\n```\n"
     page.write_text(f"{block}\n```text\ntwice 4\n```\n")
-    assert run_command(*RUN, page, cwd=tmp_path).returncode == 0
+    assert run_here(RUN, page, cwd=tmp_path).returncode == 0
     for broken, message in (
         (
             f"{block}\n```text\ntwice 7\n```\n",
@@ -93,8 +87,8 @@ def test_page_that_does_not_hold_fails(run_command, tmp_path):
         (block.replace("value = 2", "assert 1 > 2"), 'page.md", line 4'),
     ):
         page.write_text(broken)
-        failed = run_command(*RUN, page, cwd=tmp_path)
+        failed = run_here(RUN, page, cwd=tmp_path)
         assert failed.returncode == 1 and message in failed.stderr, failed.stderr
     page.write_text(block)
-    assert run_command(*RUN, "--write", page, cwd=tmp_path).returncode == 0
+    assert run_here(RUN, "--write", page, cwd=tmp_path).returncode == 0
     assert page.read_text() == f"{block}\n```text\ntwice 4\n```\n"
