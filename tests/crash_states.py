@@ -12,7 +12,6 @@ import argparse
 import collections
 import contextlib
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -305,17 +304,15 @@ def resume(name, inputs, state, expected):
         folder = pathlib.Path(temporary) / "folder"
         shutil.copytree(state, folder, symlinks=True)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    run(inputs, folder)
-                except UserError as error:
-                    if "is there already" not in str(error):
-                        raise
-                    if {**found(folder), "left": []} != {**expected, "left": []}:
-                        return "an output that is there is not the whole one"
-                    run(
-                        inputs, folder, overwrite=True
-                    )  # what is left of the parts must not be taken for all
+            try:
+                run(inputs, folder)
+            except UserError as error:
+                if "is there already" not in str(error):
+                    raise
+                if {**found(folder), "left": []} != {**expected, "left": []}:
+                    return "an output that is there is not the whole one"
+                # What is left of the parts must not be taken for all.
+                run(inputs, folder, overwrite=True)
             ended = found(folder)
         except Exception:
             return traceback.format_exc()
@@ -413,8 +410,7 @@ def main():
             sys.exit("a C compiler is needed: cc or gcc")
         inputs = scratch / "inputs"
         inputs.mkdir()
-        with contextlib.redirect_stdout(io.StringIO()):
-            make_inputs(inputs)
+        make_inputs(inputs)
         for name in arguments.commands or RECORDED:
             (scratch / name).mkdir()
             counts, broken = check(

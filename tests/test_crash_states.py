@@ -1,7 +1,5 @@
 """A sample of `make crash-test`: kills at any moment, two processes on one folder, SIGTERM."""
 
-import contextlib
-import io
 import os
 import pathlib
 import signal
@@ -24,8 +22,7 @@ from nice_tf.serving import export
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    with contextlib.redirect_stdout(io.StringIO()):
-        crash_states.make_inputs(folder)
+    crash_states.make_inputs(folder)
     return folder
 
 
@@ -228,9 +225,8 @@ def test_all_that_gets_its_final_name_is_on_the_disk_before(inputs, tmp_path, mo
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", rename("replace"))
     monkeypatch.setattr(os, "rename", rename("rename"))
-    with contextlib.redirect_stdout(io.StringIO()):
-        for command in (crash_states.train_table, crash_states.score, crash_states.export):
-            command(inputs, tmp_path)
+    for command in (crash_states.train_table, crash_states.score, crash_states.export):
+        command(inputs, tmp_path)
     assert {
         "config.json",
         "epoch-3.index",
