@@ -533,7 +533,10 @@ def test_results_of_another_run_are_never_taken_for_this_one(tmp_path):
         shutil.rmtree(path / removed)
         result = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path)
         expected = nice_tf.train_and_evaluate(small(epochs=1, seed=1), path / "fresh")
-        assert result.evaluation == expected.evaluation and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
+        assert (
+            result.evaluation == expected.evaluation
+            and len(Workdir(path).read_metrics(up_to_epoch=9)) == 1
+        )
 
 
 def test_evaluation_of_other_weights_or_damaged_is_made_again(tmp_path):
