@@ -5,7 +5,8 @@ import io
 import itertools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,19 @@ _ROWS = 20  # at most, where a row shows a class
 GAP = 128  # grey between pictures
 _INK = "#010203"  # stands for the page's own text colour
 _COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and on black
+# What of a chart is drawn in ink, as matplotlib names it.
+_INKED: tuple[Any, ...] = (
+    "text.color",
+    "axes.labelcolor",
+    "axes.edgecolor",
+    "xtick.color",
+    "ytick.color",
+    "grid.color",
+)
 
 
 def is_image(event_shape: list[int]) -> bool:
-    """Whether examples of this shape are pictures: `[height, width]`, or with 1 or 3 channels
-    behind.
-    """
+    """Whether examples of this shape are pictures: `[height, width]` or `[..., 1 or 3]`."""
     return len(event_shape) == 2 or (len(event_shape) == 3 and event_shape[-1] in (1, 3))
 
 
@@ -39,11 +47,16 @@ def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = 
       `[rows * (height + 1) + 1, columns * (width + 1) + 1, 3]` in uint8, a mid-grey line between
       pictures.
     """
-    images = np.nan_to_num(
-        np.asarray(images, np.float64), nan=0.0
-    )  # a flow that nearly diverged may draw NaN
-    images = images[..., np.newaxis] if images.ndim == 3 else images
-    low, high = (images.min(), images.max()) if levels is None else (0, levels - 1)
+    # A flow that nearly diverged may draw NaN.
+    images = np.nan_to_num(np.asarray(images, np.float64), nan=0.0)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if levels is None:
+        low = images.min()
+        high = images.max()
+    else:
+        low = 0
+        high = levels - 1
     grey = np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     grey = np.broadcast_to(grey, (*grey.shape[:3], 3))
     number, height, width, _ = grey.shape
@@ -51,7 +64,8 @@ def image_grid(images: np.ndarray, *, levels: int | None, columns: int | None = 
     rows = math.ceil(number / columns)
     grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), GAP, np.uint8)
     for i, image in enumerate(grey):
-        top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
+        top = i // columns * (height + 1) + 1
+        left = i % columns * (width + 1) + 1
         grid[top : top + height, left : left + width] = image
     return grid
 
@@ -64,13 +78,14 @@ def rows_of_classes(num_classes: int) -> np.ndarray:
 def side_by_side(grids: list[np.ndarray]) -> np.ndarray:
     """Pictures of one height `[H, W_i, 3]` in a row, a mid-grey gap between them."""
     gap = np.full((grids[0].shape[0], 6, 3), GAP, np.uint8)
-    return np.concatenate([part for grid in grids for part in (gap, grid)][1:], axis=1)
+    parts = [grids[0]]
+    for grid in grids[1:]:
+        parts += [gap, grid]
+    return np.concatenate(parts, axis=1)
 
 
 def png(grid: np.ndarray, *, min_width: int = 640) -> bytes:
-    """A picture `[H, W, 3]` as PNG; each pixel becomes a square so that it is about `min_width`
-    wide.
-    """
+    """A picture `[H, W, 3]` as PNG, about `min_width` wide: each pixel becomes a square."""
     from matplotlib import image
 
     zoom = max(1, round(min_width / grid.shape[1]))
@@ -96,7 +111,7 @@ class Chart:
       marked_x: where to draw a vertical line, if anywhere.
     """
 
-    lines: dict[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
+    lines: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
     x_label: str
     y_label: str
     log_y: bool = False
@@ -104,43 +119,37 @@ class Chart:
 
     def png(self) -> bytes:
         """On white."""
-        return self._draw("png", facecolor="white", dpi=120)
+        return self._draw("png", "#202020", facecolor="white", dpi=120)
 
     def svg(self) -> str:
         """For a page: on nothing, with axes in its text colour, whichever theme it has."""
-        drawing = self._draw("svg", transparent=True).decode().replace(_INK, "currentColor")
+        # Without a fixed date the same chart would be another file each time.
+        content = self._draw("svg", _INK, transparent=True, metadata={"Date": None})
+        drawing = content.decode().replace(_INK, "currentColor")
         return drawing[drawing.index("<svg") :]
 
-    def _draw(self, kind, **options):
+    def _draw(self, kind, ink, **options):
         import matplotlib
         from matplotlib.figure import Figure
 
-        ink = _INK if kind == "svg" else "#202020"
-        names = (
-            "text.color",
-            "axes.labelcolor",
-            "axes.edgecolor",
-            "xtick.color",
-            "ytick.color",
-            "grid.color",
-        )
+        style = dict.fromkeys(_INKED, ink)
+        style["svg.hashsalt"] = "nice_tf"  # a drawn one would differ each time, too
         content = io.BytesIO()
-        # Without a fixed salt and date the same chart would be another file each time.
-        with matplotlib.rc_context({**dict.fromkeys(names, ink), "svg.hashsalt": "nice_tf"}):
+        with matplotlib.rc_context(style):
             figure = Figure(figsize=(7, 3.6), layout="constrained")
-            axes = figure.add_subplot()
-            for (name, (x, y)), color in zip(self.lines.items(), itertools.cycle(_COLORS)):
-                axes.plot(x, y, label=name, color=color, marker="." if len(x) < 3 else None)
-            if self.marked_x is not None:
-                axes.axvline(self.marked_x, color=ink, linestyle=":", linewidth=1)
-            axes.set(
-                xlabel=self.x_label, ylabel=self.y_label, yscale="log" if self.log_y else "linear"
-            )
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-            if len(self.lines) > 1:
-                axes.legend(frameon=False)
-            figure.savefig(
-                content, format=kind, metadata={"Date": None} if kind == "svg" else None, **options
-            )
+            self._plot(figure.add_subplot(), ink)
+            figure.savefig(content, format=kind, **options)
         return content.getvalue()
+
+    def _plot(self, axes, ink):
+        for (name, (x, y)), color in zip(self.lines.items(), itertools.cycle(_COLORS)):
+            axes.plot(x, y, label=name, color=color, marker="." if len(x) < 3 else None)
+        if self.marked_x is not None:
+            axes.axvline(self.marked_x, color=ink, linestyle=":", linewidth=1)
+        axes.set(xlabel=self.x_label, ylabel=self.y_label)
+        if self.log_y:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(self.lines) > 1:
+            axes.legend(frameon=False)

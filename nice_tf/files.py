@@ -1,6 +1,4 @@
-"""How a file is written and a folder is held, so that neither a kill nor a second process spoils
-what is there.
-"""
+"""Files are written and folders held so that no kill and no other process spoils what is there."""
 
 import contextlib
 import fcntl
@@ -30,8 +28,7 @@ _MAX_NAME = 40  # characters of a file's name that its temporary name repeats: n
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once the block has ended well: readers see the old or
-    the new one.
+    """A file that replaces `path` once the block has ended well: readers see the old or the new.
 
     It is written under a name of its own in the same folder, which is made if need be, brought to
     the disk, and renamed. The mode of a file that is replaced stays. A link is written through to
@@ -131,9 +128,8 @@ def _create_folder(parent, start):
     while True:
         temporary = parent / f"{start}{secrets.token_hex(8)}"
         temporary.mkdir()
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another process has taken it for an abandoned one
+        # Another process can take it for an abandoned one.
+        with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
             if _mark_in_use(descriptor) and temporary.exists():
                 return temporary, descriptor
@@ -157,24 +153,21 @@ def remove_at_once(folder: pathlib.Path) -> None:
 
 
 def _mark_in_use(descriptor):
-    """Locks what is open against `_remove_abandoned` as long as this process lives and keeps it
-    open.
+    """Locks what is open against `_remove_abandoned`, until this process ends or closes it.
 
     Returns whether it is still there: another process may have removed it before it was marked.
     """
-    with contextlib.suppress(
-        OSError
-    ):  # a file system without locks has no abandoned files that could be told
+    # A file system without locks has no abandoned files that could be told.
+    with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return os.fstat(descriptor).st_nlink > 0
 
 
 def _remove_abandoned(folder, pattern):
-    """Removes what has a name of ours, of which `pattern` is the whole, and is marked by no living
-    process.
-    """
-    names = os.listdir(folder) if folder.is_dir() else []
-    for name in names:
+    """Removes what has a name of ours, all of it `pattern`, and no living process has marked."""
+    if not folder.is_dir():
+        return
+    for name in os.listdir(folder):
         if re.fullmatch(pattern, name):
             _remove_if_abandoned(folder / name)
 
@@ -217,8 +210,7 @@ def sync_tree(folder: pathlib.Path) -> None:
 
 
 class Lock:
-    """A lock that a process holds through an open file: it ends with the process, however that
-    ends.
+    """A lock that a process holds through an open file: it ends when the process does.
 
     Attributes:
       path: of the file, which stays.
@@ -244,7 +236,8 @@ class Lock:
 
     def release(self) -> None:
         """Gives the lock back."""
-        descriptor, self._descriptor = self._descriptor, None
+        descriptor = self._descriptor
+        self._descriptor = None
         if descriptor is not None:
             os.close(descriptor)
 
@@ -257,25 +250,13 @@ class Lock:
             descriptor = self._open(shared)
             if descriptor is None:
                 return None
-            try:
-                fcntl.flock(
-                    descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-                )
-            except BlockingIOError as error:
-                holder = _holder(descriptor)
-                os.close(descriptor)
-                raise UserError(
-                    f"{what} is in use by {holder}: wait until it ends, or give another one"
-                ) from error
-            except OSError as error:  # a file system without locks
-                logging.warning(
-                    "%s is not locked (%s): let no other process use it", what, error.strerror
-                )
+            _lock(descriptor, what, shared)
             if self._is(descriptor):
                 if not shared:
                     _sign(descriptor)
                 return descriptor
-            os.close(descriptor)  # removed by the process that held it, between opening and locking
+            # The process that held it has removed it, between opening and locking.
+            os.close(descriptor)
 
     def _open(self, shared):
         try:
@@ -294,10 +275,24 @@ class Lock:
         return False
 
 
+def _lock(descriptor, what, shared):
+    kind = fcntl.LOCK_EX
+    if shared:
+        kind = fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        raise UserError(
+            f"{what} is in use by {holder}: wait until it ends, or give another one"
+        ) from error
+    except OSError as error:  # a file system without locks
+        logging.warning("%s is not locked (%s): let no other process use it", what, error.strerror)
+
+
 def _sign(descriptor):
-    """Writes who holds a lock alone. Those that share one leave no name: one file cannot hold all
-    of them.
-    """
+    """Writes who holds a lock alone; of those that share one, a file cannot hold all names."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 

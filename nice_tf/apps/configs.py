@@ -23,11 +23,12 @@ flags.DEFINE_string(
 
 def main() -> None:
     """Copies the folder."""
-    package, output = pathlib.Path(nice_tf.__file__).parent, pathlib.Path(flags.FLAGS.output_dir)
+    output = pathlib.Path(flags.FLAGS.output_dir)
     # In a wheel beside the modules, in the repository beside the package.
-    source = next(
-        folder / "configs" for folder in (package, package.parent) if (folder / "configs").is_dir()
-    )
+    package = pathlib.Path(nice_tf.__file__).parent
+    source = package / "configs"
+    if not source.is_dir():
+        source = package.parent / "configs"
     try:
         with temporary_folder(output.absolute().parent, f".{output.name}.unfinished-") as temporary:
             shutil.copytree(

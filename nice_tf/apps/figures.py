@@ -22,7 +22,7 @@ flags.DEFINE_string(
 
 
 def main() -> None:
-    """Writes one PNG a figure."""
+    """Writes one PNG per figure."""
     values = flags.FLAGS
     unknown = sorted(set(values.figures) - set(FIGURES))
     if unknown:

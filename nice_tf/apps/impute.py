@@ -13,7 +13,9 @@ command.define_input_flag("impute")
 
 def main() -> None:
     """Writes the filled table."""
-    model, source, output = map(command.required, ("model", "input", "output"))
+    model = command.required("model")
+    source = command.required("input")
+    output = command.required("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
     print(files.fill_file(model, source, output, overwrite=flags.FLAGS.overwrite))

@@ -21,19 +21,19 @@ flags.DEFINE_float(
 def main() -> None:
     """Writes the samples."""
     values = flags.FLAGS
-    model, output = map(command.required, ("model", "output"))
+    model = command.required("model")
+    output = command.required("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
-    print(
-        files.sample_file(
-            model,
-            output,
-            num_samples=values.num_samples,
-            seed=values.seed,
-            temperature=values.temperature,
-            overwrite=values.overwrite,
-        )
+    path = files.sample_file(
+        model,
+        output,
+        num_samples=values.num_samples,
+        seed=values.seed,
+        temperature=values.temperature,
+        overwrite=values.overwrite,
     )
+    print(path)
 
 
 if __name__ == "__main__":

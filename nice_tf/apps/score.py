@@ -22,21 +22,22 @@ command.define_score_flags("score")
 def main() -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model, source, output = map(command.required, ("model", "input", "output"))
+    model = command.required("model")
+    source = command.required("input")
+    output = command.required("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
-    print(
-        files.score_file(
-            model,
-            source,
-            output,
-            top=values.top,
-            threshold=values.threshold,
-            keep=values.keep,
-            impute=values.impute,
-            overwrite=values.overwrite,
-        )
+    path = files.score_file(
+        model,
+        source,
+        output,
+        top=values.top,
+        threshold=values.threshold,
+        keep=values.keep,
+        impute=values.impute,
+        overwrite=values.overwrite,
     )
+    print(path)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,20 @@ command.define_score_flags("score_beam")
 def main(beam_flags: list[str]) -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model, source, output = map(command.required, ("model", "input", "output"))
+    model = command.required("model")
+    source = command.required("input")
+    output = command.required("output")
     with command.quiet_tensorflow():
         try:
             from nice_tf.scoring import beam
-            from nice_tf.scoring.model import Model  # noqa: F401  # the first rows are scored here: TensorFlow starts quietly
+
+            # The first rows are scored here: TensorFlow starts quietly.
+            from nice_tf.scoring.model import Model  # noqa: F401
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{error}: the extra beam brings it, pip install -e '.[beam]'"
             ) from error
-    for path in beam.score(
+    paths = beam.score(
         model,
         source,
         output,
@@ -40,7 +44,8 @@ def main(beam_flags: list[str]) -> None:
         keep=values.keep,
         impute=values.impute,
         overwrite=values.overwrite,
-    ):
+    )
+    for path in paths:
         print(path)
 
 

@@ -8,7 +8,9 @@ from nice_tf.training.run import RunResult, RunStart
 
 def verbosity() -> int:
     """How Keras shows the epochs: a moving bar on a terminal, a line per epoch in a file."""
-    return 1 if sys.stdout.isatty() else 2
+    if sys.stdout.isatty():
+        return 1
+    return 2
 
 
 def print_start(start: RunStart) -> None:

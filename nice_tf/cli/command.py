@@ -1,6 +1,4 @@
-"""What every command shares: grouped help, a quiet start of TensorFlow, one message for a user's
-mistake.
-"""
+"""What commands share: grouped help, a quiet start of TensorFlow, one message for a mistake."""
 
 import contextlib
 import logging
@@ -12,12 +10,15 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from nice_tf import interrupts
 from nice_tf.errors import UserError
+
+_HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
 
 
 def run(
@@ -31,58 +32,72 @@ def run(
       main: the command, without arguments, or with those that are passed on.
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
-      passes_on: give flags that are none of ours to `main`, as a list, in place of refusing them.
+      passes_on: give flags that are none of ours to `main`, as a list, instead of refusing them.
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
     def parse(argv: list[str]) -> list[str]:
-        if any(
-            argument in ("--help", "-help", "-h", "--helpshort", "-helpshort")
-            for argument in argv[1:]
-        ):
-            print(usage, *(flags.FLAGS.module_help(group) for group in groups), sep="\n")
-            print(
-                "\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more "
-                "(TensorFlow's own "
-                "messages), --helpfull (every flag of every library)."
-            )
+        if not set(_HELP).isdisjoint(argv[1:]):
+            _print_help(usage, groups)
             sys.exit(0)
-        try:
-            rest = flags.FLAGS(argv, known_only=passes_on)
-        except flags.Error as error:
-            sys.exit(f"error: {str(error).removeprefix('ERROR:: ')}")
-        unexpected = [
-            argument for argument in rest[1:] if not (passes_on and argument.startswith("--"))
-        ]
-        if unexpected:
-            sys.exit(
-                f"error: unexpected argument {unexpected[0]!r}; settings are written --name=value, "
-                "see --help"
-            )
-        return rest
+        return _parse(argv, passes_on)
 
     def guarded(argv: list[str]) -> None:
         arrived = _Interrupts()
         try:
             with _log_shown():
-                main(*[argv[1:]] * passes_on)
+                if passes_on:
+                    main(argv[1:])
+                else:
+                    main()
         except (Exception, KeyboardInterrupt) as error:
             number = arrived.end(error)
-            if number is None and isinstance(error, UserError):
+            if number is not None:
+                _exit_interrupted(number)
+            if isinstance(error, UserError):
                 sys.exit(f"error: {error}")
-            if number is None:
-                raise
-            word = "terminated" if number == signal.SIGTERM else "interrupted"
-            print(
-                f"\n{word}; the same command continues from what was saved last, if anything was",
-                file=sys.stderr,
-            )
-            sys.exit(128 + number)
+            raise
         arrived.end()
 
     app.run(guarded, flags_parser=parse)
+
+
+def _print_help(usage, groups):
+    print(usage)
+    for group in groups:
+        print(flags.FLAGS.module_help(group))
+    print(
+        "\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more "
+        "(TensorFlow's own messages), --helpfull (every flag of every library)."
+    )
+
+
+def _parse(argv, passes_on):
+    try:
+        rest = flags.FLAGS(argv, known_only=passes_on)
+    except flags.Error as error:
+        sys.exit(f"error: {str(error).removeprefix('ERROR:: ')}")
+    for argument in rest[1:]:
+        if passes_on and argument.startswith("--"):
+            continue
+        sys.exit(
+            f"error: unexpected argument {argument!r}; settings are written --name=value, "
+            "see --help"
+        )
+    return rest
+
+
+def _exit_interrupted(number: int) -> NoReturn:
+    word = "interrupted"
+    if number == signal.SIGTERM:
+        word = "terminated"
+    print(
+        f"\n{word}; the same command continues from what was saved last, if anything was",
+        file=sys.stderr,
+    )
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -114,23 +129,23 @@ class _AsLines(logging.Formatter):
 
 
 class _Interrupts:
-    """Ctrl-C and SIGTERM while a command runs: each unwinds what is open, so that temporary files
-    are removed.
+    """Ctrl-C and SIGTERM unwind what a command has open, so that temporary files are removed.
 
     The exception that a handler raises can get lost in TensorFlow's C++ code, or come out as
     another one. So the signal is noted, and the exception is raised once more each second in which
     it is not on its way.
     """
 
-    def __init__(self):
-        self._number = None
+    def __init__(self) -> None:
+        self._number: int | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self._arrived)
 
     def end(self, error: BaseException | None = None) -> int | None:
-        """The number of the signal that came, or None; also a KeyboardInterrupt raised without one
-        is Ctrl-C.
+        """The number of the signal that came, or `None`.
+
+        A KeyboardInterrupt that is raised without a signal counts as Ctrl-C.
         """
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self._number is None and isinstance(error, KeyboardInterrupt):
@@ -146,7 +161,8 @@ class _Interrupts:
         raise KeyboardInterrupt
 
     def _again(self, number: int, frame: types.FrameType | None) -> None:
-        if sys.exc_info()[1] is None:  # else something is being unwound
+        # Else something is being unwound.
+        if sys.exc_info()[1] is None:
             raise KeyboardInterrupt
 
 
@@ -237,11 +253,10 @@ def required(name: str) -> str:
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Holds back what TensorFlow writes to standard error while it is imported, unless --verbosity
-    was given.
+    """Holds back what TensorFlow writes to standard error while it is imported.
 
-    Its C++ libraries write before any logging can be set up, hence by file descriptor. What was
-    held back is written out when the import fails.
+    Not where --verbosity was given. Its C++ libraries write before any logging can be set up, hence
+    by file descriptor. What was held back is written out when the import fails.
     """
     if flags.FLAGS["verbosity"].present:
         with interrupts.held_back():

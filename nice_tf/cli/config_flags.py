@@ -1,6 +1,4 @@
-"""Flags from the settings of a run and back: for commands, and for the files that `--flagfile`
-reads.
-"""
+"""Flags from the settings of a run and back: for commands, and for files of flags."""
 
 import dataclasses
 import os
@@ -27,15 +25,17 @@ class _WholeNumbersParser(flags.ArgumentParser):
 
 
 class _UnitsParser(_WholeNumbersParser):
-    """Integers by commas, `1000,1000`, empty for none; or several such lists by slashes,
-    `1000,1000/500`.
-    """
+    """Integers by commas, `1000,1000`, empty for none; or lists by slashes, `1000,1000/500`."""
 
     syntactic_help = "integers by commas, lists by slashes"
 
     def parse(self, argument):
-        lists = tuple(super(_UnitsParser, self).parse(text) for text in argument.split("/"))
-        return lists if len(lists) > 1 else lists[0]
+        lists = []
+        for text in argument.split("/"):
+            lists.append(super().parse(text))
+        if len(lists) == 1:
+            return lists[0]
+        return tuple(lists)
 
 
 class _UnitsSerializer(flags.ArgumentSerializer):
@@ -47,7 +47,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Defines one flag for each field of `Config`, and returns the groups to show in the help."""
     groups = []
     for field in dataclasses.fields(Config):
-        name, text, group = field.name, field.metadata["text"], field.metadata["group"]
+        name = field.name
+        text = field.metadata["text"]
+        group = field.metadata["group"]
         default = getattr(Config, name)
         common = {"module_name": group, "flag_values": flag_values}
         if field.metadata["choices"]:
@@ -59,11 +61,11 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
         elif isinstance(default, float):
             flags.DEFINE_float(name, default, text, **common)
         elif isinstance(default, tuple):
+            parser = _WholeNumbersParser()
+            if name == "hidden_units":
+                parser = _UnitsParser()
             serializer = _UnitsSerializer()
-            parser = _UnitsParser() if name == "hidden_units" else _WholeNumbersParser()
-            flags.DEFINE(
-                parser, name, serializer.serialize(default), text, serializer=serializer, **common
-            )
+            flags.DEFINE(parser, name, flag_text(default), text, serializer=serializer, **common)
         else:
             flags.DEFINE_string(name, default, text, **common)
         if group not in groups:
@@ -73,9 +75,10 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that the parsed flags spell."""
-    return Config.from_dict(
-        {field.name: flag_values[field.name].value for field in dataclasses.fields(Config)}
-    )
+    settings = {}
+    for field in dataclasses.fields(Config):
+        settings[field.name] = flag_values[field.name].value
+    return Config.from_dict(settings)
 
 
 def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
@@ -83,7 +86,7 @@ def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
 
     Args:
       path: of the file; `--flagfile` lines in it count, `--workdir` does not.
-      **changes: settings that stand in place of the file's.
+      **changes: settings that stand instead of the file's.
 
     Raises:
       UserError: no such file, an unknown flag, or a value out of its bounds.

@@ -20,8 +20,9 @@ _HIDDEN = (70, 100, 160)  # tint of what a mask hides
 
 
 def spectrum(run: FinishedRun) -> drawing.Chart:
-    """sigma_d = 1 / s_d, largest first, with the effective dimension marked (Dinh et al. 2014,
-    appendix A.2).
+    """sigma_d = 1 / s_d, largest first, with the effective dimension marked.
+
+    Dinh et al. 2014, appendix A.2.
     """
     sigma = np.sort(analysis.inverse_scales(run.flow).numpy())[::-1]
     dimension = analysis.effective_dimension(sigma)
@@ -33,26 +34,22 @@ def spectrum(run: FinishedRun) -> drawing.Chart:
 
 
 def reconstruction(run: FinishedRun) -> np.ndarray:
-    """Validation examples; from their codes in the effective dimension; from a tenth of all
-    coordinates.
-    """
+    """Validation examples; from their codes in the effective dimension; from a tenth of them."""
     x = run.density_units(run.data.validation[: drawing.COLUMNS])
     dimension = analysis.effective_dimension(analysis.inverse_scales(run.flow).numpy())
-    kept = (dimension, max(1, run.data.event_size // 10))
-    return run.grid(
-        tf.concat([x, *(analysis.reconstruct(run.flow, x, number) for number in kept)], axis=0)
-    )
+    effective = analysis.reconstruct(run.flow, x, dimension)
+    tenth = analysis.reconstruct(run.flow, x, max(1, run.data.event_size // 10))
+    return run.grid(tf.concat([x, effective, tenth], axis=0))
 
 
 def interpolation(run: FinishedRun) -> np.ndarray:
     """Between pairs of validation examples: on a line in latent space, and below it on an arc."""
     number = min(10, len(run.data.validation) // 2 * 2)
     ends = run.density_units(run.data.validation[:number])
-    rows = [
-        analysis.interpolate(run.flow, first, last, drawing.COLUMNS, kind=kind)
-        for first, last in zip(ends[::2], ends[1::2], strict=True)
-        for kind in analysis.INTERPOLATIONS
-    ]
+    rows = []
+    for first, last in zip(ends[::2], ends[1::2], strict=True):
+        for kind in analysis.INTERPOLATIONS:
+            rows.append(analysis.interpolate(run.flow, first, last, drawing.COLUMNS, kind=kind))
     return run.grid(tf.concat(rows, axis=0))
 
 
@@ -72,8 +69,9 @@ def _sphere(run, dimension):
 
 
 def sphere(run: FinishedRun) -> np.ndarray:
-    """A randomly turned 2-sphere in latent space, pole to pole and once round (Dinh et al. 2014,
-    appendix A.1).
+    """A randomly turned 2-sphere in latent space, pole to pole and once round.
+
+    Dinh et al. 2014, appendix A.1.
     """
     return _sphere(run, 2)
 
@@ -84,12 +82,11 @@ def sphere_3(run: FinishedRun) -> np.ndarray:
 
 
 def temperatures(run: FinishedRun) -> np.ndarray:
-    """Samples of the same draws at rising temperature, a row each from 0.6 to 1.0."""
+    """Samples of the same draws at rising temperature, a row for each from 0.6 to 1.0."""
     seed = stateless_seed(run.config.seed, "samples")
-    rows = [
-        sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature)
-        for temperature in TEMPERATURES
-    ]
+    rows = []
+    for temperature in TEMPERATURES:
+        rows.append(sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature))
     return run.grid(tf.concat(rows, axis=0))
 
 
@@ -114,15 +111,17 @@ def inpainting(
       The picture, `[H, W, 3]`.
     """
     num_images = min(num_images, len(run.data.validation))
-    masks = masks or {
-        name: make_mask(name, run.data.event_shape, seed=run.config.seed) for name in MASKS
-    }
-    x = tf.tile(
-        run.density_units(run.data.validation[:num_images]),
-        [len(masks)] + [1] * len(run.data.event_shape),
-    )
+    if not masks:
+        masks = {}
+        for name in MASKS:
+            masks[name] = make_mask(name, run.data.event_shape, seed=run.config.seed)
+    x = run.density_units(run.data.validation[:num_images])
+    x = tf.concat([x] * len(masks), axis=0)
     observed = np.repeat(np.stack(list(masks.values())), num_images, axis=0)
     seeds = tf.stack([stateless_seed(run.config.seed, "inpainting", i) for i in range(len(x))])
+    bounds = None
+    if run.data.levels is not None:
+        bounds = (0.0, 1.0)
     filled, _ = tf.function(inpaint, reduce_retracing=True)(
         run.flow,
         x,
@@ -130,12 +129,12 @@ def inpainting(
         seed=seeds,
         num_steps=num_steps,
         noise=noise,
-        bounds=None if run.data.levels is None else (0.0, 1.0),
+        bounds=bounds,
     )
-    original, filled = run.grid(x, columns=num_images), run.grid(filled, columns=num_images)
+    original = run.grid(x, columns=num_images)
     is_hidden = drawing.image_grid(observed, levels=2, columns=num_images).max(axis=-1) == 0
     masked = np.where(is_hidden[..., np.newaxis], np.array(_HIDDEN, np.uint8), original)
-    return drawing.side_by_side([original, masked, filled])
+    return drawing.side_by_side([original, masked, run.grid(filled, columns=num_images)])
 
 
 # Name to what draws it, and whether it needs examples that are pictures.
@@ -152,16 +151,21 @@ FIGURES: dict[str, tuple[Callable[[FinishedRun], np.ndarray | drawing.Chart], bo
 
 def available(run: FinishedRun) -> list[str]:
     """Names of the figures that this run's data allow."""
-    return [
-        name
-        for name, (_, of_pictures) in FIGURES.items()
-        if drawing.is_image(run.data.event_shape) or not of_pictures
-    ]
+    names = []
+    for name, (_, of_pictures) in FIGURES.items():
+        if drawing.is_image(run.data.event_shape) or not of_pictures:
+            names.append(name)
+    return names
 
 
 def write(run: FinishedRun, name: str, directory: pathlib.Path) -> pathlib.Path:
     """Draws one of `FIGURES` into `directory` as PNG, and returns its path."""
     path = directory / f"{name}.png"
-    drawn = FIGURES[name][0](run)
-    write_atomically(path, drawn.png() if isinstance(drawn, drawing.Chart) else drawing.png(drawn))
+    draw, _ = FIGURES[name]
+    drawn = draw(run)
+    if isinstance(drawn, drawing.Chart):
+        content = drawn.png()
+    else:
+        content = drawing.png(drawn)
+    write_atomically(path, content)
     return path

@@ -1,6 +1,4 @@
-"""One page about a finished run, with everything inside the file: it needs no network and no other
-file.
-"""
+"""One page about a finished run, in one file: it needs no network and no other file."""
 
 import base64
 import contextlib
@@ -27,11 +25,9 @@ _STYLE = pathlib.Path(__file__).with_name("page.css")
 
 _CAPTIONS = {
     "spectrum": "How much the data vary along each latent coordinate, largest first; of whitened "
-    "data where the flow "
-    "whitens.",
+    "data where the flow whitens.",
     "reconstruction": "Validation examples; the same from their codes in the effective dimension "
-    "alone, the other "
-    "coordinates set to 0; and from a tenth of all coordinates.",
+    "alone, the other coordinates set to 0; and from a tenth of all coordinates.",
     "interpolation": "Between two validation examples, in latent space: on a line, and below it "
     "on an arc.",
     "sphere": "A randomly turned 2-sphere in latent space, from pole to pole and once round.",
@@ -39,9 +35,8 @@ _CAPTIONS = {
     "both directions.",
     "temperatures": "The same draws at temperature 0.6, 0.7, 0.8, 0.9 and 1.0, from top to bottom.",
     "inpainting": "Validation examples; what is shown of them, hidden values tinted; what gradient "
-    "ascent on the "
-    "log-density fills in. A row for each mask: top, bottom, even, odd, left, right, middle rows, "
-    "middle columns, random 75 % and 90 %.",
+    "ascent on the log-density fills in. A row for each mask: top, bottom, even, odd, left, right, "
+    "middle rows, middle columns, random 75 % and 90 %.",
 }
 _TITLES = {"sphere": "Latent sphere", "sphere_3": "Latent torus", "inpainting": "In-painting"}
 _SAMPLES = {
@@ -66,39 +61,31 @@ def write_report(
     Raises:
       UserError: the page cannot be written, or the run lacks its metrics.
     """
-    folder, path = Workdir(workdir), pathlib.Path(path)
+    folder = Workdir(workdir)
+    path = pathlib.Path(path)
     with _saying_what_is_damaged(folder.evaluation):
         result = folder.finished_evaluation()
         sections = [_header(run, result), _section("Likelihood", _ledger(result))]
     with _saying_what_is_damaged(folder.metrics):
         sections.append(_section("Learning curves", _learning_curves(folder, run)))
-    pictures = [
-        _picture((folder.path / name).read_bytes(), text)
-        for name, text in _SAMPLES.items()
-        if (folder.path / name).exists()
-    ]
+    pictures = _sample_pictures(folder)
     if pictures:
         sections.append(_section("Samples", _figures(pictures)))
     for name in figures.available(run):
-        drawn = figures.FIGURES[name][0](run)
-        if isinstance(drawn, drawing.Chart):
-            part = _chart(drawn, _CAPTIONS[name])
-        else:
-            part = _picture(
-                drawing.png(drawn), _CAPTIONS[name], wide=drawn.shape[1] > 1.5 * drawn.shape[0]
-            )
-        sections.append(_section(_TITLES.get(name, name.capitalize()), _figures([part])))
-    sections += [
-        _section(
-            "Settings", _table(("setting", "value"), _settings(run.config, folder.read_chosen()))
-        ),
-        _section("This page was made with", _table(("", ""), environment())),
-        _section(
-            "Commands", f"<pre>{html.escape(chr(10).join(_commands(run.config, folder)))}</pre>"
-        ),
-    ]
-    title = f"NICE on {html.escape(run.data.name)}"
-    page = f"""<!DOCTYPE html>
+        title = _TITLES.get(name, name.capitalize())
+        sections.append(_section(title, _figures([_drawn(run, name)])))
+    settings = _settings(run.config, folder.read_chosen())
+    commands = html.escape("\n".join(_commands(run.config, folder)))
+    sections.append(_section("Settings", _table(("setting", "value"), settings)))
+    sections.append(_section("This page was made with", _table(("", ""), environment())))
+    sections.append(_section("Commands", f"<pre>{commands}</pre>"))
+    page = _page(f"NICE on {html.escape(run.data.name)}", "\n".join(sections))
+    write_atomically(path, page.encode())
+    return path
+
+
+def _page(title, body):
+    return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -109,12 +96,10 @@ def write_report(
 {_STYLE.read_text()}</style>
 </head>
 <body>
-{chr(10).join(sections)}
+{body}
 </body>
 </html>
 """
-    write_atomically(path, page.encode())
-    return path
 
 
 @contextlib.contextmanager
@@ -133,21 +118,22 @@ def _saying_what_is_damaged(path: pathlib.Path) -> Iterator[None]:
 
 def environment() -> list[tuple[str, str]]:
     """The machine and the versions at hand."""
-    cpu = platform.processor() or platform.machine()
+    rows = [
+        ("CPU", f"{_cpu()}, {devices.num_cores()} cores"),
+        ("Python", f"{platform.python_version()} on {platform.system()}"),
+    ]
+    for name in ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy"):
+        rows.append((name, metadata.version(name)))
+    return rows
+
+
+def _cpu():
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [
-            line.split(":")[1].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    packages = ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy")
-    return [
-        ("CPU", f"{cpu}, {devices.num_cores()} cores"),
-        ("Python", f"{platform.python_version()} on {platform.system()}"),
-        *((name, metadata.version(name)) for name in packages),
-    ]
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _header(run, result):
@@ -170,8 +156,12 @@ def _header(run, result):
 def _ledger(result):
     rows = []
     for name, value, error, unit in ledger(result):
-        digits = 3 if unit.startswith("bits") else 2
-        spread = "" if error is None else f"± {error:.{digits}f}"
+        digits = 2
+        if unit.startswith("bits"):
+            digits = 3
+        spread = ""
+        if error is not None:
+            spread = f"± {error:.{digits}f}"
         rows.append([name, f"{value:.{digits}f}", spread, unit])
     text = (
         "The logarithm of a density, not of a probability: where the data crowd into a small part "
@@ -188,32 +178,60 @@ def _learning_curves(workdir, run):
             f"workdir {workdir.path} has no metrics.csv: restore it, or train again in another "
             "workdir"
         )
-    epochs = [int(row["epoch"]) for row in rows]
-    lines = {
-        name: (epochs, [float(row[column]) for row in rows])
-        for name, column in (("training (running)", "log_prob"), ("validation", "val_log_prob"))
-    }
+    epochs = []
+    training = []
+    validation = []
+    seconds = 0.0
+    for row in rows:
+        epochs.append(int(row["epoch"]))
+        training.append(float(row["log_prob"]))
+        validation.append(float(row["val_log_prob"]))
+        seconds += float(row["seconds"])
     chart = drawing.Chart(
-        lines, "epoch (dotted: the best on validation)", "nats an example", marked_x=run.epoch
+        {"training (running)": (epochs, training), "validation": (epochs, validation)},
+        "epoch (dotted: the best on validation)",
+        "nats an example",
+        marked_x=run.epoch,
     )
-    seconds = sum(float(row["seconds"]) for row in rows)
     return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
 
 
+def _sample_pictures(workdir):
+    pictures = []
+    for name, caption in _SAMPLES.items():
+        path = workdir.path / name
+        if path.exists():
+            pictures.append(_picture(path.read_bytes(), caption))
+    return pictures
+
+
+def _drawn(run, name):
+    draw, _ = figures.FIGURES[name]
+    drawn = draw(run)
+    if isinstance(drawn, drawing.Chart):
+        return _chart(drawn, _CAPTIONS[name])
+    height, width, _ = drawn.shape
+    return _picture(drawing.png(drawn), _CAPTIONS[name], wide=width > 1.5 * height)
+
+
 def _settings(config, chosen):
-    return [
-        [name, f"auto, here {chosen[name]}" if value == "auto" and name in chosen else value]
-        for name, value in config.as_dict().items()
-    ]
+    rows = []
+    for name, value in config.as_dict().items():
+        if value == "auto" and name in chosen:
+            value = f"auto, here {chosen[name]}"
+        rows.append([name, value])
+    return rows
 
 
 def _commands(config, workdir):
     default = Config().as_dict()
-    changed = {name: value for name, value in config.as_dict().items() if value != default[name]}
-    spelled = [f"--{name}={config.flag_text(name)}" for name in changed]
+    changed = []
+    for name, value in config.as_dict().items():
+        if value != default[name]:
+            changed.append(f"--{name}={config.flag_text(name)}")
     folder = shlex.quote(str(workdir.path))
     return [
-        shlex.join(["python", "train.py", *spelled, f"--workdir={workdir.path}"]),
+        shlex.join(["python", "train.py", *changed, f"--workdir={workdir.path}"]),
         f"python -m nice_tf.apps.report --workdir={folder}",
         f"python -m nice_tf.apps.figures --workdir={folder}",
         f"python -m nice_tf.apps.inpaint --workdir={folder}",
@@ -226,11 +244,15 @@ def _section(title, content):
 
 
 def _figures(parts):
-    return f'<div class="figures">\n{chr(10).join(parts)}\n</div>'
+    content = "\n".join(parts)
+    return f'<div class="figures">\n{content}\n</div>'
 
 
 def _picture(png, caption, *, wide=False):
-    kind, text = (" class=wide" if wide else ""), html.escape(caption)
+    kind = ""
+    if wide:
+        kind = " class=wide"
+    text = html.escape(caption)
     image = f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     return f"<figure{kind}>{image}<figcaption>{text}</figcaption></figure>"
 
@@ -241,13 +263,17 @@ def _chart(chart, caption):
 
 
 def _table(head, rows, *, numbers=()):
-    def cell(i, value):
-        return f"<td{' class=number' if i in numbers else ''}>{html.escape(str(value))}</td>"
-
-    head = (
-        f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>" if any(head) else ""
-    )
-    body = "\n".join(
-        f"<tr>{''.join(cell(i, value) for i, value in enumerate(row))}</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table>{head}\n{body}</table></div>'
+    lines = [""]
+    if any(head):
+        cells = [f"<th>{html.escape(name)}</th>" for name in head]
+        lines = [f"<tr>{''.join(cells)}</tr>"]
+    for row in rows:
+        cells = []
+        for i, value in enumerate(row):
+            kind = ""
+            if i in numbers:
+                kind = " class=number"
+            cells.append(f"<td{kind}>{html.escape(str(value))}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    content = "\n".join(lines)
+    return f'<div class="scroll"><table>{content}</table></div>'

@@ -25,8 +25,7 @@ def make_flow(
     dropout: float = 0.0,
     compute_dtype: tf.DType | None = None,
 ) -> tfd.TransformedDistribution:
-    """The flow that the settings describe, as answers need it; training adds its dropout and its
-    precision.
+    """The flow that the settings describe; training adds its dropout and its precision.
 
     Args:
       config: the settings.
@@ -40,7 +39,12 @@ def make_flow(
     """
     if tf.executing_eagerly():  # in a graph variables have their shapes, and no values
         check_memory(config, event_shape, num_classes, copies=1)
-    without_noise = config.dequantization == "none"
+    min_inverse_scale = 0.0
+    if config.dequantization == "none":
+        min_inverse_scale = MIN_INVERSE_SCALE_WITHOUT_NOISE
+    init_range = None
+    if config.kernel_init == "uniform":
+        init_range = config.init_range
     return build_flow(
         event_shape,
         num_couplings=config.num_couplings,
@@ -54,23 +58,27 @@ def make_flow(
         prior=config.prior,
         scaling=config.scaling,
         output_scale=config.output_scale,
-        min_inverse_scale=MIN_INVERSE_SCALE_WITHOUT_NOISE if without_noise else 0.0,
+        min_inverse_scale=min_inverse_scale,
         input_range=config.input_range,
         whitening=config.whitening,
         whitening_epsilon=config.whitening_epsilon,
-        init_range=config.init_range if config.kernel_init == "uniform" else None,
+        init_range=init_range,
         zero_last_layer=config.zero_last_layer,
         allow_incomplete_mixing=config.allow_incomplete_mixing,
-        dtype=tf.float64 if config.precision == "float64" else tf.float32,
+        dtype=_dtype(config),
         compute_dtype=compute_dtype,
         seed=config.seed,
     )
 
 
+def _dtype(config):
+    if config.precision == "float64":
+        return tf.float64
+    return tf.float32
+
+
 def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
-    """How many numbers the flow of these settings keeps, before any of them is made; none of a
-    whitening.
-    """
+    """How many numbers the flow of these settings keeps, before it is made; without a whitening."""
     size = math.prod(event_shape)
     num_in = size // 2 + num_classes
     num_out = size - size // 2
@@ -82,8 +90,7 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
 
 
 def check_memory(config: Config, event_shape: list[int], num_classes: int, *, copies: int) -> None:
-    """Refuses what cannot fit before it is made: a process that takes too much memory is killed
-    without a word.
+    """Refuses what cannot fit: a process that takes too much memory is killed without a word.
 
     Args:
       config: the settings.
@@ -94,17 +101,14 @@ def check_memory(config: Config, event_shape: list[int], num_classes: int, *, co
     Raises:
       UserError: it is more than the memory that is free.
     """
-    if tf.config.list_physical_devices(
-        "GPU"
-    ):  # has a memory of its own, and says itself when it is full
+    # A GPU has a memory of its own, and says itself when it is full.
+    if tf.config.list_physical_devices("GPU"):
         return
     number = count_parameters(config, event_shape, num_classes)
-    item_size = 8 if config.precision == "float64" else 4
     size = math.prod(event_shape)
-    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(
-        config.whitening, copies
-    )  # of size x size
-    needed = copies * number * item_size + matrices * size**2 * item_size
+    # Matrices of size x size.
+    matrices = {"none": 0, "standardize": 0, "zca": 3}.get(config.whitening, copies)
+    needed = (copies * number + matrices * size**2) * _dtype(config).size
     available = memory.available_memory()
     if needed > available:
         raise UserError(

@@ -19,10 +19,9 @@ from nice_tf.runs.workdir import Workdir
 tfd = tfp.distributions
 _LOG = logging.getLogger(__name__)
 _UNFINISHED = "unfinished"
-_NAME = re.compile(r"epoch-([0-9]+)")
-_INDEX_END = bytes.fromhex(
-    "57fb808b247547db"
-)  # of every table of LevelDB, as TensorFlow writes them
+_NAME = re.compile("epoch-[0-9]+")
+# The end of every table of LevelDB, as TensorFlow writes them.
+_INDEX_END = bytes.fromhex("57fb808b247547db")
 
 
 class RunState(tf.Module):
@@ -35,18 +34,17 @@ class RunState(tf.Module):
         self.best_log_prob = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False)
 
     def is_finished(self, config: Config) -> bool:
-        """Whether all epochs are done, or enough of them without a better validation
-        log-likelihood.
-        """
-        patience = config.early_stopping_epochs
-        return int(self.epoch) >= config.epochs or 0 < patience <= int(self.epoch) - int(
-            self.best_epoch
-        )
+        """Whether all epochs are done, or enough of them without a better log-likelihood."""
+        if int(self.epoch) >= config.epochs:
+            return True
+        epochs_since_best = int(self.epoch) - int(self.best_epoch)
+        return 0 < config.early_stopping_epochs <= epochs_since_best
 
 
 class _History(tf.train.experimental.PythonState):
-    """The rows of metrics.csv in a checkpoint; no variable, which several workers would have to
-    make together.
+    """The rows of metrics.csv in a checkpoint.
+
+    Not a variable, which several workers would have to make together.
     """
 
     def __init__(self, rows: list[dict[str, Any]]):
@@ -75,16 +73,13 @@ def save_last(run: Workdir, model: Trained, state: RunState, rows: list[dict[str
 
 
 def save_best(run: Workdir, model: Trained, state: RunState) -> None:
-    """Saves the weights that are reported, of the epoch that is the best; `save_last` drops those
-    before.
-    """
+    """Saves the weights of the best epoch, which are reported; `save_last` drops those before."""
     saved = tf.train.Checkpoint(flow=model.evaluation_flow, epoch=state.best_epoch)
     _save(saved, run.best, int(state.best_epoch))
 
 
 def tidy(run: Workdir, epoch: int) -> None:
-    """Removes all checkpoints except the last two up to an epoch, and the best weights that these
-    go with.
+    """Removes all checkpoints except the last two up to an epoch, and their best weights.
 
     Whichever of the two is continued finds its own. Later ones are of a run that was cut off, or
     damaged.
@@ -115,8 +110,7 @@ def is_continued(run: Workdir) -> bool:
 
 
 def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str, Any]] | None:
-    """Reads the last checkpoint that is whole into model, optimizer and state; without one, nothing
-    is done.
+    """Reads the last checkpoint that is whole, if there is one, into model, optimizer and state.
 
     One that is damaged is passed over with a warning: the epochs behind the one before it are then
     done again.
@@ -127,7 +121,8 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
     Raises:
       UserError: there are checkpoints, but none that can be read.
     """
-    whole, wrong = complete(run.last), []
+    whole = complete(run.last)
+    wrong = []
     for path in _found(run.last):
         if path not in whole:
             wrong.append(f"checkpoint {path} is cut off")
@@ -139,7 +134,9 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
             wrong.append(str(error))
             continue
         _warn(wrong, f"going on from epoch {int(state.epoch)}, the one before")
-        return None if rows is None else json.loads(rows)
+        if rows is None:
+            return None
+        return json.loads(rows)
     if whole:
         raise _none_is_whole(run, wrong[0])
     _warn(wrong, "starting from the beginning")
@@ -185,27 +182,32 @@ def restore_best(
             raise UserError(f"checkpoint {path} is damaged or missing")
         _restore(tf.train.Checkpoint(flow=flow, epoch=found), path)
     except UserError as error:
-        if epoch is None and _best_of(run) != wanted:  # a training has replaced it meanwhile
+        # A training may have replaced it meanwhile.
+        if epoch is None and _best_of(run) != wanted:
             return restore_best(run, flow)
         raise UserError(f"{error}. Train again, in another workdir") from error
     return flow, int(found)
 
 
 def _best_of(run):
-    """The epoch of the best weights that the last checkpoint goes with; of a run without one, the
-    last there are.
-    """
+    """The epoch of the best weights of the last checkpoint; without one, of the last there are."""
     last = newest(run.last)
-    wanted = None if last is None else _best_epoch(last)
-    if wanted is not None:
-        return int(wanted)
+    if last is not None:
+        wanted = _best_epoch(last)
+        if wanted is not None:
+            return int(wanted)
     best = newest(run.best)
-    return None if best is None else _epoch(best)
+    if best is None:
+        return None
+    return _epoch(best)
 
 
 def newest(directory: pathlib.Path) -> str | None:
     """Prefix of the complete checkpoint with the highest epoch."""
-    return next(iter(complete(directory)), None)
+    prefixes = complete(directory)
+    if not prefixes:
+        return None
+    return prefixes[0]
 
 
 def complete(directory: pathlib.Path) -> list[str]:
@@ -219,10 +221,12 @@ def complete(directory: pathlib.Path) -> list[str]:
 
 def _found(directory):
     """Prefixes of all checkpoints, whole or not, the highest epoch first."""
-    prefixes = [path.with_suffix("") for path in directory.glob("epoch-*.index")]
-    return sorted(
-        (str(path) for path in prefixes if _NAME.fullmatch(path.name)), key=_epoch, reverse=True
-    )
+    prefixes = []
+    for index in directory.glob("epoch-*.index"):
+        prefix = index.with_suffix("")
+        if _NAME.fullmatch(prefix.name):
+            prefixes.append(str(prefix))
+    return sorted(prefixes, key=_epoch, reverse=True)
 
 
 def _ends_as_index(path):
@@ -233,7 +237,7 @@ def _ends_as_index(path):
 
 
 def _epoch(path):
-    return int(_NAME.fullmatch(pathlib.Path(path).name)[1])
+    return int(pathlib.Path(path).name.removeprefix("epoch-"))
 
 
 def _parts(model, state):
@@ -249,7 +253,9 @@ def _read(path, key):
     """A value of a checkpoint by its name there, as Python has it; `None` if there is none."""
     with _naming_damage(path):
         reader = tf.train.load_checkpoint(path)
-        return reader.get_tensor(key) if reader.has_tensor(key) else None
+        if not reader.has_tensor(key):
+            return None
+        return reader.get_tensor(key)
 
 
 def _best_epoch(path):
@@ -261,8 +267,9 @@ def _best_epoch(path):
 
 
 def _save(checkpoint, directory, epoch):
-    """Writes below `unfinished`, brings that to the disk, and moves it up, the index last: it makes
-    a checkpoint.
+    """Writes below `unfinished`, brings that to the disk, and moves it up.
+
+    The index is moved last: with it the checkpoint is there.
     """
     unfinished = directory / _UNFINISHED
     name = f"epoch-{epoch}"
@@ -291,13 +298,13 @@ def _drop_all_but(directory, epochs):
     """Removes the checkpoints of other epochs, whole or in parts."""
     kept = {f"epoch-{epoch}" for epoch in epochs}
     others = [path for path in directory.glob("epoch-*") if path.name.split(".")[0] not in kept]
-    indices = [path for path in others if path.suffix == ".index"]
-    for path in [
-        *indices,
-        *others,
-        directory / _UNFINISHED,
-    ]:  # first the index: what has none is no checkpoint
+    # First the index: what has none is no checkpoint.
+    for path in others:
+        if path.suffix == ".index":
+            remove(path)
+    for path in others:
         remove(path)
+    remove(directory / _UNFINISHED)
 
 
 def _restore(checkpoint, path):

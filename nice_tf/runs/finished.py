@@ -38,9 +38,9 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """
     run = Workdir(workdir)
     config, data = run.read_config()
-    return restore_best(run, make_flow(config, data["event_shape"], num_classes=num_classes(data)))[
-        0
-    ]
+    flow = make_flow(config, data["event_shape"], num_classes=num_classes(data))
+    flow, _ = restore_best(run, flow)
+    return flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +67,8 @@ class FinishedRun:
 
     def grid(self, x: tf.Tensor, *, columns: int = drawing.COLUMNS) -> np.ndarray:
         """Examples in density units as one picture."""
-        values = to_data_units(
-            tf.reshape(x, [-1, *self.data.event_shape]), self.data.levels
-        ).numpy()
+        examples = tf.reshape(x, [-1, *self.data.event_shape])
+        values = to_data_units(examples, self.data.levels).numpy()
         return drawing.image_grid(values, levels=self.data.levels, columns=columns)
 
 
@@ -80,8 +79,8 @@ def load_finished_run(
 
     Args:
       workdir: folder of a run of `train_and_evaluate`.
-      data_dir: in place of the run's own, if given.
-      manual_dir: in place of the run's own, if given.
+      data_dir: instead of the run's own, if given.
+      manual_dir: instead of the run's own, if given.
 
     Raises:
       UserError: no finished run there, or data other than those it was trained on.
@@ -91,9 +90,8 @@ def load_finished_run(
         config, trained_on = run.read_config()
         config.check_is_unconditional(f"workdir {run.path}")
         evaluation = run.finished_evaluation()
-        flow, epoch = restore_best(
-            run, make_flow(config, trained_on["event_shape"]), evaluation["epoch"]
-        )
+        flow = make_flow(config, trained_on["event_shape"])
+        flow, epoch = restore_best(run, flow, evaluation["epoch"])
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir
     )

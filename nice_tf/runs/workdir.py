@@ -1,6 +1,4 @@
-"""The folder of a run: what lies in it, and how it is written so that a crash at any moment loses
-nothing.
-"""
+"""The folder of a run: what lies in it, and how it is written so that a crash loses nothing."""
 
 import contextlib
 import csv
@@ -36,15 +34,21 @@ _EVALUATION_KEYS = {
 
 
 def _differing(data, theirs):
-    return [
-        f"data {key}: {data[key]}, not {theirs.get(key)}"
-        for key in data
-        if data[key] != theirs.get(key)
-    ]
+    differing = []
+    for key, value in data.items():
+        if value != theirs.get(key):
+            differing.append(f"data {key}: {value}, not {theirs.get(key)}")
+    return differing
 
 
 def _as_json(values):
     return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _as_npy(values):
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
 
 
 def _sha256(content):
@@ -94,8 +98,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the folder, made if need be, for the writes of the block: no other process writes
-        or exports it.
+        """Holds the folder, made if need be: in the block no other process writes or exports it.
 
         Raises:
           UserError: another process holds it, which the message names; or the folder cannot be
@@ -173,11 +176,7 @@ class Workdir:
                 self._check_same_run(config, data, *theirs)
         elif is_begun:
             self._check_fingerprint(config, data)
-        for folder in (self.path, self.samples):
-            remove_temporaries(folder)
-        if not is_continued:
-            for leftover in (self.evaluation, self.calibration, self.metrics):
-                leftover.unlink(missing_ok=True)
+        self._clear_up(is_continued)
         try:
             self.samples.mkdir(exist_ok=True)
         except OSError as error:
@@ -192,10 +191,15 @@ class Workdir:
         }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
 
+    def _clear_up(self, is_continued):
+        for folder in (self.path, self.samples):
+            remove_temporaries(folder)
+        if not is_continued:
+            for leftover in (self.evaluation, self.calibration, self.metrics):
+                leftover.unlink(missing_ok=True)
+
     def read_chosen(self) -> dict[str, Any]:
-        """What the settings left to `auto` came to where the run was trained; empty for a run of an
-        earlier version.
-        """
+        """What the settings left to `auto` came to in training; earlier versions kept none."""
         return json.loads(self.config.read_text()).get("chosen", {})
 
     def check_same_data(self, data: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -281,9 +285,11 @@ class Workdir:
             return None
         if not isinstance(result, dict) or not set(result) >= _EVALUATION_KEYS:
             return None
-        is_of_epoch = epoch is None or result["epoch"] == epoch
-        is_of_draws = num_draws is None or result["num_draws"] == num_draws
-        return result if is_of_epoch and is_of_draws else None
+        if epoch is not None and result["epoch"] != epoch:
+            return None
+        if num_draws is not None and result["num_draws"] != num_draws:
+            return None
+        return result
 
     def finished_evaluation(self) -> dict[str, Any]:
         """The content of `evaluation.json`.
@@ -302,9 +308,7 @@ class Workdir:
 
     def write_evaluation(self, result: dict[str, Any], calibration: np.ndarray) -> None:
         """Writes `calibration.npy`, then `evaluation.json`, which says that the run is finished."""
-        content = io.BytesIO()
-        np.save(content, calibration)
-        self._write_checked(self.calibration, content.getvalue())
+        self._write_checked(self.calibration, _as_npy(calibration))
         self._write_checked(self.evaluation, _as_json(result))
 
     def write_json(self, path: pathlib.Path, values: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -313,21 +317,19 @@ class Workdir:
 
     def write_array(self, path: pathlib.Path, values: np.ndarray) -> None:
         """Writes a `.npy` file of this folder, atomically."""
-        content = io.BytesIO()
-        np.save(content, values)
-        write_atomically(path, content.getvalue())
+        write_atomically(path, _as_npy(values))
 
     def changed(self, *paths: pathlib.Path) -> list[pathlib.Path]:
-        """Those of these files whose bytes are not those that were written; files of earlier
-        versions are not known.
-        """
+        """Those of these files whose bytes are not those that were written, where it is known."""
         known = self._read_checksums()
         there = [path for path in paths if path.name in known and path.exists()]
         return [path for path in there if _sha256_of(path) not in known[path.name]]
 
     def _check_unchanged(self, *paths):
         for path in self.changed(*paths):
-            way_out = "delete it and run" if path == self.config else "run"
+            way_out = "run"
+            if path == self.config:
+                way_out = "delete it and run"
             raise UserError(
                 f"{path} was changed after it was written, its checksum differs: restore it; or "
                 f"{way_out} the training command again, which writes it anew"
@@ -336,7 +338,10 @@ class Workdir:
     def _read_checksums(self):
         try:
             known = json.loads(self.checksums.read_text())
-            return {name: value if name == "run" else list(value) for name, value in known.items()}
+            for name, value in known.items():
+                if name != "run":
+                    known[name] = list(value)
+            return known
         except FileNotFoundError:
             return {}
         except (AttributeError, OSError, TypeError, ValueError) as error:
@@ -345,22 +350,23 @@ class Workdir:
             ) from error
 
     def _write_checked(self, path, content, **values):
-        """Writes a file and its checksum. Meanwhile that of the old content counts, too: a kill
-        leaves one of them.
+        """Writes a file and its checksum.
+
+        Meanwhile that of the old content counts, too: a kill leaves one of them.
         """
         known = self._read_checksums() | values
-        if path.exists() and not self.changed(path):
-            before = [_sha256_of(path)]
-        else:
-            before = []
         now = _sha256(content)
-        self.write_json(self.checksums, {**known, path.name: [now, *before]})
+        valid = [now]
+        if path.exists() and not self.changed(path):
+            valid.append(_sha256_of(path))
+        self.write_json(self.checksums, {**known, path.name: valid})
         write_atomically(path, content)
         self.write_json(self.checksums, {**known, path.name: [now]})
 
     def read_metrics(self, up_to_epoch: int | None = None) -> list[dict[str, Any]]:
-        """The rows of `metrics.csv`, all or of the first epochs; later ones can be of a run cut off
-        before saving.
+        """The rows of `metrics.csv`, all or of the first epochs.
+
+        Later ones can be of a run that was cut off before it saved.
 
         Raises:
           UserError: a file that is damaged: a row that is cut, or not in the order of the epochs.
@@ -376,7 +382,9 @@ class Workdir:
                 f"{self.metrics} is damaged ({error}): restore it, or run the training command "
                 "again, which writes it anew"
             ) from error
-        return [row for row in rows if up_to_epoch is None or int(row["epoch"]) <= up_to_epoch]
+        if up_to_epoch is None:
+            return rows
+        return [row for row in rows if int(row["epoch"]) <= up_to_epoch]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Writes `metrics.csv`, atomically."""

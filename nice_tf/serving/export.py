@@ -105,9 +105,7 @@ def export_saved_model(
             (temporary / "MODEL_CARD.md").write_text(card)
             write_warmup(temporary, server, compile_single=compile_single)
             replay_warmup(temporary)
-            for name, content in _server_files(compile_single).items():
-                if not (export_dir / name).exists():  # what an operator has changed stays changed
-                    write_atomically(export_dir / name, content.encode())
+            _write_server_files(export_dir, compile_single)
             sync_tree(temporary)
             version = _publish(temporary, export_dir)
             sync_folder(export_dir)
@@ -122,19 +120,21 @@ def _save(server, description, directory):
     path = directory / DESCRIPTION
     path.write_text(json.dumps(description, indent=2) + "\n")
     server.description = tf.saved_model.Asset(str(path))
-    tf.saved_model.save(
-        server, str(directory), signatures=server.signatures()
-    )  # copies it to the assets
+    # Copies the description to the assets.
+    tf.saved_model.save(server, str(directory), signatures=server.signatures())
     path.unlink()
 
 
 def _publish(temporary, export_dir):
     """Renames to the next free integer; another export may take it first, then the next but one."""
-    taken = [version_number(path.name) for path in export_dir.iterdir()]
-    version = max((number for number in taken if number is not None), default=0) + 1
+    version = 1
+    for path in export_dir.iterdir():
+        taken = version_number(path.name)
+        if taken is not None and taken >= version:
+            version = taken + 1
     while True:
+        target = export_dir / str(version)
         try:
-            target = export_dir / str(version)
             os.rename(temporary, target)
             return target
         except OSError:
@@ -143,7 +143,17 @@ def _publish(temporary, export_dir):
             version += 1
 
 
+def _write_server_files(export_dir, compile_single):
+    for name, content in _server_files(compile_single).items():
+        # What an operator has changed stays changed.
+        if not (export_dir / name).exists():
+            write_atomically(export_dir / name, content.encode())
+
+
 def _server_files(compile_single: bool) -> dict[str, str]:
+    comment = "# "
+    if compile_single:
+        comment = ""
     models = model_server_config_pb2.ModelServerConfig()
     models.model_config_list.config.add(
         name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow"
@@ -152,5 +162,5 @@ def _server_files(compile_single: bool) -> dict[str, str]:
         "models.config": text_format.MessageToString(models),
         "batching_parameters.txt": BATCHING,
         "monitoring.config": MONITORING,
-        "docker-compose.yml": COMPOSE_TEMPLATE.format(comment="" if compile_single else "# "),
+        "docker-compose.yml": COMPOSE_TEMPLATE.format(comment=comment),
     }

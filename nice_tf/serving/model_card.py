@@ -18,19 +18,8 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
     """
     run = Workdir(workdir)
     trained, data = run.read_config()
-    config, evaluation = trained.as_dict(), run.finished_evaluation()
-    unit = "floating-point numbers as they are; the density is in their own units"
-    if data["levels"]:
-        unit = (
-            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / "
-            f"{data['levels']}; the density is that of the result on [0, 1]^D"
-        )
-    if "schema" in data:
-        schema = Schema.from_dict(data["schema"])
-        names = ", ".join(schema.names)
-        unit = (
-            f"the columns {names},\nin this order and in the table's own units, as the density is"
-        )
+    config = trained.as_dict()
+    evaluation = run.finished_evaluation()
     noise = ""
     if evaluation["num_draws"] > 1:
         noise = (
@@ -48,7 +37,7 @@ layers and a {config["prior"]} prior, exported by nice_tf.
 ## Data
 
 {data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {data["num_test"]} test examples
-of shape {data["event_shape"]}. Values: {unit}.
+of shape {data["event_shape"]}. Values: {_unit(data)}.
 
 ## Likelihood
 
@@ -75,3 +64,17 @@ request.
 |---|---|
 {settings}
 """
+
+
+def _unit(data):
+    if "schema" in data:
+        names = ", ".join(Schema.from_dict(data["schema"]).names)
+        return (
+            f"the columns {names},\nin this order and in the table's own units, as the density is"
+        )
+    if data["levels"]:
+        return (
+            f"integers 0..{data['levels'] - 1}, taken at the centre of their bins,\n(x + 1/2) / "
+            f"{data['levels']}; the density is that of the result on [0, 1]^D"
+        )
+    return "floating-point numbers as they are; the density is in their own units"

@@ -43,19 +43,16 @@ def load_server(
     run = Workdir(workdir)
     with run.reading():
         config, data = run.read_config()
-        config.check_is_unconditional(f"workdir {run.path}")
-        evaluation = run.finished_evaluation()
-        flow, epoch = restore_best(run, make_flow(config, data["event_shape"]), evaluation["epoch"])
-        if not all(np.all(np.isfinite(variable.numpy())) for variable in flow.variables):
-            raise UserError(
-                f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged"
-            )
+        flow = _read_flow(run, config, data)
         validation_log_probs = _read_calibration(run.calibration)
+    schema = None
+    if "schema" in data:
+        schema = Schema.from_dict(data["schema"])
     server = FlowServer(
         flow,
         levels=data["levels"],
         validation_log_probs=validation_log_probs,
-        schema=Schema.from_dict(data["schema"]) if "schema" in data else None,
+        schema=schema,
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
@@ -67,6 +64,19 @@ def load_server(
         "resize": list(config.resize),
     }
     return server, {**data, **known}
+
+
+def _read_flow(run, config, data):
+    config.check_is_unconditional(f"workdir {run.path}")
+    evaluation = run.finished_evaluation()
+    flow = make_flow(config, data["event_shape"])
+    flow, epoch = restore_best(run, flow, evaluation["epoch"])
+    for variable in flow.variables:
+        if not np.all(np.isfinite(variable.numpy())):
+            raise UserError(
+                f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged"
+            )
+    return flow
 
 
 def _read_calibration(path):
@@ -91,5 +101,9 @@ def version_number(name: str) -> int | None:
     As TensorFlow Serving reads it: decimal digits of ASCII, leading zeros allowed, that fit into 64
     bits.
     """
-    number = int(name) if name.isascii() and name.isdigit() else None
-    return number if number is not None and number < 2**63 else None
+    if not (name.isascii() and name.isdigit()):
+        return None
+    number = int(name)
+    if number >= 2**63:
+        return None
+    return number

@@ -1,7 +1,6 @@
-"""The serving contract: a flow as SavedModel signatures that take data units and refuse what they
-cannot answer.
+"""The serving contract: a flow as SavedModel signatures that take data units.
 
-A `FlowServer` holds tensors and variables only, so that its SavedModel loads where neither this
+They refuse what they cannot answer. A `FlowServer` holds tensors and variables only, so that its SavedModel loads where neither this
 package nor TensorFlow Probability is installed. TensorFlow Serving does not compare what it is fed
 with the signature: every check is made in the graph, and an input that breaks a rule fails with
 InvalidArgument and the rule by name.
@@ -22,7 +21,7 @@ from nice_tf.flows.inpainting import inpaint
 tfd = tfp.distributions
 
 MAX_NUM_SAMPLES = 10_000
-_SEEDS_A_TURN = 4
+_SEEDS_PER_TURN = 4
 
 
 class FlowServer(tf.Module):
@@ -72,22 +71,31 @@ class FlowServer(tf.Module):
             two: which is ahead depends on the CPU.
         """
         super().__init__()
-        # XLA runs one operation after the other: branches would only cost.
-        self._flow = freeze(flow, num_branches=1 if compile_single else None)
+        num_branches = None
+        if compile_single:
+            # XLA runs one operation after the other: branches would only cost.
+            num_branches = 1
+        self._flow = freeze(flow, num_branches=num_branches)
         self._levels = levels
         self._schema = schema
-        self._means = schema.rounded(data_mean(flow).numpy()) if schema else None
+        self._means = None
+        self.value_dtype = tf.float32
+        if schema:
+            self._means = schema.rounded(data_mean(flow).numpy())
+            # A table may need float64 to tell its values apart.
+            self.value_dtype = flow.dtype
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
         self._validation_log_probs = tf.Variable(
             validation_log_probs, trainable=False, dtype=flow.dtype
         )
-        # A table may need float64 to tell its values apart.
-        self.value_dtype = flow.dtype if schema else tf.float32
-        batch = [None, *flow.event_shape]
-        x = tf.TensorSpec(batch, self.value_dtype, "x")
-        z = tf.TensorSpec([None, flow.event_shape.num_elements()], tf.float32, "z")
+        self._make_functions()
+
+    def _make_functions(self):
+        x = tf.TensorSpec(self._batch_shape(), self.value_dtype, "x")
+        z = tf.TensorSpec([None, self._flow.event_shape.num_elements()], tf.float32, "z")
+        mask = tf.TensorSpec(self._batch_shape(), tf.float32, "mask")
         seeds = tf.TensorSpec([None, 2], tf.int32, "seed")
         temperatures = tf.TensorSpec([None], tf.float32, "temperature")
         self.log_prob = tf.function(self._serve_log_prob, input_signature=[x])
@@ -95,25 +103,25 @@ class FlowServer(tf.Module):
         self.decode = tf.function(self._serve_decode, input_signature=[z])
         self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures])
         self.sample_n = self._make_sample_n()
-        if schema:  # all functions of a module are traced as it is saved
+        # Tables only: all functions of a module are traced as it is saved.
+        if self._schema:
             self.explain = tf.function(self._serve_explain, input_signature=[x])
-        self.inpaint = tf.function(
-            self._serve_inpaint,
-            input_signature=[x, tf.TensorSpec(batch, tf.float32, "mask"), seeds],
-        )
+        self.inpaint = tf.function(self._serve_inpaint, input_signature=[x, mask, seeds])
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name to function, for `tf.saved_model.save`."""
-        names = [
-            "log_prob",
-            "encode",
-            "decode",
-            "sample",
-            "sample_n",
-            "inpaint",
-            *["explain"] * bool(self._schema),
-        ]
-        return {"serving_default": self.log_prob, **{name: getattr(self, name) for name in names}}
+        signatures = {
+            "serving_default": self.log_prob,
+            "log_prob": self.log_prob,
+            "encode": self.encode,
+            "decode": self.decode,
+            "sample": self.sample,
+            "sample_n": self.sample_n,
+            "inpaint": self.inpaint,
+        }
+        if self._schema:
+            signatures["explain"] = self.explain
+        return signatures
 
     def _serve_log_prob(self, x):
         x = self._density_units(_checked(x, self._batch_shape(), "x"))
@@ -134,10 +142,8 @@ class FlowServer(tf.Module):
         seed = _checked(seed, [None, 2], "seed")
         temperature = _checked_temperature(_checked(temperature, [None], "temperature"))
         same_rows = tf.equal(tf.shape(seed)[0], tf.shape(temperature)[0])
-        return self._samples(
-            _require(seed, same_rows, "seed and temperature must have the same number of rows"),
-            temperature,
-        )
+        seed = _require(seed, same_rows, "seed and temperature must have the same number of rows")
+        return self._samples(seed, temperature)
 
     def _make_sample_n(self):
         # SignatureDef defaults are taken from the Python defaults, where these are tensors.
@@ -158,8 +164,11 @@ class FlowServer(tf.Module):
             )
             seed = tf.ensure_shape(seed, [2])
             temperature = _checked_temperature(tf.ensure_shape(temperature, []))
-            fold_in = tf.random.experimental.stateless_fold_in
-            seeds = tf.map_fn(lambda row: fold_in(seed, row), tf.range(num_samples))
+
+            def seed_of_row(row):
+                return tf.random.experimental.stateless_fold_in(seed, row)
+
+            seeds = tf.map_fn(seed_of_row, tf.range(num_samples))
             return self._samples(tf.reshape(seeds, [-1, 2]), tf.fill([num_samples], temperature))
 
         return sample_n
@@ -169,16 +178,13 @@ class FlowServer(tf.Module):
         mask = _checked(mask, self._batch_shape(), "mask")
         seed = _checked(seed, [None, 2], "seed")
         num_rows = tf.shape(x)[0]
-        mask = _require(
-            mask, tf.equal(tf.shape(mask)[0], num_rows), "mask must have the shape of x"
-        )
-        seed = _require(
-            seed, tf.equal(tf.shape(seed)[0], num_rows), "seed must have as many rows as x"
-        )
+        has_mask_rows = tf.equal(tf.shape(mask)[0], num_rows)
+        mask = _require(mask, has_mask_rows, "mask must have the shape of x")
+        has_seed_rows = tf.equal(tf.shape(seed)[0], num_rows)
+        seed = _require(seed, has_seed_rows, "seed must have as many rows as x")
         is_binary = tf.reduce_all(tf.equal(mask, 0.0) | tf.equal(mask, 1.0))
-        observed = tf.equal(
-            _require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)"), 1.0
-        )
+        mask = _require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)")
+        observed = tf.equal(mask, 1.0)
         filled, log_prob = inpaint(
             self._flow,
             self._density_units(x),
@@ -193,13 +199,12 @@ class FlowServer(tf.Module):
     def _serve_explain(self, x):
         x = tf.cast(_checked(x, self._batch_shape(), "x"), self._flow.dtype)
         event_size = self._flow.event_shape.num_elements()
-        replaced = tf.where(
-            tf.eye(event_size, dtype=tf.bool), tf.cast(self._means, x.dtype), x[:, tf.newaxis, :]
-        )
+        is_replaced = tf.eye(event_size, dtype=tf.bool)
+        means = tf.cast(self._means, x.dtype)
+        replaced = tf.where(is_replaced, means, x[:, tf.newaxis, :])
         log_prob = self._flow.log_prob(x)
-        gained = tf.reshape(
-            self._flow.log_prob(tf.reshape(replaced, [-1, event_size])), [-1, event_size]
-        )
+        gained = self._flow.log_prob(tf.reshape(replaced, [-1, event_size]))
+        gained = tf.reshape(gained, [-1, event_size])
         return {
             "contribution": _finite(gained - log_prob[:, tf.newaxis]),
             "log_prob": _finite(log_prob),
@@ -209,68 +214,50 @@ class FlowServer(tf.Module):
         """Lowest and highest value of what `inpaint` fills in: the range of the data."""
         if self._schema:
             return self._schema.bounds
-        return None if self._levels is None else (0.0, 1.0)
+        if self._levels is None:
+            return None
+        return (0.0, 1.0)
 
     def _batch_shape(self):
         return [None, *self._flow.event_shape]
 
     def _density_units(self, x):
-        return (
-            tf.cast(x, self._flow.dtype)
-            if self._levels is None
-            else bin_centres(x, self._levels, dtype=self._flow.dtype)
-        )
+        if self._levels is None:
+            return tf.cast(x, self._flow.dtype)
+        return bin_centres(x, self._levels, dtype=self._flow.dtype)
 
     def _data_units(self, x):
         return _finite(to_data_units(x, self._levels), self.value_dtype)
 
     def _scores(self, log_prob):
         log_prob = _finite(log_prob)
-        lower = tf.searchsorted(
-            self._validation_log_probs, tf.cast(log_prob, self._validation_log_probs.dtype)
-        )
+        validation = self._validation_log_probs
+        lower = tf.searchsorted(validation, tf.cast(log_prob, validation.dtype))
         scores = {
             "log_prob": log_prob,
-            "tail_probability": tf.cast(lower, tf.float32) / self._validation_log_probs.shape[0],
+            "tail_probability": tf.cast(lower, tf.float32) / validation.shape[0],
         }
-        bins = self._levels or (self._schema and self._schema.bins_per_unit)
+        bins = self._bins()
         if bins:
-            scores["bits_per_dim"] = bits_per_dim(
-                log_prob, self._flow.event_shape.num_elements(), bins
-            )
+            event_size = self._flow.event_shape.num_elements()
+            scores["bits_per_dim"] = bits_per_dim(log_prob, event_size, bins)
         return scores
+
+    def _bins(self):
+        """Bins per unit, by which bits per dimension count; `None` for continuous values."""
+        if self._levels:
+            return self._levels
+        if self._schema:
+            return self._schema.bins_per_unit
+        return None
 
     def _samples(self, seeds, temperatures):
         """One sample per row, each of its own seed, so that no row knows of its neighbours."""
-        event_size = self._flow.event_shape.num_elements()
-
-        def uniform(seed):
-            # The two operations behind tf.random.stateless_uniform, without its arithmetic on each
-            # row: the loop over rows is what a large batch pays for. A named algorithm: the
-            # automatic one differs between devices.
-            key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
-            return tf.raw_ops.StatelessRandomUniformV2(
-                shape=[event_size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
-            )
-
-        # A few rows a turn of the loop, and one turn at a time: what moves a loop on costs more
-        # than a row.
-        num_rows = tf.shape(seeds)[0]
-        seeds = tf.reshape(
-            tf.pad(seeds, [[0, -num_rows % _SEEDS_A_TURN], [0, 0]]), [-1, _SEEDS_A_TURN, 2]
-        )
-        u = tf.map_fn(
-            lambda turn: tf.stack([uniform(seed) for seed in tf.unstack(turn)]),
-            seeds,
-            fn_output_signature=tf.TensorSpec([_SEEDS_A_TURN, event_size], tf.float32),
-            parallel_iterations=1,
-        )
-        u = tf.gather(tf.reshape(u, [-1, event_size]), tf.range(num_rows))
+        u = _uniform_rows(seeds, self._flow.event_shape.num_elements())
         u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
         prior = self._flow.distribution.distribution
-        z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * prior.quantile(
-            tf.cast(u, self._flow.dtype)
-        )
+        at_one = prior.quantile(tf.cast(u, self._flow.dtype))
+        z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * at_one
 
         def decode(z):
             x = self._flow.bijector.forward(z)
@@ -281,21 +268,53 @@ class FlowServer(tf.Module):
         return {"x": self._data_units(x), "log_prob": _finite(log_prob)}
 
     def _by_batch_size(self, function, batch):
-        """`function(batch)`; for a batch of one by XLA where asked. Checks stay outside: XLA leaves
-        assertions out.
+        """`function(batch)`; for a batch of one by XLA where asked.
+
+        Checks stay outside: XLA leaves assertions out.
         """
         if not self._compile_single:
             return function(batch)
         compiled = tf.function(function, jit_compile=True)
-        return tf.cond(
-            tf.equal(tf.shape(batch)[0], 1), lambda: compiled(batch), lambda: function(batch)
+
+        def by_xla():
+            return compiled(batch)
+
+        def by_tensorflow():
+            return function(batch)
+
+        return tf.cond(tf.equal(tf.shape(batch)[0], 1), by_xla, by_tensorflow)
+
+
+def _uniform_rows(seeds, size):
+    """Uniform numbers `[N, size]`, each row of its own seed."""
+
+    def uniform(seed):
+        # The two operations behind tf.random.stateless_uniform, without its arithmetic on each row:
+        # the loop over rows is what a large batch pays for. A named algorithm: the automatic one
+        # differs between devices.
+        key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+        return tf.raw_ops.StatelessRandomUniformV2(
+            shape=[size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
         )
+
+    def turn(seeds_of_turn):
+        return tf.stack([uniform(seed) for seed in tf.unstack(seeds_of_turn)])
+
+    # A few rows in each turn of the loop, and one turn at a time: what moves a loop on costs more
+    # than a row.
+    num_rows = tf.shape(seeds)[0]
+    padded = tf.pad(seeds, [[0, -num_rows % _SEEDS_PER_TURN], [0, 0]])
+    u = tf.map_fn(
+        turn,
+        tf.reshape(padded, [-1, _SEEDS_PER_TURN, 2]),
+        fn_output_signature=tf.TensorSpec([_SEEDS_PER_TURN, size], tf.float32),
+        parallel_iterations=1,
+    )
+    return tf.gather(tf.reshape(u, [-1, size]), tf.range(num_rows))
 
 
 def _require(value, condition, message):
-    """`value`, once `condition` was seen to hold: what is computed from it waits for the check, or
-    fails with it.
-    """
+    """`value`, once `condition` was seen to hold: what is computed from it waits for the check."""
     with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
         return tf.identity(value)
 
@@ -318,8 +337,6 @@ def _checked_temperature(temperature):
 
 
 def _finite(value, dtype=tf.float32):
-    """For strict JSON readers: what overflows the dtype becomes its largest number, what is
-    undefined the lowest.
-    """
+    """For strict JSON readers: what overflows becomes the largest number, NaN the lowest."""
     value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
     return tf.cast(tf.clip_by_value(value, dtype.min, dtype.max), dtype)

@@ -38,7 +38,8 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
     requests = []
     for signature, values in inputs.items():
         request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+        request.model_spec.name = MODEL_NAME
+        request.model_spec.signature_name = signature
         for name, value in values.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         requests.append(request)
@@ -78,17 +79,23 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
     answers = {}
     for record in tf.data.TFRecordDataset(str(pathlib.Path(directory) / WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        inputs = {
-            name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()
-        }
         name = request.model_spec.signature_name
-        answers[name] = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
-        # The signatures cut what overflows at the largest number, see serving._finite.
-        if any(
-            np.any(np.abs(value) >= np.finfo(np.float32).max) for value in answers[name].values()
-        ):
-            raise UserError(
-                f"signature {name} overflows float32 on the model's own samples: it cannot be "
-                "served"
-            )
+        answers[name] = _answer(signatures[name], request)
+        for value in answers[name].values():
+            # The signatures cut what overflows at the largest number, see signatures._finite.
+            if np.any(np.abs(value) >= np.finfo(np.float32).max):
+                raise UserError(
+                    f"signature {name} overflows float32 on the model's own samples: it cannot be "
+                    "served"
+                )
     return answers
+
+
+def _answer(signature, request):
+    inputs = {}
+    for name, value in request.inputs.items():
+        inputs[name] = tf.constant(tf.make_ndarray(value))
+    outputs = {}
+    for name, value in signature(**inputs).items():
+        outputs[name] = value.numpy()
+    return outputs
