@@ -233,7 +233,8 @@ def test_inpainting_noise_is_in_units_of_each_conditional_scale(gaussian):
     flow, mean, covariance = gaussian
     number = 4000
     x = tf.zeros([number, 3], tf.float64)
-    filled, _ = inpaint(
+    search = tf.function(inpaint)
+    filled, _ = search(
         flow, x, tf.zeros_like(x, tf.bool), seed=seeds(*range(number)), num_steps=1, noise=0.5
     )
     sigma = 1 / np.sqrt(np.diag(np.linalg.inv(covariance)))

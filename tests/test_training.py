@@ -25,6 +25,10 @@ from nice_tf.training import callbacks, optimizers
 from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
 
+# The search for denoised samples is a quarter of so small a run. The run of `finished` has it, as those of
+# the commands, the report and the presets.
+pytestmark = pytest.mark.usefixtures("without_denoising")
+
 SMALL = {
     "dataset": "digits",
     "num_couplings": 3,
@@ -479,7 +483,6 @@ def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.usefixtures("without_denoising")
 def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
     config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
     result = nice_tf.train_and_evaluate(config, tmp_path)
@@ -906,7 +909,6 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
 
 
-@pytest.mark.usefixtures("without_denoising")  # the noise experiment has it
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     starts = []
     config = small(dequantization="none", epochs=2)
