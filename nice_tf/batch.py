@@ -1,5 +1,3 @@
-"""The door to `nice_tf.scoring.files` under its name before 0.2; to be removed with the release
-after.
-"""
+"""The earlier name of `nice_tf.scoring.files`, for one release."""
 
 from nice_tf.scoring.files import *  # noqa: F403

@@ -172,7 +172,7 @@ def coupling_splits(
 
     `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position
     second; `halves` leaves them as they stand; `checkerboard` puts those first whose row and column
-    add up to an even number, with all their channels (but for the last of them where rows and
+    add up to an even number, with all their channels (except the last of them where rows and
     columns are both odd in number: the halves stay equal). Position means the place in data order
     for the first coupling. Then, from coupling to coupling,
 

@@ -109,7 +109,7 @@ def check_event_size(event_size: int) -> None:
 
 
 def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:
-    """x, unless its events are of another size, which would be broadcast in silence.
+    """x, unless its events are of another size, which would be broadcast silently.
 
     Raises:
       UserError: the last axis of x is known and not `event_size` long; where it is not known before

@@ -54,7 +54,7 @@ def to_density_units(
 
     Args:
       values: a batch of data, any shape.
-      levels: number of integer levels; `None` for other data, which are taken as they are but for
+      levels: number of integer levels; `None` for other data, which are taken as they are except
         `steps`.
       dequantization: one of `DEQUANTIZATIONS`; without effect on continuous data.
       seed: stateless seed of the noise, int32 `[2]`.

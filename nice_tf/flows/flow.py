@@ -257,7 +257,7 @@ def _as_density(latent, layers, name):
 def freeze(
     flow: tfd.TransformedDistribution, *, num_branches: int | None = None
 ) -> tfd.TransformedDistribution:
-    """The same density, faster and without training: a `FrozenMLP` in place of every `MLP` that is
+    """The same density, faster and without training: a `FrozenMLP` instead of every `MLP` that is
     not residual.
 
     Args:

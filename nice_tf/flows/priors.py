@@ -21,7 +21,7 @@ def logistic_prior(
 
     Args:
       event_size: D, at least 1.
-      trainable_scale: give each coordinate a trainable scale, started at 1, in place of the fixed
+      trainable_scale: give each coordinate a trainable scale, started at 1, instead of the fixed
         unit scale. Such a prior without a scaling layer is the same density as a unit prior after
         `DiagonalScaling`, scale_d = 1 / s_d.
       min_scale: lower bound of a trainable scale.

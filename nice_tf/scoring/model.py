@@ -28,7 +28,7 @@ class Model:
 
     Attributes:
       path: where it was loaded from.
-      description: of its data, as `bundle.load_server` gives it.
+      description: of its data, as `server.load_server` gives it.
       signatures: by name; tensors in by keyword, a dict of tensors out.
       owner: of the variables, which signatures alone do not keep alive.
     """

@@ -35,7 +35,7 @@ class FlooredDecay(schedules.LearningRateSchedule):
 
 class FusedAdam(tf_keras.optimizers.Adam):
     """Adam with decoupled decay: Keras' equations and variables, with two passes over the weights
-    in place of a dozen.
+    instead of a dozen.
 
     An update is bound by memory. ResourceApplyAdam reads gradient, moments and weight once, and
     writes the last three once; ResourceApplyGradientDescent, along the weight itself, is the decay.
