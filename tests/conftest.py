@@ -14,8 +14,6 @@ import pytest
 import tensorflow as tf
 
 import nice_tf
-from nice_tf.data import dataset
-from nice_tf.training.run import RunResult
 
 # The tests run in two processes on two cores. It must be said before TensorFlow starts.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -98,6 +96,8 @@ def trained(make_once):
 
         name = hashlib.sha256(json.dumps(config.as_dict()).encode()).hexdigest()[:16]
         shutil.copytree(make_once(f"run-{name}", train), workdir, dirs_exist_ok=True)
+        from nice_tf.training.run import RunResult  # here, so that test_layout runs in any case
+
         evaluation = json.loads((pathlib.Path(workdir) / "evaluation.json").read_text())
         return RunResult(evaluation, pathlib.Path(workdir), ())
 
@@ -127,6 +127,8 @@ def mnist_prepared(make_once, mnist_files):
 
     def prepare(path):
         config = nice_tf.Config(dataset="mnist", data_dir=str(path), manual_dir=str(mnist_files))
+        from nice_tf.data import dataset
+
         dataset.load(config)
 
     return make_once("mnist", prepare)
