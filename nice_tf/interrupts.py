@@ -29,5 +29,5 @@ def held_back() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if arrived:
-        signal.raise_signal(arrived[0])
+        if arrived:  # also where the block failed: what was asked for comes first
+            signal.raise_signal(arrived[0])

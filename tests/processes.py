@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import runpy
@@ -13,6 +14,7 @@ import warnings
 
 from absl import flags
 from absl.testing import flagsaver
+from tensorflow.python.framework import config as tensorflow_config
 
 from nice_tf.cli import command
 
@@ -105,6 +107,8 @@ def _as_before():
     argv = sys.argv
     path = list(sys.path)
     environment = dict(os.environ)
+    is_deterministic = tensorflow_config.is_op_determinism_enabled()
+    log_handlers = list(logging.getLogger().handlers)
     handlers = {
         number: signal.getsignal(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
@@ -118,6 +122,9 @@ def _as_before():
         sys.path[:] = path
         os.environ.clear()
         os.environ.update(environment)
+        logging.getLogger().handlers[:] = log_handlers
+        if not is_deterministic:
+            tensorflow_config.disable_op_determinism()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

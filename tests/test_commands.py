@@ -345,10 +345,9 @@ def test_ablation_refuses_what_it_would_have_to_guess(run_here, tmp_path, line, 
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.usefixtures("processes_here")
-def test_ablation_goes_on_after_a_variant_that_fails(run_here, tmp_path):
+def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
-    finished = run_here(
+    finished = run_command(
         "benchmarks/ablation.py",
         "--flagfile=configs/smoke.flags",
         "--epochs=1",

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -11,12 +12,9 @@ from absl import flags
 from bijector_laws import fresh
 
 import nice_tf
-from nice_tf import choices as choices_lib
 from nice_tf import memory
-from nice_tf.bijectors import conditioners
 from nice_tf.cli.config_flags import define_flags, from_flags, read_flagfile
-from nice_tf.data import dataset
-from nice_tf.flows import flow
+from nice_tf.data import dataset, units
 from nice_tf.runs import architecture
 from nice_tf.training import model
 
@@ -248,18 +246,59 @@ def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(flow.bijector.forward(fresh(flow.bijector.inverse(x))), x, atol=1e-3)
 
 
-def test_choices_are_those_of_the_parts():
-    choices = {
-        field.name: field.metadata["choices"] for field in dataclasses.fields(nice_tf.Config)
-    }
-    assert (
-        choices["partition"] == choices_lib.PARTITIONS and choices["mixing"] == choices_lib.MIXINGS
+CHOICES = {
+    field.name: field.metadata["choices"]
+    for field in dataclasses.fields(nice_tf.Config)
+    if field.metadata["choices"]
+}
+
+
+def described(name, value):
+    """What a flow of this setting is, as far as the setting can change it."""
+    flow = nice_tf.build_flow([2, 2], hidden_units=(5,), zero_last_layer=False, **{name: value})
+    layers = nice_tf.layers(flow)
+    couplings = [layer for layer in layers if isinstance(layer, nice_tf.AdditiveCoupling)]
+    return (
+        [
+            (type(layer).__name__, [v.shape.rank for v in layer.trainable_variables])
+            for layer in layers
+        ],
+        type(flow.distribution.distribution).__name__,
+        len(flow.trainable_variables),
+        [layer.conditioner.has_output_scale for layer in couplings],
+        flow.log_prob(tf.reshape(tf.range(8.0), [2, 2, 2]) / 8).numpy().tolist(),
     )
-    assert choices["prior"] == choices_lib.PRIORS and choices["scaling"] == flow.SCALINGS
-    assert choices["whitening"] == flow.WHITENINGS and choices["input_range"] == flow.INPUT_RANGES
-    assert choices["output_scale"] == flow.OUTPUT_SCALES
-    assert choices["activation"] == tuple(conditioners.ACTIVATIONS)
-    assert choices["dequantization"] == choices_lib.DEQUANTIZATIONS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "partition",
+        "mixing",
+        "prior",
+        "scaling",
+        "whitening",
+        "input_range",
+        "output_scale",
+        "activation",
+    ],
+)
+def test_every_choice_is_another_flow(name):
+    """A name that no part knows, or that is taken for another, is found here."""
+    found = [described(name, value) for value in CHOICES[name]]
+    for first, second in itertools.combinations(found, 2):
+        assert first != second
+    with pytest.raises(nice_tf.UserError, match=f"{name} must be one of {CHOICES[name][0]}, "):
+        nice_tf.build_flow([2, 2], **{name: "other"})
+
+
+def test_every_dequantization_is_another():
+    values = tf.constant([0, 1, 2])
+    found = [
+        units.to_density_units(values, 3, name, tf.constant([1, 2])).numpy().tolist()
+        for name in CHOICES["dequantization"]
+    ]
+    assert found[0] != found[1]
 
 
 def test_json_round_trip():

@@ -132,8 +132,8 @@ def hidden():
     try:
         os.kill(os.getpid(), {int(number)})
     except KeyboardInterrupt:
-        {"pass" if where == "lost" else "raise RuntimeError('in __set_name__') from None"}
-    {"time.sleep(100)" if where == "lost" else ""}
+        pass
+    {"time.sleep(100)" if where == "lost" else "raise RuntimeError('in __set_name__') from None"}
 def main():
     with command.quiet_tensorflow():
         {"hidden(); import nice_tf.evaluation.metrics" if where == "import" else "pass"}

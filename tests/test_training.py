@@ -58,8 +58,6 @@ def finished(tmp_path_factory, trained):
 
 def test_run_leaves_what_it_says(finished):
     config, run, result = finished
-    assert json.loads(run.evaluation.read_text()) == result.evaluation
-    assert result.workdir == run.path and result.epoch == result["epoch"]
     assert result["split"] == "test" and result["num_examples"] == 300 and result["num_draws"] == 2
     expected = metrics.bits_per_dim(result["log_prob"], 64, 17)
     np.testing.assert_allclose(result["bits_per_dim"], expected, rtol=1e-12)
@@ -70,8 +68,9 @@ def test_run_leaves_what_it_says(finished):
     assert result["epoch"] == int(best["epoch"])
     assert float(rows[-1]["log_prob"]) > float(rows[0]["log_prob"]) + 0.5, "it learns"
     assert sorted(path.name for path in run.samples.iterdir()) == ["epoch-0002.png"]
-    for path in (run.path / "samples.png", run.path / "samples_denoised.png"):
-        assert path.read_bytes().startswith(b"\x89PNG")
+    pictures = [(run.path / f"samples{kind}.png").read_bytes() for kind in ("", "_denoised")]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert pictures[0] != pictures[1]
     stored, described = run.read_config()
     assert stored == config and described["event_shape"] == [8, 8, 1] and described["levels"] == 17
     logs = [path.parent.name for path in run.tensorboard.glob("*/events*")]
@@ -132,7 +131,17 @@ def test_finished_run_is_not_evaluated_again(finished, capsys):
     starts = []
     again = nice_tf.train_and_evaluate(config, run.path, on_start=starts.append)
     assert again.evaluation == result.evaluation
-    assert len(again.written) == 6 and all(path.exists() for path in again.written)
+    assert again == json.loads(run.evaluation.read_text()) and {**again} == again.evaluation
+    assert again.workdir == run.path and again.epoch == again["epoch"]
+    assert [path.name for path in again.written] == [
+        "config.json",
+        "metrics.csv",
+        "evaluation.json",
+        "calibration.npy",
+        "samples.png",
+        "samples_denoised.png",
+    ]
+    assert all(path.exists() for path in again.written)
     assert run.evaluation.stat().st_mtime_ns == before
     (start,) = starts
     assert start.epochs_done == 3 and start.workdir == run.path and start.warnings == ()
@@ -909,7 +918,7 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
 
 
-def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
+def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys, caplog):
     starts = []
     config = small(dequantization="none", epochs=2)
     result = nice_tf.train_and_evaluate(config, tmp_path, on_start=starts.append)
@@ -923,6 +932,7 @@ def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys):
     )
     before = Workdir(tmp_path).evaluation.stat().st_mtime_ns
     again = nice_tf.train_and_evaluate(config, tmp_path)
+    assert "dequantization=none: on integer data the likelihood is unbounded" in caplog.text
     assert Workdir(tmp_path).evaluation.stat().st_mtime_ns == before, "evaluated once"
     terminal.print_result(again)
     assert "300 examples, without noise" in capsys.readouterr().out

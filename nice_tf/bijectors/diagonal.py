@@ -175,10 +175,13 @@ class Standardize(Layer):
         self.loc = arguments["loc"]
         self.scale = arguments["scale"]
 
-    @property
-    def linear_part(self) -> tf.Tensor:
-        """1 / scale, `[D]`."""
-        return 1 / self.scale
+    def times_linear_part(self, matrix: tf.Tensor) -> tf.Tensor:
+        """diag(1 / scale) times a matrix, `[D, D]`."""
+        return matrix / self.scale[:, tf.newaxis]
+
+    def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
+        """Sigma times scale, `[D]`."""
+        return sigma * self.scale
 
     def fit(self, x: np.ndarray) -> None:
         """Sets mean and deviation from training examples.

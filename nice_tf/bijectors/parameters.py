@@ -40,7 +40,7 @@ class Layer(tfb.Bijector):
           trainable: whether new variables are.
           is_constant_jacobian: whether the whole matrix is the same for every x, not only its
             determinant.
-          dtype: of the layer, where it has no `starts` to tell.
+          dtype: of the layer; that of the first of `starts` when not given.
 
         Raises:
           UserError: an argument of another shape than its start.
@@ -48,7 +48,7 @@ class Layer(tfb.Bijector):
         with tf.name_scope(arguments["name"]) as name:
             for key, start in (starts or {}).items():
                 arguments[key] = kept_or_new(arguments[key], start, name=key, trainable=trainable)
-                dtype = arguments[key].dtype
+                dtype = dtype or arguments[key].dtype
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=is_constant_jacobian,
@@ -63,11 +63,17 @@ class Layer(tfb.Bijector):
         return {}
 
     @property
-    def linear_part(self) -> tf.Tensor | None:
-        """What an affine layer before the couplings multiplies x by: a matrix, `[D, D]`, or the
-        diagonal of one, `[D]`; `None` where it multiplies by nothing.
-        """
-        return None
+    def mixes_linearly(self) -> bool:
+        """Whether the layer multiplies x by a matrix that is no diagonal."""
+        return False
+
+    def times_linear_part(self, matrix: tf.Tensor) -> tf.Tensor:
+        """What an affine layer multiplies x by, times a matrix `[D, D]`; other layers leave it."""
+        return matrix
+
+    def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
+        """How much each input varies when all others are known, by that of the outputs, `[D]`."""
+        return sigma
 
     def fit(self, x: tf.Tensor) -> None:
         """Sets what is taken from training examples, `[N, D]`, before training; most layers take

@@ -48,7 +48,25 @@ def _spectrum(x, *, may_be_singular):
     return eigenvalues, vectors
 
 
-class Whitening(Layer):
+class _LinearLayer(Layer):
+    """A layer that multiplies by a whole `matrix`."""
+
+    @property
+    def mixes_linearly(self) -> bool:
+        """True."""
+        return True
+
+    def times_linear_part(self, matrix: tf.Tensor) -> tf.Tensor:
+        """The layer's matrix times another, `[D, D]`."""
+        return self.matrix @ matrix
+
+    def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
+        """(sum_j W_jd^2 / sigma_j^2)^(-1/2), `[D]`."""
+        scaled = self.matrix / sigma[:, tf.newaxis]
+        return tf.math.rsqrt(tf.reduce_sum(tf.square(scaled), axis=0))
+
+
+class Whitening(_LinearLayer):
     """Whitening by a fixed matrix, fitted to data and not trained (Dinh et al. 2014, section 5.1).
 
         forward:           y = W x
@@ -114,11 +132,6 @@ class Whitening(Layer):
         """W, `[D, D]`."""
         return self._matrix
 
-    @property
-    def linear_part(self) -> tf.Tensor:
-        """W, `[D, D]`."""
-        return tf.convert_to_tensor(self._matrix)
-
     def fit(self, x: np.ndarray) -> None:
         """Sets W from training examples.
 
@@ -149,7 +162,7 @@ class Whitening(Layer):
         return tf.identity(self._log_det)
 
 
-class TriangularWhitening(Layer):
+class TriangularWhitening(_LinearLayer):
     """Approximate whitening by a lower triangular matrix, trained with the flow (Dinh et al. 2014,
     section 5.1).
 
@@ -211,11 +224,6 @@ class TriangularWhitening(Layer):
         """L, `[D, D]`."""
         triangle = tfp.math.fill_triangular(self._packed)
         return tf.linalg.set_diag(triangle, tf.exp(tf.linalg.diag_part(triangle)))
-
-    @property
-    def linear_part(self) -> tf.Tensor:
-        """L, `[D, D]`."""
-        return self.matrix
 
     def fit(self, x: np.ndarray) -> None:
         """Starts L and b where they whiten training examples exactly; arguments and errors as for

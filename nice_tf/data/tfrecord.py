@@ -100,6 +100,8 @@ def _features(record, where):
     """The feature with the values, and the shape that stands beside it."""
     try:
         features = tf.train.Example.FromString(record).features.feature
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's DecodeError; only serving/ knows that package
         raise UserError(f"{where} is no tf.train.Example") from error
     shape = None

@@ -43,11 +43,11 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     `inverse_scales`. The natural length of a step in each value of x.
     """
     sigma = inverse_scales(flow)
-    for part in reversed(_linear_parts(flow)):
-        if part.shape.rank == 2:
-            sigma = tf.math.rsqrt(tf.reduce_sum(tf.square(part / sigma[:, tf.newaxis]), axis=0))
-        else:
-            sigma /= part
+    for layer in reversed(layers(flow)):
+        if isinstance(layer, Layer):
+            sigma = layer.deviations_before(sigma)
+        elif isinstance(layer, tfb.Scale):
+            sigma /= layer.scale
     return tf.reshape(sigma, flow.event_shape)
 
 
@@ -56,29 +56,18 @@ def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     sigma^2) W.
     """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
-    for part in _linear_parts(flow):
-        if part.shape.rank == 2:
-            matrix = part @ matrix
-        else:
-            matrix *= tf.reshape(part, [-1, 1])
-    matrix /= tf.reshape(inverse_scales(flow), [-1, 1])
+    for layer in layers(flow):
+        if isinstance(layer, Layer):
+            matrix = layer.times_linear_part(matrix)
+        elif isinstance(layer, tfb.Scale):
+            matrix *= layer.scale
+    matrix /= inverse_scales(flow)[:, tf.newaxis]
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
 def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
     """Whether a linear layer makes one value of several: `linear_precision` is no diagonal."""
-    return any(part.shape.rank == 2 for part in _linear_parts(flow))
-
-
-def _linear_parts(flow):
-    """Of the layers before the couplings: matrices `[D, D]`, factors `[D]`, or a single one."""
-    parts = []
-    for layer in layers(flow):
-        if isinstance(layer, tfb.Scale):
-            parts.append(layer.scale)
-        elif isinstance(layer, Layer) and layer.linear_part is not None:
-            parts.append(layer.linear_part)
-    return parts
+    return any(isinstance(layer, Layer) and layer.mixes_linearly for layer in layers(flow))
 
 
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:

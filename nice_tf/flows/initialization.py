@@ -63,13 +63,12 @@ def initialize_from_data(
 
 
 def _before_and_from_couplings(flow):
-    """The layers of a flow in two parts, the second from its first coupling on."""
+    """The layers of a flow in two parts, the second from its first coupling or scaling on."""
     found = layers(flow)
-    is_coupling = [isinstance(layer, AdditiveCoupling) for layer in found]
-    first = len(found)
-    if any(is_coupling):
-        first = is_coupling.index(True)
-    return found[:first], found[first:]
+    for place, layer in enumerate(found):
+        if isinstance(layer, AdditiveCoupling | DiagonalScaling):
+            return found[:place], found[place:]
+    return found, ()
 
 
 def _fitted(layer, h, context=None):

@@ -65,9 +65,7 @@ def make_prior(
       UserError: an unknown name.
     """
     check_choice("prior", kind, PRIORS)
-    prior = logistic_prior
-    if kind == "gaussian":
-        prior = gaussian_prior
+    prior = {"logistic": logistic_prior, "gaussian": gaussian_prior}[kind]
     return prior(event_size, trainable_scale=trainable_scale, min_scale=min_scale, dtype=dtype)
 
 

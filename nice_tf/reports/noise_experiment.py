@@ -20,6 +20,7 @@ from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE
 from nice_tf.runs.workdir import Workdir
 from nice_tf.seeds import stateless_seed
 from nice_tf.training.run import RunResult, RunStart, train_and_evaluate
+from nice_tf.training.samples import NUM_SAMPLES
 
 # The two ways to train and to score, and what the latter is called in the result.
 _NAMES = {"uniform": "with", "none": "without"}
@@ -71,7 +72,7 @@ def noise_experiment(
         run = finished.load_finished_run(folder / noise)
         rows.append(_row(run, settings))
         if drawing.is_image(run.data.event_shape):
-            drawn = sample(run.flow, 100, seed=stateless_seed(config.seed, "samples"))
+            drawn = sample(run.flow, NUM_SAMPLES, seed=stateless_seed(config.seed, "samples"))
             grids.append(run.grid(drawn))
     Workdir(folder).write_json(folder / "noise.json", rows)
     if grids:

@@ -51,7 +51,7 @@ def write_report(
     """Draws every figure that the data allow and writes the page.
 
     Args:
-      run: as `figures.load_finished_run` reads it.
+      run: as `finished.load_finished_run` reads it.
       workdir: its folder.
       path: of the page.
 

@@ -21,6 +21,9 @@ from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving import server as server_lib
 
+# Log-likelihoods of validation that exports without `tail_step` have at most.
+_KEPT_BY_EARLIER_VERSIONS = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -89,8 +92,9 @@ class Model:
     @property
     def tail_step(self) -> float:
         """The least difference of two values of `tail_probability`."""
-        own = 1 / self.description["num_validation"]  # what exports of earlier versions tell
-        return self.description.get("tail_step", own)
+        if "tail_step" in self.description:
+            return self.description["tail_step"]
+        return 1 / min(self.description["num_validation"], _KEPT_BY_EARLIER_VERSIONS)
 
     @property
     def event_shape(self) -> list[int]:

@@ -111,6 +111,7 @@ class FlooredRMSprop(tf_keras.optimizers.Optimizer):
         """Makes the mean squares and the updates, once."""
         super().build(var_list)
         if getattr(self, "_mean_squares", None) is None:
+            # All of one kind and then all of the other, as in the checkpoints of earlier versions.
             self._mean_squares = []
             self._updates = []
             for variable in var_list:

@@ -7,7 +7,7 @@ import logging
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +88,9 @@ class TrainedRun:
     is_chief: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class RunResult:
-    """A run that is trained and evaluated; `result["log_prob"]` is a value of its evaluation.
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunResult(Mapping):
+    """A run that is trained and evaluated. As a mapping it is the content of `evaluation.json`.
 
     Attributes:
       evaluation: the content of `evaluation.json`.
@@ -110,6 +110,12 @@ class RunResult:
     def __getitem__(self, name: str) -> Any:
         return self.evaluation[name]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.evaluation)
+
+    def __len__(self) -> int:
+        return len(self.evaluation)
+
 
 def train_and_evaluate(
     config: Config,
@@ -126,7 +132,8 @@ def train_and_evaluate(
     Args:
       config: the settings.
       workdir: folder of the run; see `Workdir` for what it then holds.
-      on_start: called by the chief before the first step.
+      on_start: called by the chief before the first step, with what there is to say, warnings
+        among it; without it these are logged.
       verbose: 0 for nothing, 1 for a moving bar, 2 for a line per epoch, by Keras.
 
     Returns:
@@ -182,8 +189,12 @@ def _trained(config, workdir, on_start, verbose):
         state, rows = _claimed_and_restored(run, config, data, model, strategy)
         callbacks = [NaNGuard(run), Progress(state, config)]
         if is_chief:
+            start = _start(config, data, model, run, state, strategy)
             if on_start:
-                on_start(_start(config, data, model, run, state, strategy))
+                on_start(start)
+            else:
+                for warning in start.warnings:
+                    _LOG.warning("%s", warning)
             tidy(run, int(state.epoch))
             rows = _restore_metrics(run, rows, int(state.epoch))
             # The guard before all others. The recorder last: an epoch that it has saved has left
