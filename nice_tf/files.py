@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import pathlib
 import re
@@ -12,9 +13,9 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
-from absl import logging
-
 from nice_tf.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 class CannotWrite(UserError):
@@ -288,7 +289,7 @@ def _lock(descriptor, what, shared):
             f"{what} is in use by {holder}: wait until it ends, or give another one"
         ) from error
     except OSError as error:  # a file system without locks
-        logging.warning("%s is not locked (%s): let no other process use it", what, error.strerror)
+        _LOG.warning("%s is not locked (%s): let no other process use it", what, error.strerror)
 
 
 def _sign(descriptor):

@@ -111,9 +111,7 @@ def test_an_export_scores_parquet_as_the_run_scores_csv(run, tmp_path):
     version = export_lib.export_saved_model(run, tmp_path / "export")
     columns = table(50, seed=2)
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    files.score_file(
-        str(version.parent), str(tmp_path / "rows.parquet"), str(tmp_path / "a.parquet"), top=0
-    )
+    files.score_file(version.parent, tmp_path / "rows.parquet", tmp_path / "a.parquet", top=0)
     files.score_file(
         run, write_csv(tmp_path / "rows.csv", columns), str(tmp_path / "b.parquet"), top=0
     )
@@ -302,7 +300,7 @@ def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
         "flag": ["", "True", "", "False"],
     }
     source = write_csv(tmp_path / "rows.csv", rows)
-    files.fill_file(str(tmp_path / "run"), source, str(tmp_path / "f.csv"))
+    files.fill_file(tmp_path / "run", pathlib.Path(source), tmp_path / "f.csv")
     assert [row["flag"] for row in read_csv(tmp_path / "f.csv")] == [
         "False",
         "True",
@@ -342,7 +340,7 @@ def test_samples_in_the_tables_units(run, model, tmp_path, run_here):
     np.testing.assert_allclose(
         [float(row["a"]) for row in rows], model.sample(50, seed=3)[:, 0], rtol=1e-5
     )
-    files.sample_file(run, str(tmp_path / "s.npz"), num_samples=10, seed=3)
+    files.sample_file(run, tmp_path / "s.npz", num_samples=10, seed=3)
     np.testing.assert_allclose(
         np.load(tmp_path / "s.npz")["x"][:, 0], model.sample(50, seed=3)[:10, 0], rtol=1e-5
     )

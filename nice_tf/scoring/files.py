@@ -27,14 +27,16 @@ from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.table_input import TableInput
 
+__all__ = ["fill_file", "sample_file", "score_file"]
+
 SAMPLE_SUFFIXES = (".png", ".npz", *output_lib.SUFFIXES)
 _MAX_PICTURES = 10_000  # in a grid
 
 
 def score_file(
-    model: str,
-    input: str,
-    output: str,
+    model: str | os.PathLike,
+    input: str | os.PathLike,
+    output: str | os.PathLike,
     *,
     top: int | None = None,
     threshold: float = 0.01,
@@ -60,10 +62,11 @@ def score_file(
     Raises:
       UserError: whatever the user can put right.
     """
+    output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
     scorer = scorer_lib.Scorer(loaded, top, threshold, impute)
-    source = open_input(input, loaded, keep)
+    source = open_input(os.fspath(input), loaded, keep)
     source.check_output(output)
     settings = {
         "command": "score",
@@ -79,18 +82,25 @@ def score_file(
     return "\n".join([*_warnings(source), said, f"{output}: {rate}"])
 
 
-def fill_file(model: str, input: str, output: str, *, overwrite: bool = False) -> str:
+def fill_file(
+    model: str | os.PathLike,
+    input: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+) -> str:
     """Fills the missing values of a table into a file of the same kind; arguments and errors as for
     `score_file`.
 
     Returns:
       What there is to say, a line.
     """
+    output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
     imputation.table_schema(loaded)
-    source = open_input(input, loaded, keep=None)
-    if is_parquet(source.files[0]) != str(output).endswith(".parquet"):
+    source = open_input(os.fspath(input), loaded, keep=None)
+    if is_parquet(source.files[0]) != output.endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
     answer = functools.partial(imputation.filled_table, loaded)
     size = rows_at_once(loaded.event_size, scorer_lib.HARD_WORK)
@@ -161,8 +171,8 @@ def _identity(model):
 
 
 def sample_file(
-    model: str,
-    output: str,
+    model: str | os.PathLike,
+    output: str | os.PathLike,
     *,
     num_samples: int,
     seed: int = 0,
@@ -187,6 +197,7 @@ def sample_file(
     Raises:
       UserError: a value out of its bounds, or a file that this model has no samples for.
     """
+    output = os.fspath(output)
     output_lib.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
     _check_wanted(num_samples, seed, temperature)
     loaded = Model.load(model)
