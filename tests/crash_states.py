@@ -25,6 +25,7 @@ import traceback
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as the commands
 
 import numpy as np
 
@@ -252,6 +253,7 @@ def record(name, inputs, folder, states, library):
         "CRASH_NOTIFY": str(notify),
         "CRASH_GO": str(awaited),
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_USE_LEGACY_KERAS": "1",
     }
     command = [sys.executable, __file__, "--inputs", inputs, "--folder", folder, "--run", name]
     with open(states / "log", "wb") as log:

@@ -209,6 +209,7 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
 
 
+@pytest.mark.usefixtures("without_denoising")  # which the runs of the README have
 @pytest.mark.parametrize("name", [name for name in FLAG_FILES if name.count("/") == 2])
 def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
     """Each experiment's own settings on the digits, with m narrowed: whitening, range and schedule
