@@ -19,6 +19,9 @@ import nice_tf
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(2)
 
+# TensorFlow decides at its first use which Keras this is: before a command here asks for tf_keras.
+assert tf.keras.layers
+
 ROOT = processes.ROOT
 
 
