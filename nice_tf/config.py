@@ -465,7 +465,7 @@ class Config:
             )
 
     def check_is_unconditional(self, what: str) -> None:
-        """Looks whether the density takes no labels, for what can give it none.
+        """Checks that the density takes no labels, for what can give it none.
 
         Args:
           what: the run, for the message.

@@ -31,7 +31,7 @@ def cause_of(error: Exception) -> str:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Looks whether a value is one of those that a setting can have.
+    """Checks that a value is one of those that a setting can have.
 
     Raises:
       UserError: it is none of them.
@@ -41,7 +41,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_at_least(name: str, value: float, lowest: float) -> None:
-    """Looks whether a number keeps to its lower bound; NaN does not.
+    """Checks that a number keeps to its lower bound; NaN does not.
 
     Raises:
       UserError: it is below.

@@ -273,7 +273,7 @@ def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
 
 
 def check_mixing(splits: Sequence[tuple[np.ndarray, str]], partition: str, mixing: str) -> None:
-    """Looks whether every coordinate of z can depend on every one of x.
+    """Checks that every coordinate of z can depend on every one of x.
 
     Args:
       splits: of `coupling_splits`.

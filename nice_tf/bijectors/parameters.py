@@ -106,7 +106,7 @@ def kept_or_new(
 
 
 def check_event_size(event_size: int) -> None:
-    """Looks whether a layer or a prior may be of this size.
+    """Checks that a layer or a prior may be of this size.
 
     Raises:
       UserError: it is below 1.

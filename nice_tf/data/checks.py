@@ -63,7 +63,7 @@ def _check_finite(values, what):
 
 
 def check_shapes(arrays: dict[str, Array], name: str) -> None:
-    """Looks whether all splits have examples of one shape.
+    """Checks that all splits have examples of one shape.
 
     Raises:
       UserError: one has others than train.

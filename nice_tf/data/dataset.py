@@ -84,7 +84,7 @@ class Data:
         return digest.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Looks whether files that the data are read from still are what was opened.
+        """Checks that files that the data are read from still are what was opened.
 
         Raises:
           UserError: one was written to.

@@ -102,7 +102,7 @@ class Rows:
         return result
 
     def check_unchanged(self) -> None:
-        """Looks whether the file still is what was opened; one that is gone or replaced stays
+        """Checks that the file still is what was opened; one that is gone or replaced stays
         readable as it was.
 
         Raises:

@@ -206,7 +206,7 @@ class Schema:
         return np.float64
 
     def check_names(self, names: Collection[str], what: str) -> None:
-        """Looks whether a table has the columns of the density, and none that the density has never
+        """Checks that a table has the columns of the density, and none that the density has never
         heard of.
 
         Args:

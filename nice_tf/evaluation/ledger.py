@@ -55,6 +55,16 @@ def _conditional_rows(given, where):
     ]
 
 
+def in_digits(value: float, error: float | None, unit: str) -> tuple[str, str]:
+    """A value of the ledger and its error as texts, bits with three decimals; "" for no error."""
+    digits = 2
+    if unit.startswith("bits"):
+        digits = 3
+    if error is None:
+        return f"{value:.{digits}f}", ""
+    return f"{value:.{digits}f}", f"{error:.{digits}f}"
+
+
 def as_text(result: dict[str, Any]) -> str:
     """The table printed at the end, with its unit explained."""
     noise = "without noise"
@@ -65,13 +75,10 @@ def as_text(result: dict[str, Any]) -> str:
         f"examples, {noise}, weights of epoch {result['epoch']} (best on validation)",
     ]
     for name, value, error, unit in ledger(result):
-        digits = 2
-        if unit.startswith("bits"):
-            digits = 3
-        spread = ""
-        if error is not None:
-            spread = f"+- {error:.{digits}f}"
-        lines.append(f"  {name:19s} {value:10.{digits}f} {spread:9s} {unit}")
+        number, spread = in_digits(value, error, unit)
+        if spread:
+            spread = f"+- {spread}"
+        lines.append(f"  {name:19s} {number:>10s} {spread:9s} {unit}")
     lines.append(
         "A log-likelihood is the logarithm of a density, not of a probability: where the data "
         "crowd into a small part\nof the space the density is above 1 and its logarithm positive. "

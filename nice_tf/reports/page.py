@@ -14,7 +14,7 @@ from importlib import metadata
 from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.errors import UserError
-from nice_tf.evaluation.ledger import ledger
+from nice_tf.evaluation.ledger import in_digits, ledger
 from nice_tf.files import write_atomically
 from nice_tf.reports import figures
 from nice_tf.runs import finished
@@ -156,13 +156,10 @@ def _header(run, result):
 def _ledger(result):
     rows = []
     for name, value, error, unit in ledger(result):
-        digits = 2
-        if unit.startswith("bits"):
-            digits = 3
-        spread = ""
-        if error is not None:
-            spread = f"± {error:.{digits}f}"
-        rows.append([name, f"{value:.{digits}f}", spread, unit])
+        number, spread = in_digits(value, error, unit)
+        if spread:
+            spread = f"± {spread}"
+        rows.append([name, number, spread, unit])
     text = (
         "The logarithm of a density, not of a probability: where the data crowd into a small part "
         "of the space it is positive. More nats, or fewer bits, are better. The plus-minus is the "

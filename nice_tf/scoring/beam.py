@@ -160,7 +160,7 @@ class Reader:
         raise UserError(f"input {files[0]} has no rows")
 
     def check_output(self, file: str, output: str) -> None:
-        """Looks whether an output can hold the columns to keep, as `TableInput.check_output`."""
+        """Checks that an output can hold the columns to keep, as `TableInput.check_output`."""
         from nice_tf.data.tables.paths import is_parquet
         from nice_tf.scoring.inputs import open_input
 

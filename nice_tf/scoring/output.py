@@ -31,7 +31,7 @@ _GROUP_ROWS = 2**16  # of a Parquet file's row group
 def check_output(
     output: str | os.PathLike, suffixes: Iterable[str] = SUFFIXES, *, overwrite: bool = False
 ) -> None:
-    """Looks whether a file may be written.
+    """Checks that a file may be written.
 
     Raises:
       UserError: another suffix, or there is such a file.

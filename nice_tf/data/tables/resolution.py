@@ -7,7 +7,7 @@ from nice_tf.errors import UserError
 
 
 def check_resolution(schema: Schema, dtype: np.dtype) -> None:
-    """Looks whether the values of each column stay finite and apart in a type.
+    """Checks that the values of each column stay finite and apart in a type.
 
     Raises:
       UserError: those of a column do not; the message says what would help.
