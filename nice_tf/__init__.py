@@ -18,6 +18,7 @@ _PUBLIC = {
     "FrozenMLP": "bijectors.conditioners",
     "MLP": "bijectors.conditioners",
     "Model": "scoring.model",
+    "QuantileTransform": "bijectors.marginals",
     "Standardize": "bijectors.diagonal",
     "TriangularWhitening": "bijectors.whitening",
     "UserError": "errors",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.bijectors.diagonal import Center as Center
     from nice_tf.bijectors.diagonal import DiagonalScaling as DiagonalScaling
     from nice_tf.bijectors.diagonal import Standardize as Standardize
+    from nice_tf.bijectors.marginals import QuantileTransform as QuantileTransform
     from nice_tf.bijectors.whitening import TriangularWhitening as TriangularWhitening
     from nice_tf.bijectors.whitening import Whitening as Whitening
     from nice_tf.cli.config_flags import read_flagfile as read_flagfile

@@ -3,12 +3,15 @@ commands.
 """
 
 ACTIVATIONS = ("relu", "elu", "gelu", "silu", "softplus", "tanh")
+CONDITIONER_INPUTS = ("mapped", "values")
 DEQUANTIZATIONS = ("uniform", "none")
+FAMILIES = ("logistic", "normal")
 INPUT_RANGES = ("unit", "symmetric")
 KERNEL_INITS = ("he_normal", "uniform")
 MIXINGS = ("swap", "reverse", "shuffle")
 OUTPUT_SCALES = ("deviation", "one")
-PARTITIONS = ("interleaved", "halves", "checkerboard")
+MARGINALS = ("none", "quantile")
+PARTITIONS = ("interleaved", "halves", "checkerboard", "nested")
 PRIORS = ("logistic", "gaussian")
 SCALINGS = ("layer", "prior", "none")
 WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")

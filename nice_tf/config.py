@@ -213,7 +213,8 @@ class Config:
     partition: str = _setting(
         "interleaved",
         "model",
-        "which coordinates form the two halves; checkerboard is for pictures",
+        "which coordinates form the two halves; checkerboard is for pictures; nested: each "
+        "coupling shifts half of what none has shifted yet, given the rest of it",
         choices=choices.PARTITIONS,
     )
     mixing: str = _setting(
@@ -221,6 +222,21 @@ class Config:
     )
     prior: str = _setting(
         "logistic", "model", "density of each latent coordinate", choices=choices.PRIORS
+    )
+    marginals: str = _setting(
+        "none",
+        "model",
+        "a monotone map of each coordinate by itself in front of all other layers, fitted to the "
+        "training data: through its distribution function to quantiles of the prior's family; or "
+        "none",
+        choices=choices.MARGINALS,
+    )
+    conditioner_input: str = _setting(
+        "mapped",
+        "model",
+        "what m sees of the coordinates that a coupling passes on: as the marginals map them, or "
+        "taken back to values of the data",
+        choices=choices.CONDITIONER_INPUTS,
     )
     scaling: str = _setting(
         "layer",
@@ -449,6 +465,16 @@ class Config:
             raise UserError(
                 f"whitening_epsilon is for whitening zca, got {self.whitening_epsilon} with "
                 f"whitening {self.whitening}"
+            )
+        if self.marginals != "none" and self.dequantization == "none":
+            raise UserError(
+                f"marginals {self.marginals} need dequantization uniform, got none: values without "
+                "noise have a distribution function of jumps, which no monotone map can follow"
+            )
+        if self.conditioner_input == "values" and self.marginals == "none":
+            raise UserError(
+                "conditioner_input values is for marginals quantile: without marginals m sees "
+                "values anyway"
             )
         if bool(self.max_shift) != bool(self.shift_share):
             raise UserError(

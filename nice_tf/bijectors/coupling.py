@@ -5,6 +5,7 @@ All act on the last axis, whatever the batch shape. Coordinates are split by fix
 in two.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from nice_tf.choices import MIXINGS, PARTITIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 
 tfb = tfp.bijectors
+
+# What a coupling does with a coordinate; 0 for neither.
+_SEEN = 1
+_SHIFTED = 2
 
 
 class AdditiveCoupling(Layer):
@@ -165,9 +170,45 @@ def _check_variables_can_be_seen(conditioner):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What one coupling does with the coordinates.
+
+    Attributes:
+      order: the i-th coordinate that it reads is coordinate `order[i]` of x, `[D]`.
+      passthrough: which side it passes on, `"first"` or `"second"`.
+      num_passthrough: how many coordinates that side has.
+      num_seen: m sees the first so many of them.
+    """
+
+    order: np.ndarray
+    passthrough: str
+    num_passthrough: int
+    num_seen: int
+
+    @property
+    def passed(self) -> np.ndarray:
+        """The coordinates of x that are passed on, as m gets them."""
+        if self.passthrough == "first":
+            return self.order[: self.num_passthrough]
+        return self.order[-self.num_passthrough :]
+
+    @property
+    def shifted(self) -> np.ndarray:
+        """The coordinates of x that are shifted."""
+        if self.passthrough == "first":
+            return self.order[self.num_passthrough :]
+        return self.order[: -self.num_passthrough]
+
+    @property
+    def seen(self) -> np.ndarray:
+        """The coordinates of x that the shift depends on."""
+        return self.passed[: self.num_seen]
+
+
 def coupling_splits(
     event_shape: Sequence[int], num_couplings: int, *, partition: str, mixing: str, seed: int = 0
-) -> list[tuple[np.ndarray, str]]:
+) -> list[Split]:
     """In which order each coupling reads the coordinates, and which side it passes on.
 
     `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position
@@ -181,19 +222,24 @@ def coupling_splits(
       `shuffle`  lets the sides change roles, and draws new positions for every second coupling, so
                  that each pair of couplings shifts every coordinate once.
 
+    `nested` has no mixing: each coupling shifts about half of what none has shifted yet, given all
+    the rest of it. Of vectors every second coordinate; of pictures the odd fields of a checkerboard,
+    then every second row of the even ones, then the same on the grid of every second row and column
+    that is left: 392, 196, 98, 49... of 28 x 28. What the last coupling leaves is not shifted.
+
     Args:
       event_shape: of one example; D is its product.
       num_couplings: K.
       partition: one of `PARTITIONS`.
-      mixing: one of `MIXINGS`.
+      mixing: one of `MIXINGS`; with `nested` the default, `swap`.
       seed: of the permutations of `shuffle`.
 
     Returns:
-      K pairs (order, passthrough): the i-th coordinate coupling k reads is coordinate `order[i]` of
-      x.
+      K splits.
 
     Raises:
-      UserError: an unknown partition or mixing, or a checkerboard of what has no rows and columns.
+      UserError: an unknown partition or mixing, a checkerboard of what has no rows and columns, or
+        more nested couplings than there are halves.
     """
     check_choice("partition", partition, PARTITIONS)
     check_choice("mixing", mixing, MIXINGS)
@@ -201,6 +247,8 @@ def coupling_splits(
         raise UserError(
             f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}"
         )
+    if partition == "nested":
+        return _nested_splits(event_shape, num_couplings, mixing)
     event_size = int(np.prod(event_shape))
     positions = np.arange(event_size)
     split = positions
@@ -217,10 +265,51 @@ def coupling_splits(
         passthrough = "first"
         if mixing != "reverse" and k % 2 == 1:
             passthrough = "second"
-        splits.append((positions[split], passthrough))
+        size = size_of_half(event_size, passthrough)
+        splits.append(Split(positions[split], passthrough, size, size))
         if mixing == "reverse":
             positions = positions[::-1]
     return splits
+
+
+def _nested_splits(event_shape, num_couplings, mixing):
+    if mixing != "swap":
+        raise UserError(f"partition 'nested' has no mixing: leave it at 'swap', got {mixing!r}")
+    parts = _nested_parts(event_shape)
+    if num_couplings > len(parts):
+        raise UserError(
+            f"partition 'nested' of event shape {list(event_shape)} has at most {len(parts)} "
+            f"couplings, each of which shifts half of the rest, got num_couplings {num_couplings}"
+        )
+    rest = np.arange(int(np.prod(event_shape)))
+    done = np.zeros(0, int)
+    splits = []
+    for shifted in parts[:num_couplings]:
+        rest = np.setdiff1d(rest, shifted)
+        order = np.concatenate([rest, done, shifted])
+        splits.append(Split(order, "first", len(rest) + len(done), len(rest)))
+        done = np.concatenate([done, shifted])
+    return splits
+
+
+def _nested_parts(event_shape):
+    """The coordinates that each coupling shifts, until one is left."""
+    rest = np.arange(int(np.prod(event_shape)))
+    parts = []
+    if len(event_shape) >= 2:
+        row, column, *_ = (index.ravel() for index in np.indices(event_shape))
+        grid = 1
+        while grid < max(event_shape[:2]):
+            for place in (row // grid + column // grid, row // grid):
+                is_odd = place[rest] % 2 == 1
+                if is_odd.any() and not is_odd.all():
+                    parts.append(rest[is_odd])
+                    rest = rest[~is_odd]
+            grid *= 2
+    while len(rest) > 1:
+        parts.append(rest[1::2])
+        rest = rest[::2]
+    return parts
 
 
 def reorder(
@@ -245,35 +334,36 @@ def size_of_half(event_size: int, passthrough: str) -> int:
     return event_size - size_first
 
 
-def num_cut_off(splits: Sequence[tuple[np.ndarray, str]]) -> int:
+def num_cut_off(splits: Sequence[Split]) -> int:
     """How many pairs (z_i, x_j) there are in which z_i can never depend on x_j, whatever the
     networks are.
 
     Args:
       splits: of `coupling_splits`.
     """
-    event_size = len(splits[0][0])
-    passed = np.zeros([len(splits), event_size], bool)  # by coupling and coordinate
-    for k, (order, passthrough) in enumerate(splits):
-        size = size_of_half(event_size, passthrough)
-        if passthrough == "first":
-            passed[k, order[:size]] = True
-        else:
-            passed[k, order[-size:]] = True
-    # Coordinates that are always passed and shifted together depend on the same others: followed as
+    roles = np.zeros([len(splits), len(splits[0].order)], int)  # by coupling and coordinate
+    for k, split in enumerate(splits):
+        roles[k, split.seen] = _SEEN
+        roles[k, split.shifted] = _SHIFTED
+    # Coordinates that are always seen and shifted together depend on the same others: followed as
     # one class.
-    classes, sizes = np.unique(passed, axis=1, return_counts=True)
+    classes, sizes = np.unique(roles, axis=1, return_counts=True)
     depends = np.zeros(
         [len(sizes)] * 2, bool
     )  # a coordinate of the row's class on every other of the column's
-    for is_passed in classes:
-        depends[~is_passed] |= depends[is_passed].any(axis=0) | is_passed
+    for role in classes:
+        is_seen = role == _SEEN
+        depends[role == _SHIFTED] |= depends[is_seen].any(axis=0) | is_seen
     pairs = np.outer(sizes, sizes) - np.diag(sizes)  # itself is a coordinate's own, always
     return int(np.sum(pairs[~depends]))
 
 
-def check_mixing(splits: Sequence[tuple[np.ndarray, str]], partition: str, mixing: str) -> None:
+def check_mixing(splits: Sequence[Split], partition: str, mixing: str) -> None:
     """Checks that every coordinate of z can depend on every one of x.
+
+    `nested`, which factorises the density from coarse to fine, only has to leave no two coordinates
+    independent. Its first coupling sees to that: it ties each coordinate that it shifts to all
+    others.
 
     Args:
       splits: of `coupling_splits`.
@@ -283,9 +373,11 @@ def check_mixing(splits: Sequence[tuple[np.ndarray, str]], partition: str, mixin
     Raises:
       UserError: some pair is cut off.
     """
+    if partition == "nested":
+        return
     cut_off = num_cut_off(splits)
     if cut_off:
-        event_size = len(splits[0][0])
+        event_size = len(splits[0].order)
         raise UserError(
             f"{len(splits)} couplings with mixing {mixing!r}, partition {partition!r} and D = "
             f"{event_size} leave {cut_off} of {event_size**2} pairs (z_i, x_j) cut off: some z can "

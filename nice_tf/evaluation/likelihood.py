@@ -1,6 +1,5 @@
 """The log-likelihood that is reported."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ def log_probs(
     split: str,
     steps: np.ndarray | None = None,
     labels: Labels | None = None,
+    dequantization: str | None = None,
 ) -> np.ndarray:
     """Log-likelihood of each example, for independent draws of the noise.
 
@@ -42,17 +42,21 @@ def log_probs(
       split: sets the noise of one split apart from that of another.
       steps: as for `to_density_units`.
       labels: of a conditional density.
+      dequantization: instead of the settings' own; `"none"` for values at the centre of their bins,
+        one draw.
 
     Returns:
       Nats, `[num_draws, N]` in float64. Of a conditional density `[num_draws, N, 3]`, what
       `by_bayes` gives.
     """
+    kind = dequantization or config.dequantization
+    num_draws = number_of_draws(levels, steps, config)
+    if kind == "none":
+        num_draws = 1
 
     def density_units(values, draw, number):
         seed = stateless_seed(config.seed, f"{split}_noise", draw, number)
-        return to_density_units(
-            values, levels, config.dequantization, seed, steps=steps, dtype=flow.dtype
-        )
+        return to_density_units(values, levels, kind, seed, steps=steps, dtype=flow.dtype)
 
     @tf.function(reduce_retracing=True)
     def batch_log_prob(draw, numbers, batch):
@@ -67,7 +71,7 @@ def log_probs(
         classes = labels.numbers[split]
     batches = evaluation_batches(values, config.batch_size, classes)
     draws = []
-    for draw in range(number_of_draws(levels, steps, config)):
+    for draw in range(num_draws):
         found = [batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches]
         draws.append(np.concatenate(found))
     return np.asarray(draws, np.float64)
@@ -217,9 +221,14 @@ def calibration(
     Returns:
       Nats, ascending, `[N]`, or `MAX_QUANTILES` quantiles of them if N is more.
     """
-    without_noise = dataclasses.replace(config, dequantization="none")
     (found,) = log_probs(
-        flow, values, levels=levels, config=without_noise, split="validation", labels=labels
+        flow,
+        values,
+        levels=levels,
+        config=config,
+        split="validation",
+        labels=labels,
+        dequantization="none",
     )
     if labels:
         found = found[:, 0]

@@ -10,7 +10,7 @@ from nice_tf.bijectors.diagonal import DiagonalScaling
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
-from nice_tf.flows.flow import context_kwargs, encoder, layers
+from nice_tf.flows.flow import behind_marginals, context_kwargs, encoder, layers
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -210,7 +210,8 @@ def denoise(
 
     The way is that of L-BFGS (`tfp.optimizer.lbfgs_minimize`) on -log p(x) in the coordinates x /
     scale (`conditional_scales`), which have comparable ranges. It is stopped long before the mode
-    is reached.
+    is reached. With marginals the way is made behind them, on the density of h = Q(F(x)), which is
+    smooth.
 
     Args:
       flow: as `build_flow` made it.
@@ -219,8 +220,13 @@ def denoise(
       context: of a conditional flow, `[context_size]` or `[N, context_size]`.
 
     Returns:
-      `[N, *event_shape]`, of a density at least as high.
+      `[N, *event_shape]`, of a density at least as high; with marginals, of that of h.
     """
+    parts = behind_marginals(flow)
+    if parts is not None:
+        front, behind = parts
+        h = denoise(behind, front.forward(x), num_steps=num_steps, context=context)
+        return front.inverse(h)
     scale = tf.reshape(conditional_scales(flow), [-1])
 
     # This alone is compiled. A graph of the whole search takes three times as long to build as this

@@ -12,16 +12,29 @@ from nice_tf.bijectors.coupling import (
     check_mixing,
     coupling_splits,
     reorder,
-    size_of_half,
 )
 from nice_tf.bijectors.diagonal import Center, DiagonalScaling, Standardize
+from nice_tf.bijectors.marginals import QuantileTransform
+from nice_tf.bijectors.views import View
 from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
-from nice_tf.choices import INPUT_RANGES, OUTPUT_SCALES, SCALINGS, WHITENINGS
+from nice_tf.choices import (
+    CONDITIONER_INPUTS,
+    INPUT_RANGES,
+    MARGINALS,
+    OUTPUT_SCALES,
+    SCALINGS,
+    WHITENINGS,
+)
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.priors import make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
+
+# Outside the range that was seen, at each end: of values that may lie there, and of levels, which
+# cannot.
+_TAIL_MASS = 1e-6
+_TAIL_MASS_OF_LEVELS = 1e-9
 
 
 def build_flow(
@@ -36,6 +49,11 @@ def build_flow(
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
+    marginals: str = "none",
+    levels: int = 0,
+    steps: np.ndarray | Sequence[float] | None = None,
+    origin: np.ndarray | Sequence[float] | float = 0.0,
+    conditioner_input: str = "mapped",
     scaling: str = "layer",
     output_scale: str = "deviation",
     input_range: str = "unit",
@@ -90,6 +108,14 @@ def build_flow(
       whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without
         dequantization.
+      marginals: `"quantile"` puts a `QuantileTransform` in front of all other layers, instead of
+        the mean, which is taken off otherwise; `initialize_from_data` fits it.
+      levels: of integer data dequantized on [0, 1], for the marginals; 0 for other data.
+      steps: as for `QuantileTransform`, of the flattened event.
+      origin: as for `QuantileTransform`.
+      conditioner_input: what each m sees: the passed coordinates as they are, `"mapped"` where
+        there are marginals; or `"values"`, taken back through them, less their mean and in
+        deviations.
       init_range: as for `MLP`.
       zero_last_layer: start every m at 0.
       allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
@@ -113,6 +139,9 @@ def build_flow(
             f"{event_size}"
         )
     check_at_least("num_couplings", num_couplings, 1)
+    check_choice("marginals", marginals, MARGINALS)
+    check_choice("conditioner_input", conditioner_input, CONDITIONER_INPUTS)
+    _check_marginals(marginals, conditioner_input, input_range, whitening)
     check_choice("scaling", scaling, SCALINGS)
     check_choice("output_scale", output_scale, OUTPUT_SCALES)
     check_choice("input_range", input_range, INPUT_RANGES)
@@ -126,10 +155,23 @@ def build_flow(
     if not allow_incomplete_mixing:
         check_mixing(splits, partition, mixing)
 
-    def conditioner(k, input_size):
-        return MLP(
-            input_size,
-            event_size - input_size,
+    front = None
+    if marginals == "quantile":
+        front = QuantileTransform(
+            event_size,
+            family="normal" if prior == "gaussian" else "logistic",
+            levels=levels,
+            steps=steps,
+            origin=origin,
+            tail_mass=_TAIL_MASS_OF_LEVELS if levels else _TAIL_MASS,
+            dtype=dtype,
+        )
+
+    def conditioner(k):
+        split = splits[k]
+        mlp = MLP(
+            split.num_seen,
+            event_size - split.num_passthrough,
             hidden_units=widths[k],
             activation=activation,
             residual=residual,
@@ -143,10 +185,18 @@ def build_flow(
             seed=(seed + 1_000_003 * k) % 2**31,
             name=f"conditioner_{k}",
         )
+        if conditioner_input == "values":
+            return View(mlp, split.seen, marginals=front)
+        if split.num_seen < split.num_passthrough:
+            return View(mlp, split.seen)
+        return mlp
 
+    first = [front]
+    if front is None:
+        first = _range_layers(input_range, event_size, dtype)
     layers = [
         tfb.Reshape(event_shape_in=event_shape, event_shape_out=[event_size]),
-        *_range_layers(input_range, event_size, dtype),
+        *first,
         *_whitening_layers(
             whitening, event_size, _in_units_of(input_range, whitening_epsilon), dtype
         ),
@@ -165,6 +215,25 @@ def build_flow(
         dtype=dtype,
     )
     return _as_density(latent, layers, name)
+
+
+def _check_marginals(marginals, conditioner_input, input_range, whitening):
+    """What goes together with marginals."""
+    if marginals == "none" and conditioner_input == "values":
+        raise UserError(
+            "conditioner_input 'values' is for marginals 'quantile': without them m sees values "
+            "anyway"
+        )
+    if marginals == "quantile" and input_range != "unit":
+        raise UserError(
+            f"marginals 'quantile' take x on any range: leave input_range at 'unit', got "
+            f"{input_range!r}"
+        )
+    if marginals == "quantile" and conditioner_input == "values" and whitening != "none":
+        raise UserError(
+            f"whitening {whitening!r} mixes the coordinates, which then are no values: "
+            "conditioner_input must be 'mapped' with it, got 'values'"
+        )
 
 
 def _range_layers(input_range, event_size, dtype):
@@ -204,26 +273,24 @@ def _coupling_layers(splits, conditioner):
 
     Args:
       splits: of `coupling_splits`.
-      conditioner: makes the m of the k-th coupling for an input of a size.
+      conditioner: makes the m of the k-th coupling.
 
     Returns:
       A list of bijectors.
     """
-    event_size = len(splits[0][0])
-    in_order = np.arange(event_size)
+    in_order = np.arange(len(splits[0].order))
     layers = []
     order = in_order
-    for k, (split, passthrough) in enumerate(splits):
-        num_passthrough = size_of_half(event_size, passthrough)
-        layers += reorder(order, split)
+    for k, split in enumerate(splits):
+        layers += reorder(order, split.order)
         layers.append(
             AdditiveCoupling(
-                conditioner(k, num_passthrough),
-                num_passthrough=num_passthrough,
-                passthrough=passthrough,
+                conditioner(k),
+                num_passthrough=split.num_passthrough,
+                passthrough=split.passthrough,
             )
         )
-        order = split
+        order = split.order
     return layers + reorder(order, in_order)
 
 
@@ -273,12 +340,9 @@ def freeze(
     def frozen(layer):
         if not isinstance(layer, AdditiveCoupling):
             return layer
-        if (
-            type(layer.conditioner) is not MLP or layer.conditioner.residual
-        ):  # a subclass may compute something else
-            return layer
+        conditioner = _frozen_conditioner(layer.conditioner, num_branches)
         return AdditiveCoupling(
-            FrozenMLP(layer.conditioner, num_branches=num_branches),
+            conditioner,
             num_passthrough=layer.num_passthrough,
             passthrough=layer.passthrough,
             validate_args=layer.validate_args,
@@ -286,6 +350,14 @@ def freeze(
         )
 
     return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
+
+
+def _frozen_conditioner(conditioner, num_branches):
+    if isinstance(conditioner, View):
+        return conditioner.of(_frozen_conditioner(conditioner.conditioner, num_branches))
+    if type(conditioner) is not MLP or conditioner.residual:  # a subclass may compute otherwise
+        return conditioner
+    return FrozenMLP(conditioner, num_branches=num_branches)
 
 
 def context_kwargs(
@@ -335,11 +407,33 @@ def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
 
 def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """The mean that the first layer takes off, event shape: of the data once `initialize_from_data`
-    set it, else 0.
+    set it, else 0. With marginals, which take off none, the middle of each coordinate: where z is
+    0.
     """
-    return tf.reshape(
-        next(layer.loc for layer in layers(flow) if isinstance(layer, Center)), flow.event_shape
-    )
+    for layer in layers(flow):
+        if isinstance(layer, Center):
+            return tf.reshape(layer.loc, flow.event_shape)
+        if isinstance(layer, QuantileTransform):
+            medians = layer.inverse(tf.zeros([flow.event_shape.num_elements()], flow.dtype))
+            return tf.reshape(medians, flow.event_shape)
+    return tf.zeros(flow.event_shape, flow.dtype)
+
+
+def behind_marginals(
+    flow: tfd.TransformedDistribution,
+) -> tuple[tfb.Bijector, tfd.TransformedDistribution] | None:
+    """A flow in two parts: the encoder x -> h up to its marginals, and the density of h `[..., D]`;
+    `None` where it has none.
+
+    The density of h is smooth, that of x has a step at every edge of a bin: whoever climbs climbs
+    there.
+    """
+    found = layers(flow)
+    for place, layer in enumerate(found):
+        if isinstance(layer, QuantileTransform):
+            front = tfb.Chain(tuple(reversed(found[: place + 1])))
+            return front, _as_density(flow.distribution, found[place + 1 :], flow.name)
+    return None
 
 
 def sample(

@@ -1,11 +1,14 @@
 """Where a flow starts: mean, whitening and scales from training data."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.coupling import AdditiveCoupling
 from nice_tf.bijectors.diagonal import DiagonalScaling
+from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import layers
@@ -21,6 +24,7 @@ def initialize_from_data(
     *,
     context: tf.Tensor | None = None,
     scales: bool = True,
+    parts: Iterable[np.ndarray] | None = None,
 ) -> None:
     """Sets mean, whitening, output scales of m and scales of a flow of `build_flow` from data,
     before training.
@@ -29,7 +33,9 @@ def initialize_from_data(
     each m gets the standard deviations of what it shifts as its output scale (unless the flow was
     built with `"one"`), and the scaling (or the prior's trainable scale) becomes 1 / s_d = std_d /
     std(prior): with `zero_last_layer` every z then starts with the prior's mean and variance; after
-    a whitening with shrinkage those of examples that it was not fitted to.
+    a whitening with shrinkage those of examples that it was not fitted to. Marginals are fitted
+    first; where nothing but couplings is behind them their z has the prior's density already, and
+    the scales stay 1.
 
     Args:
       flow: as `build_flow` made it.
@@ -37,15 +43,25 @@ def initialize_from_data(
         10,000 of them.
       context: those of the examples, `[N, context_size]`, for a conditional flow.
       scales: set the output scales and the scales, too.
+      parts: all training examples in density units, each `[n, *event_shape]`, for the marginals,
+        where x is only some of them.
 
     Raises:
       UserError: a value that is not finite; a coordinate that does not vary, where no
         `min_inverse_scale` keeps its density finite; a covariance that cannot be whitened.
     """
     before, couplings_on = _before_and_from_couplings(flow)
+    is_mapped = any(isinstance(layer, QuantileTransform) for layer in before)
+    starts_as_prior = is_mapped and not any(
+        isinstance(layer, Layer) and not isinstance(layer, QuantileTransform) for layer in before
+    )
     h = tf.cast(x, flow.dtype)
     for layer in before:
-        h = _fitted(layer, h)
+        if parts is not None and isinstance(layer, QuantileTransform):
+            layer.fit_parts(map(_flat, parts))
+            h = layer.forward_of_fitted(h)
+        else:
+            h = _fitted(layer, h)
     if not scales:
         return
     every = -(-len(h) // _NUM_EXAMPLES_FOR_SCALES)  # n-th, because a user's own file may be sorted
@@ -53,13 +69,18 @@ def initialize_from_data(
     if context is not None:
         context = context[::every]
     for layer in couplings_on:
-        if isinstance(layer, DiagonalScaling):
+        if isinstance(layer, DiagonalScaling) and not starts_as_prior:
             layer.assign_log_scale(
                 tf.math.log(_unit_deviation(flow) / tf.math.reduce_std(h, axis=0))
             )
             _check_scale(-layer.log_scale, len(h))
         h = _fitted(layer, h, context)
-    _start_scale_of_prior(flow, h)
+    if not starts_as_prior:
+        _start_scale_of_prior(flow, h)
+
+
+def _flat(x):
+    return np.reshape(x, [len(x), -1])
 
 
 def _before_and_from_couplings(flow):

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from nice_tf.choices import MASKS
 from nice_tf.errors import UserError, check_choice
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
-from nice_tf.flows.flow import context_kwargs, data_mean
+from nice_tf.flows.flow import behind_marginals, context_kwargs, data_mean
 
 tfd = tfp.distributions
 
@@ -107,11 +107,15 @@ def inpaint(
     which evens out the very different ranges of the coordinates; without it the steps overshoot
     from one bound to the other.
 
+    With marginals the way is made behind them, on log p(h) of h = Q(F(x)): the density of x has a
+    step at each edge of a bin, and no slope that leads anywhere.
+
     Args:
       flow: as `build_flow` made it.
       x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the
         `Center` of the flow: the mean of the data where `initialize_from_data` or a whitening set
-        it, else 0; with a whitening of at most 512 values from their mean given the observed ones.
+        it, else 0; with marginals from the median; with a whitening of at most 512 values from
+        their mean given the observed ones.
       observed: bool, of the shape of x; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
@@ -124,6 +128,23 @@ def inpaint(
       (x, log_prob): `[B, *event_shape]`, where observed values are those given, and `[B]`.
     """
     kwargs = context_kwargs(context)
+    parts = behind_marginals(flow)
+    if parts is None:
+        x = _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs)
+        return x, flow.log_prob(x, **kwargs)
+    front, behind = parts
+    h = front.forward(tf.where(observed, x, data_mean(flow)))
+    is_known = tf.reshape(tf.broadcast_to(observed, tf.shape(x)), tf.shape(h))
+    h = _climbed(behind, h, is_known, seed, num_steps, noise, None, kwargs)
+    filled = front.inverse(h)
+    if bounds is not None:
+        filled = tf.clip_by_value(filled, *(tf.cast(bound, x.dtype) for bound in bounds))
+    x = tf.where(observed, x, filled)
+    return x, flow.log_prob(x, **kwargs)
+
+
+def _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs):
+    """X with its hidden values where the ascent leads; the arguments are those of `inpaint`."""
     sigma = conditional_scales(flow)
     x = _start(flow, x, observed, sigma)
 
@@ -140,7 +161,7 @@ def inpaint(
         return i + 1, tf.where(observed, x, moved)
 
     _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])
-    return x, flow.log_prob(x, **kwargs)
+    return x
 
 
 def _start(flow, x, observed, sigma):

@@ -2,12 +2,17 @@
 
 import itertools
 import math
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf import memory
+from nice_tf.bijectors.coupling import coupling_splits
 from nice_tf.config import Config
+from nice_tf.data.labels import num_classes
+from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import build_flow
 
@@ -22,6 +27,8 @@ def make_flow(
     event_shape: list[int],
     *,
     num_classes: int = 0,
+    levels: int | None = None,
+    schema: Schema | None = None,
     dropout: float = 0.0,
     compute_dtype: tf.DType | None = None,
 ) -> tfd.TransformedDistribution:
@@ -31,6 +38,8 @@ def make_flow(
       config: the settings.
       event_shape: of one example.
       num_classes: C, the length of the context; 0 for p(x).
+      levels: number of integer levels of the data; `None` for others.
+      schema: of a table.
       dropout: as for `build_flow`.
       compute_dtype: as for `build_flow`.
 
@@ -45,6 +54,11 @@ def make_flow(
     init_range = None
     if config.kernel_init == "uniform":
         init_range = config.init_range
+    steps = None
+    origin: float | np.ndarray = 0.0
+    if schema:
+        steps = schema.steps
+        origin, _ = schema.bounds
     return build_flow(
         event_shape,
         num_couplings=config.num_couplings,
@@ -56,6 +70,11 @@ def make_flow(
         partition=config.partition,
         mixing=config.mixing,
         prior=config.prior,
+        marginals=config.marginals,
+        levels=levels or 0,
+        steps=steps,
+        origin=origin,
+        conditioner_input=config.conditioner_input,
         scaling=config.scaling,
         output_scale=config.output_scale,
         min_inverse_scale=min_inverse_scale,
@@ -71,6 +90,25 @@ def make_flow(
     )
 
 
+def flow_of_description(config: Config, data: dict[str, Any]) -> tfd.TransformedDistribution:
+    """The flow of a run, to be restored.
+
+    Args:
+      config: its settings.
+      data: what its `config.json` says of the data.
+    """
+    schema = None
+    if "schema" in data:
+        schema = Schema.from_dict(data["schema"])
+    return make_flow(
+        config,
+        data["event_shape"],
+        num_classes=num_classes(data),
+        levels=data["levels"],
+        schema=schema,
+    )
+
+
 def _dtype(config):
     if config.precision == "float64":
         return tf.float64
@@ -78,13 +116,19 @@ def _dtype(config):
 
 
 def count_parameters(config: Config, event_shape: list[int], num_classes: int = 0) -> int:
-    """How many numbers the flow of these settings keeps, before it is made; without a whitening."""
+    """How many numbers the flow of these settings trains, before it is made; without a
+    whitening.
+    """
     size = math.prod(event_shape)
-    num_in = size // 2 + num_classes
-    num_out = size - size // 2
+    sizes = [(size // 2, size - size // 2)] * config.num_couplings
+    if config.partition == "nested":
+        splits = coupling_splits(
+            event_shape, config.num_couplings, partition="nested", mixing=config.mixing
+        )
+        sizes = [(split.num_seen, len(split.shifted)) for split in splits]
     number = size
-    for widths in config.widths_by_coupling:
-        for fan_in, fan_out in itertools.pairwise((num_in, *widths, num_out)):
+    for (num_in, num_out), widths in zip(sizes, config.widths_by_coupling, strict=True):
+        for fan_in, fan_out in itertools.pairwise((num_in + num_classes, *widths, num_out)):
             number += (fan_in + 1) * fan_out
     return number
 

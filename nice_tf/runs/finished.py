@@ -10,9 +10,8 @@ import tensorflow_probability as tfp
 from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.data import dataset
-from nice_tf.data.labels import num_classes
 from nice_tf.data.units import bin_centres, to_data_units
-from nice_tf.runs.architecture import make_flow
+from nice_tf.runs.architecture import flow_of_description
 from nice_tf.runs.checkpoints import restore_best
 from nice_tf.runs.workdir import Workdir
 
@@ -38,7 +37,7 @@ def load_flow(workdir: str | os.PathLike) -> tfd.TransformedDistribution:
     """
     run = Workdir(workdir)
     config, data = run.read_config()
-    flow = make_flow(config, data["event_shape"], num_classes=num_classes(data))
+    flow = flow_of_description(config, data)
     flow, _ = restore_best(run, flow)
     return flow
 
@@ -90,7 +89,7 @@ def load_finished_run(
         config, trained_on = run.read_config()
         config.check_is_unconditional(f"workdir {run.path}")
         evaluation = run.finished_evaluation()
-        flow = make_flow(config, trained_on["event_shape"])
+        flow = flow_of_description(config, trained_on)
         flow, epoch = restore_best(run, flow, evaluation["epoch"])
     config = dataclasses.replace(
         config, data_dir=data_dir or config.data_dir, manual_dir=manual_dir or config.manual_dir

@@ -8,7 +8,7 @@ import numpy as np
 from nice_tf.data import arrays
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
-from nice_tf.runs.architecture import make_flow
+from nice_tf.runs.architecture import flow_of_description
 from nice_tf.runs.checkpoints import restore_best
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.signatures import FlowServer
@@ -69,7 +69,7 @@ def load_server(
 def _read_flow(run, config, data):
     config.check_is_unconditional(f"workdir {run.path}")
     evaluation = run.finished_evaluation()
-    flow = make_flow(config, data["event_shape"])
+    flow = flow_of_description(config, data)
     flow, epoch = restore_best(run, flow, evaluation["epoch"])
     for variable in flow.variables:
         if not np.all(np.isfinite(variable.numpy())):

@@ -1,6 +1,7 @@
 """What the settings describe: the flow, and the Keras model around it."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tf_keras
 
 from nice_tf.config import Config
 from nice_tf.data.dataset import Data
+from nice_tf.data.rows import chunks
 from nice_tf.data.units import to_density_units
 from nice_tf.errors import UserError
 from nice_tf.evaluation.metrics import bits_per_dim
@@ -111,11 +113,30 @@ class FlowModel(tf_keras.Model):
         )
 
     def initialize_from_data(
-        self, values: np.ndarray, classes: np.ndarray | None = None, *, scales: bool = True
+        self,
+        values: np.ndarray,
+        classes: np.ndarray | None = None,
+        *,
+        scales: bool = True,
+        parts: Iterable[np.ndarray] | None = None,
     ) -> None:
-        """Sets what the flow takes from training data, as `nice_tf.initialize_from_data` does."""
+        """Sets what the flow takes from training data, as `nice_tf.initialize_from_data` does.
+
+        Args:
+          values: training examples in data units.
+          classes: theirs, of a conditional density.
+          scales: as for `nice_tf.initialize_from_data`.
+          parts: as for `nice_tf.initialize_from_data`, in data units.
+        """
         x = self.density_units(values, "initialization")
-        initialize_from_data(self.flow, x, context=self._context(classes), scales=scales)
+        if parts is not None:
+            numbered = enumerate(parts)
+            parts = (
+                self.density_units(part, "marginals", number).numpy() for number, part in numbered
+            )
+        initialize_from_data(
+            self.flow, x, context=self._context(classes), scales=scales, parts=parts
+        )
         self._copy_to_evaluation_flow()
 
     def _context(self, classes):
@@ -220,16 +241,17 @@ def make_model(config: Config, data: Data) -> FlowModel:
     compute_dtype = None
     if choose_precision(config.precision) == "bfloat16":
         compute_dtype = tf.bfloat16
+    known: dict[str, Any] = {
+        "num_classes": data.num_classes,
+        "levels": data.levels,
+        "schema": data.schema,
+    }
     flow = make_flow(
-        config,
-        data.event_shape,
-        num_classes=data.num_classes,
-        dropout=config.dropout,
-        compute_dtype=compute_dtype,
+        config, data.event_shape, dropout=config.dropout, compute_dtype=compute_dtype, **known
     )
     model = FlowModel(
         flow,
-        make_flow(config, data.event_shape, num_classes=data.num_classes),
+        make_flow(config, data.event_shape, **known),
         levels=data.levels,
         steps=data.steps,
         dequantization=config.dequantization,
@@ -240,12 +262,15 @@ def make_model(config: Config, data: Data) -> FlowModel:
         num_classes=data.num_classes,
         seed=config.seed,
     )
-    if config.data_init or config.whitening != "none":
+    if config.data_init or config.whitening != "none" or config.marginals != "none":
         rows = _to_start_from(data.train, config.whitening)
+        parts = None
+        if rows != slice(None):
+            parts = chunks(data.train)
         classes = data.classes("train")
         if classes is not None:
             classes = classes[rows]
-        model.initialize_from_data(data.train[rows], classes, scales=config.data_init)
+        model.initialize_from_data(data.train[rows], classes, scales=config.data_init, parts=parts)
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),

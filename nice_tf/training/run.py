@@ -357,7 +357,13 @@ def finish(config: Config, data: dataset.Data, run: Workdir) -> RunResult:
 
 
 def _finish(config, data, run):
-    flow = make_flow(config, data.event_shape, num_classes=data.num_classes)
+    flow = make_flow(
+        config,
+        data.event_shape,
+        num_classes=data.num_classes,
+        levels=data.levels,
+        schema=data.schema,
+    )
     flow, epoch = restore_best(run, flow)
     for path in run.changed(run.evaluation, run.calibration):
         _LOG.warning("%s was changed after it was written: it is computed anew", path)

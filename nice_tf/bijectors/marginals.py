@@ -1,0 +1,498 @@
+"""A monotone map of each coordinate by itself, fitted to data: its distribution function, then the
+quantile function of the prior's family.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from nice_tf.bijectors import bins
+from nice_tf.bijectors.parameters import Layer, check_event_size, check_examples
+from nice_tf.choices import FAMILIES
+from nice_tf.errors import UserError, check_at_least, check_choice
+
+_ROWS_AT_ONCE = 4096
+_MAX_ROWS = 50_000  # whose values are sorted
+_MAX_LEVELS = 1024  # that have a bin each
+
+Tensors = dict[str, tf.Tensor]
+
+
+class QuantileTransform(Layer):
+    """Takes each coordinate through its distribution function F_d and the prior's quantile function
+    Q.
+
+        forward:           z_d = Q(F_d(x_d))
+        inverse:           x_d = F_d^-1(Q^-1(z_d))
+        forward log-det:   sum_d log F_d'(x_d) - log Q^-1'(z_d)
+        inverse log-det:   its negative
+
+    F is fitted to training values and not trained. In front of the couplings it makes the flow
+    start as the product of its coordinates' densities, whatever their shapes: spikes, combs, gaps.
+    (The marginals of a copula; Laparra et al. 2011 and Meng et al. 2020, arXiv 2003.01941, iterate
+    such maps.)
+
+    F is piecewise: linear in each bin of discrete coordinates, a monotone rational-quadratic spline
+    over bins of like numbers of examples on continuous ones. How many bins is chosen by held-out
+    likelihood. Outside the range seen z is linear in x: the density falls off as that of the prior
+    does, and is above 0 everywhere. F and 1 - F are computed apart, so that both ends are accurate.
+
+    The inverse is as accurate as the mass allows: where F is almost level, as in the empty stretches
+    of a comb, many x have nearly one z, and in float32 x comes back to within such a stretch.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        family: str = "logistic",
+        levels: int = 0,
+        steps: np.ndarray | Sequence[float] | None = None,
+        origin: np.ndarray | Sequence[float] | float = 0.0,
+        tail_mass: float = 1e-6,
+        max_bins: int = 256,
+        edges: tf.Tensor | tf.Variable | None = None,
+        below: tf.Tensor | tf.Variable | None = None,
+        above: tf.Tensor | tf.Variable | None = None,
+        masses: tf.Tensor | tf.Variable | None = None,
+        slopes: tf.Tensor | tf.Variable | None = None,
+        tail_scales: tf.Tensor | tf.Variable | None = None,
+        means: tf.Tensor | tf.Variable | None = None,
+        deviations: tf.Tensor | tf.Variable | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "quantile_transform",
+    ):
+        """Makes the layer; `fit` it before use.
+
+        Args:
+          event_size: D, length of the last axis.
+          family: whose quantile function follows, `"logistic"` or `"normal"`.
+          levels: of integer data dequantized on [0, 1], one bin each; 0 for other data. Above 1,024
+            they share bins.
+          steps: distance of the values of each coordinate before they were dequantized, 0 where it
+            is continuous, `[D]`; `None` for all continuous. Not with `levels`.
+          origin: an edge of the bins of width `steps`, a number or `[D]`.
+          tail_mass: below the lowest edge, and above the highest one: of z's family, so that shifts
+            of the couplings change it by as much as they say.
+          max_bins: of a coordinate, at most; with `levels` it is their number.
+          edges: of the bins, `[D, max_bins + 1]`, ascending; those not used repeat the last. This
+            and the others kept by reference, new untrained variables when not given; all together.
+          below: F at the edges, `[D, max_bins + 1]`.
+          above: 1 - F at the edges, `[D, max_bins + 1]`.
+          masses: of the bins, `[D, max_bins]`.
+          slopes: density at both ends of each bin, by its mean, `[D, max_bins, 2]`.
+          tail_scales: distance over which the density falls outside, `[D, 2]`.
+          means: of the values, `[D]`.
+          deviations: of the values, `[D]`.
+          dtype: of the new variables. The fit is made in float64 whatever it is.
+          validate_args: as for every TFP bijector.
+          name: as for every TFP bijector.
+
+        Raises:
+          UserError: a value out of these bounds, only some of the fitted arrays, one of another
+            shape, or one that is no distribution function.
+        """
+        arguments = dict(locals())
+        check_event_size(event_size)
+        check_choice("family", family, FAMILIES)
+        check_at_least("levels", levels, 0)
+        check_at_least("max_bins", max_bins, 2)
+        if not 0 < tail_mass < 0.5:
+            raise UserError(f"tail_mass must be above 0 and below 0.5, got {tail_mass}")
+        if levels and steps is not None:
+            raise UserError(f"levels and steps do not go together, got levels {levels} and steps")
+        self._levels = levels
+        self._steps = _by_coordinate("steps", steps if steps is not None else 0.0, event_size)
+        self._origin = _by_coordinate("origin", origin, event_size)
+        if np.min(self._steps) < 0:
+            raise UserError(f"steps must be at least 0, got {np.min(self._steps)}")
+        if 0 < levels <= _MAX_LEVELS:
+            max_bins = levels
+        starts = _unfitted(event_size, max_bins, dtype)
+        given = {key: arguments[key] for key in starts}
+        missing = sorted(key for key, value in given.items() if value is None)
+        if missing and len(missing) < len(starts):
+            raise UserError(
+                f"{', '.join(starts)} must be given together, or none of them; {', '.join(missing)} "
+                "are missing"
+            )
+        super().__init__(arguments, starts=starts, is_constant_jacobian=False)
+        self._family = family
+        self._tail_mass = tail_mass
+        self._max_bins = max_bins
+        self._fitted = {key: arguments[key] for key in starts}
+        if not missing and tf.executing_eagerly():
+            self.check_fitted()
+
+    @property
+    def family(self) -> str:
+        """Of which the quantile function is: `"logistic"` or `"normal"`."""
+        return self._family
+
+    @property
+    def edges(self) -> tf.Tensor:
+        """Of the bins, `[D, max_bins + 1]`."""
+        return self._fitted["edges"]
+
+    @property
+    def means(self) -> tf.Tensor:
+        """Of the values that it was fitted to, `[D]`."""
+        return self._fitted["means"]
+
+    @property
+    def deviations(self) -> tf.Tensor:
+        """Of the values that it was fitted to, `[D]`."""
+        return self._fitted["deviations"]
+
+    def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
+        """Sigma by the deviation of the family, times that of the values, `[D]`."""
+        return sigma / _deviation_of(self._family) * self.deviations
+
+    def fit(self, x: np.ndarray) -> None:
+        """Fits F to training examples, dequantized where they are discrete.
+
+        Args:
+          x: `[N, D]`. Levels are all counted; of other data up to 50,000 examples at equal
+            distances are looked at.
+
+        Raises:
+          UserError: as for `fit_parts`.
+        """
+        self.fit_parts(_parts(x))
+
+    def fit_parts(self, parts: Iterable[np.ndarray]) -> None:
+        """As `fit`, in one pass over examples that need not fit into memory together.
+
+        Args:
+          parts: examples, each `[n, D]`.
+
+        Raises:
+          UserError: examples of another size, values that are not finite, fewer than 2 examples, or
+            a continuous coordinate that has one value in all of them.
+        """
+        event_size = len(self._steps)
+        sums = np.zeros([3, event_size])  # of ones, values and squares, from the first example
+        first = None
+        collected: bins.CountedLevels | bins.ThinnedRows = bins.ThinnedRows(_MAX_ROWS)
+        if 0 < self._levels <= _MAX_LEVELS:
+            collected = bins.CountedLevels(event_size, self._levels)
+        for part in parts:
+            for rows in _parts(part):
+                rows = check_examples(rows, event_size)
+                if first is None:
+                    first = rows[0].astype(np.float64)
+                collected.add(rows)
+                away = rows - first
+                sums += [np.full(event_size, len(rows)), away.sum(axis=0), (away**2).sum(axis=0)]
+        if sums[0, 0] < 2:
+            raise UserError(f"marginals need at least 2 examples, got {int(sums[0, 0])}")
+        mean = sums[1] / sums[0]
+        deviations = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
+        if isinstance(collected, bins.CountedLevels):
+            found = self._of_levels(collected.counts)
+        else:
+            found = self._of_rows(collected.rows)
+        self._assign(found, first + mean, deviations)
+
+    def _of_levels(self, counts):
+        """One set of bins for each coordinate, from the counts of its levels."""
+        edges = np.arange(self._levels + 1) / self._levels
+        slopes = np.ones([self._levels, 2])
+        tail_scales = np.full(2, 0.1 / self._levels)  # what leaves the range is rounded into it
+        for masses in bins.fit_levels(counts):
+            yield bins.Bins(edges, masses, slopes, tail_scales)
+
+    def _of_rows(self, rows):
+        steps = self._steps
+        span = None
+        if self._levels:
+            steps = np.full(len(steps), 1 / self._levels)
+            span = (0.0, 1.0)
+        constant = np.flatnonzero((np.ptp(rows, axis=0) == 0) & (steps == 0))
+        if constant.size:
+            raise UserError(
+                f"{constant.size} of {len(steps)} coordinates have the same value in all "
+                f"{len(rows)} examples looked at (the first, counted from 0, is {constant[0]}): "
+                "their density would be infinite. Leave them out of the data"
+            )
+        for x, step, origin in zip(rows.T, steps, self._origin, strict=True):
+            yield bins.fit_coordinate(
+                x,
+                step=step,
+                origin=origin,
+                span=span,
+                max_bins=self._max_bins,
+                tail_mass=self._tail_mass,
+            )
+
+    def _assign(
+        self, found: Iterator[bins.Bins], means: np.ndarray, deviations: np.ndarray
+    ) -> None:
+        """Sets the variables to bins of each coordinate."""
+        shapes = {key: value.shape for key, value in self._fitted.items()}
+        tables = {key: np.zeros(shape) for key, shape in shapes.items()}
+        tables["means"] = means
+        tables["deviations"] = deviations
+        for d, fitted in enumerate(found):
+            size = len(fitted.masses)
+            masses = fitted.masses * (1 - 2 * self._tail_mass)
+            tables["edges"][d] = fitted.edges[-1]
+            tables["edges"][d, : size + 1] = fitted.edges
+            tables["below"][d] = 1 - self._tail_mass
+            tables["below"][d, : size + 1] = self._tail_mass + np.cumsum([0, *masses])
+            tables["above"][d] = self._tail_mass
+            tables["above"][d, : size + 1] = self._tail_mass + np.cumsum([0, *masses[::-1]])[::-1]
+            tables["masses"][d, :size] = masses
+            tables["slopes"][d] = 1
+            tables["slopes"][d, :size] = fitted.slopes
+            tables["tail_scales"][d] = fitted.tail_scales
+        for key, value in tables.items():
+            self._fitted[key].assign(value)
+
+    def check_fitted(self) -> None:
+        """Checks that the fitted arrays are distribution functions.
+
+        Raises:
+          UserError: before `fit`; values that are not finite, edges or F that do not ascend.
+        """
+        tables = {key: np.asarray(value) for key, value in self._fitted.items()}
+        if np.all(np.isnan(tables["edges"])):
+            raise UserError(
+                "marginals are fitted before use: call fit, or nice_tf.initialize_from_data for a "
+                "whole flow"
+            )
+        for key, table in tables.items():
+            if not np.all(np.isfinite(table)):
+                wrong = table[~np.isfinite(table)][0]
+                raise UserError(f"{key} of the marginals must be finite, got {wrong}")
+        for key, sign in (("edges", 1), ("below", 1), ("above", -1)):
+            rises = sign * np.diff(tables[key], axis=1)
+            if np.min(rises) < 0:
+                d, k = np.argwhere(rises < 0)[0]
+                raise UserError(
+                    f"{key} of the marginals must be sorted, got {tables[key][d, k]} before "
+                    f"{tables[key][d, k + 1]} in coordinate {d}"
+                )
+        for key in ("masses", "slopes", "tail_scales"):
+            lowest = np.min(tables[key])
+            if lowest < 0:
+                raise UserError(f"{key} of the marginals must be at least 0, got {lowest}")
+
+    def _check_used_after_fit(self):
+        if not tf.executing_eagerly():
+            return
+        if bool(tf.reduce_all(tf.math.is_nan(self._fitted["deviations"]))):
+            self.check_fitted()
+
+    def _forward(self, x):
+        return self._mapped(x)[0]
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.reduce_sum(self._mapped(x)[1], axis=-1)
+
+    def _mapped(self, x):
+        """Z and log dz/dx of each coordinate, `[..., D]`."""
+        self._check_used_after_fit()
+        x = self._sized(x)
+        quantile, log_density_of = _FUNCTIONS[self._family][:2]
+        edges = tf.convert_to_tensor(self._fitted["edges"])
+        lowest = edges[:, 0]
+        highest = edges[:, -1]
+        within = tf.clip_by_value(x, lowest, highest)
+        bin_ = self._bin_at(self._search(within, edges), self._fitted)
+        t = (within - bin_["low"]) / (bin_["high"] - bin_["low"])
+        rest = (bin_["high"] - within) / (bin_["high"] - bin_["low"])
+        denominator = 1 + (bin_["first"] + bin_["last"] - 2) * t * rest
+        share_below = t * (t + bin_["first"] * rest) / denominator
+        share_above = rest * (rest + bin_["last"] * t) / denominator
+        z = quantile(
+            bin_["below"] + bin_["mass"] * share_below, bin_["above"] + bin_["mass"] * share_above
+        )
+        slope = bin_["last"] * t**2 + 2 * t * rest + bin_["first"] * rest**2
+        log_density = (
+            tf.math.log(bin_["mass"] / (bin_["high"] - bin_["low"]))
+            + tf.math.log(slope)
+            - 2 * tf.math.log(denominator)
+        )
+        slope_outside, log_slope_outside = self._outside(self._fitted)
+        outside = x - within
+        is_below = outside < 0
+        z += outside * tf.where(is_below, slope_outside[:, 0], slope_outside[:, 1])
+        log_slope = tf.where(
+            outside == 0,
+            log_density - log_density_of(z),
+            tf.where(is_below, log_slope_outside[:, 0], log_slope_outside[:, 1]),
+        )
+        return z, log_slope
+
+    def _inverse(self, z):
+        return self._values(self._sized(z), self._fitted)
+
+    def standardized_values(self, z: tf.Tensor, coordinates: np.ndarray) -> tf.Tensor:
+        """What m may see instead of z: x less its mean, in deviations.
+
+        A coordinate of a table has its own deviation. All those of pictures share one, their root
+        mean square, so that pixels that hardly vary stay small.
+
+        Args:
+          z: `[..., n]`, of some coordinates.
+          coordinates: which, `[n]`.
+        """
+        fitted = {}
+        for key, table in self._fitted.items():
+            fitted[key] = tf.gather(table, coordinates)
+        deviations = fitted["deviations"]
+        if self._levels:
+            deviations = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
+        return (self._values(z, fitted) - fitted["means"]) / deviations
+
+    def _values(self, z, fitted):
+        """X of z, both `[..., n]`, by the fitted arrays of these coordinates."""
+        self._check_used_after_fit()
+        quantile, _, probabilities = _FUNCTIONS[self._family]
+        knots = quantile(
+            tf.convert_to_tensor(fitted["below"]), tf.convert_to_tensor(fitted["above"])
+        )
+        within = tf.clip_by_value(z, knots[:, 0], knots[:, -1])
+        bin_ = self._bin_at(self._search(within, knots), fitted)
+        below, above = probabilities(within)
+        # Of the two the smaller one has more digits.
+        share = tf.where(
+            below < above,
+            (below - bin_["below"]) / bin_["mass"],
+            1 - (above - bin_["above"]) / bin_["mass"],
+        )
+        share = tf.clip_by_value(share, 0, 1)
+        bend = share * (bin_["first"] + bin_["last"] - 2)
+        linear = bin_["first"] - bend
+        square = 1 - bin_["first"] + bend
+        root = tf.sqrt(tf.maximum(linear**2 + 4 * square * share, 0))
+        t = 2 * share / tf.maximum(linear + root, np.finfo(z.dtype.as_numpy_dtype).tiny)
+        x = bin_["low"] + tf.clip_by_value(t, 0, 1) * (bin_["high"] - bin_["low"])
+        slope_outside, _ = self._outside(fitted)
+        outside = z - within
+        return x + outside / tf.where(outside < 0, slope_outside[:, 0], slope_outside[:, 1])
+
+    def _outside(self, fitted):
+        """Dz/dx below and above the outer edges, and its logarithm, `[D, 2]`."""
+        quantile, log_density_of = _FUNCTIONS[self._family][:2]
+        tail_mass = tf.constant(self._tail_mass, self.dtype)
+        end = quantile(tail_mass, 1 - tail_mass)
+        log_slope = (
+            tf.math.log(tail_mass) - log_density_of(end) - tf.math.log(fitted["tail_scales"])
+        )
+        return tf.exp(log_slope), log_slope
+
+    def _search(self, values, sorted_values):
+        """The number of the bin of each value, `[..., D]`, by halving; the rows of `sorted_values`,
+        `[D, max_bins + 1]`, may repeat their last.
+        """
+        size = self._max_bins + 1
+        is_last = sorted_values >= sorted_values[:, -1:]
+        infinity = tf.constant(np.inf, sorted_values.dtype)
+        flat = tf.reshape(tf.where(is_last, infinity, sorted_values), [-1])
+        first = tf.range(sorted_values.shape[0]) * size
+        found = tf.zeros(tf.shape(values), tf.int32)
+        width = 1 << (size - 1).bit_length()
+        while width > 1:
+            width //= 2
+            tried = tf.minimum(found + width, size - 1)
+            is_above = values >= tf.gather(flat, first + tried)
+            found = tf.where(is_above, tried, found)
+        return found
+
+    def _bin_at(self, place: tf.Tensor, fitted: Tensors) -> Tensors:
+        """What is known of the bins of these numbers, each `[..., D]`."""
+        tables = [
+            fitted["edges"][:, :-1],
+            fitted["edges"][:, 1:],
+            fitted["below"][:, :-1],
+            fitted["above"][:, 1:],
+            fitted["masses"],
+            fitted["slopes"][:, :, 0],
+            fitted["slopes"][:, :, 1],
+        ]
+        table = tf.reshape(tf.stack(tables, axis=-1), [-1, len(tables)])
+        first = tf.range(tables[0].shape[0]) * self._max_bins
+        parts = tf.unstack(tf.gather(table, first + place), axis=-1)
+        names = ["low", "high", "below", "above", "mass", "first", "last"]
+        return dict(zip(names, parts, strict=True))
+
+    def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
+        """Part by part: what is made on the way is many times larger than x."""
+        return tf.concat([self.forward(part) for part in _parts(x)], axis=0)
+
+
+def _parts(x):
+    """Some thousands of examples at once."""
+    if np.ndim(x) == 0:
+        raise UserError("examples of shape [N, D] are needed, got a single number")
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        yield x[start : start + _ROWS_AT_ONCE]
+
+
+def _by_coordinate(name, value, event_size):
+    """A number, or one for each coordinate, as `[D]`."""
+    value = np.asarray(value, np.float64)
+    if value.shape not in ((), (event_size,)):
+        raise UserError(f"{name} must be a number or have shape [{event_size}], got {value.shape}")
+    if not np.all(np.isfinite(value)):
+        raise UserError(f"{name} must be finite, got {value[~np.isfinite(value)][0]}")
+    return np.broadcast_to(value, [event_size])
+
+
+def _unfitted(event_size, max_bins, dtype):
+    """What the variables start at: not a number, so that no use before `fit` passes for one."""
+    shapes = {
+        "edges": [event_size, max_bins + 1],
+        "below": [event_size, max_bins + 1],
+        "above": [event_size, max_bins + 1],
+        "masses": [event_size, max_bins],
+        "slopes": [event_size, max_bins, 2],
+        "tail_scales": [event_size, 2],
+        "means": [event_size],
+        "deviations": [event_size],
+    }
+    return {key: tf.fill(shape, tf.constant(np.nan, dtype)) for key, shape in shapes.items()}
+
+
+def _deviation_of(family):
+    """The standard deviation of a family's distribution of scale 1."""
+    if family == "logistic":
+        return np.pi / np.sqrt(3)
+    return 1.0
+
+
+def _logistic_quantile(below, above):
+    return tf.math.log(below) - tf.math.log(above)
+
+
+def _logistic_log_density(z):
+    return -tf.math.softplus(z) - tf.math.softplus(-z)
+
+
+def _logistic_probabilities(z):
+    return tf.math.sigmoid(z), tf.math.sigmoid(-z)
+
+
+def _normal_quantile(below, above):
+    z = tf.math.ndtri(tf.minimum(below, above))
+    return tf.where(below < above, z, -z)
+
+
+def _normal_log_density(z):
+    return -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+
+
+def _normal_probabilities(z):
+    scaled = z / np.sqrt(2)
+    return 0.5 * tf.math.erfc(-scaled), 0.5 * tf.math.erfc(scaled)
+
+
+# Of each family: the quantile function by F and 1 - F, the logarithm of the density, F and 1 - F.
+_FUNCTIONS: dict[str, tuple[Callable, Callable, Callable]] = {
+    "logistic": (_logistic_quantile, _logistic_log_density, _logistic_probabilities),
+    "normal": (_normal_quantile, _normal_log_density, _normal_probabilities),
+}
