@@ -174,12 +174,14 @@ def test_keywords_reach_the_conditioner():
 )
 def test_splits(partition, mixing, orders, sides):
     splits = coupling_splits([5], 3, partition=partition, mixing=mixing)
-    np.testing.assert_array_equal([order for order, _ in splits], orders)
-    assert [side for _, side in splits] == sides
+    np.testing.assert_array_equal([split.order for split in splits], orders)
+    assert [split.passthrough for split in splits] == sides
 
 
 def test_checkerboard_parts_neighbours():
-    (order, side), *_ = coupling_splits([3, 4, 2], 3, partition="checkerboard", mixing="swap")
+    split, *_ = coupling_splits([3, 4, 2], 3, partition="checkerboard", mixing="swap")
+    order = split.order
+    side = split.passthrough
     first = np.zeros(24, bool)
     first[order[:12]] = True
     board = first.reshape(3, 4, 2)
@@ -190,16 +192,24 @@ def test_checkerboard_parts_neighbours():
 
 def test_shuffle_is_a_fixed_permutation_of_its_seed():
     splits = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=1)
-    assert all(sorted(order) == list(range(30)) for order, _ in splits)
-    assert [side for _, side in splits] == ["first", "second", "first", "second", "first"]
-    np.testing.assert_array_equal(splits[2][0], splits[3][0])
-    assert not np.array_equal(splits[1][0], splits[2][0]) and not np.array_equal(
-        splits[3][0], splits[4][0]
+    assert all(sorted(order) == list(range(30)) for order in (split.order for split in splits))
+    assert [split.passthrough for split in splits] == [
+        "first",
+        "second",
+        "first",
+        "second",
+        "first",
+    ]
+    np.testing.assert_array_equal(splits[2].order, splits[3].order)
+    assert not np.array_equal(splits[1].order, splits[2].order) and not np.array_equal(
+        splits[3].order, splits[4].order
     )
     again = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=1)
-    np.testing.assert_array_equal([order for order, _ in splits], [order for order, _ in again])
+    np.testing.assert_array_equal(
+        [split.order for split in splits], [split.order for split in again]
+    )
     other = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=2)
-    assert not np.array_equal(splits[2][0], other[2][0])
+    assert not np.array_equal(splits[2].order, other[2].order)
 
 
 def test_reorder():
@@ -275,7 +285,7 @@ def test_reorder():
         ),
         (
             lambda: coupling_splits([4], 3, partition="thirds", mixing="swap"),
-            "halves, checkerboard, got 'thirds'",
+            "halves, checkerboard, nested, got 'thirds'",
         ),
         (
             lambda: coupling_splits([4], 3, partition="checkerboard", mixing="swap"),

@@ -256,7 +256,10 @@ CHOICES = {
 
 def described(name, value):
     """What a flow of this setting is, as far as the setting can change it."""
-    flow = nice_tf.build_flow([2, 2], hidden_units=(5,), zero_last_layer=False, **{name: value})
+    settings = {"hidden_units": (5,), "zero_last_layer": False, name: value}
+    if value == "nested":
+        settings["num_couplings"] = 2
+    flow = nice_tf.build_flow([2, 2], **settings)
     layers = nice_tf.layers(flow)
     couplings = [layer for layer in layers if isinstance(layer, nice_tf.AdditiveCoupling)]
     return (
@@ -342,7 +345,7 @@ def test_differences_leave_out_what_changes_no_result():
         ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
         (
             {"partition": "thirds"},
-            "partition must be one of interleaved, halves, checkerboard, got 'thirds'",
+            "partition must be one of interleaved, halves, checkerboard, nested, got 'thirds'",
         ),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),

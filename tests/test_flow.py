@@ -68,11 +68,12 @@ def test_log_prob_is_change_of_variables(
 
 def mask(splits):
     """Which z_i can depend on which x_j, `[D, D]`: followed pair by pair, coupling by coupling."""
-    event_size = len(splits[0][0])
+    event_size = len(splits[0].order)
     reached = np.eye(event_size, dtype=bool)
-    for order, passthrough in splits:
-        size = size_of_half(event_size, passthrough)
-        passed = order[:size] if passthrough == "first" else order[-size:]
+    for split in splits:
+        order = split.order
+        size = size_of_half(event_size, split.passthrough)
+        passed = order[:size] if split.passthrough == "first" else order[-size:]
         shifted = np.setdiff1d(order, passed)
         reached[shifted] |= reached[passed].any(axis=0)
     return reached
@@ -366,7 +367,7 @@ def test_samples_follow_the_density():
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
         (
             {"partition": "thirds"},
-            "partition must be one of interleaved, halves, checkerboard, got 'thirds'",
+            "partition must be one of interleaved, halves, checkerboard, nested, got 'thirds'",
         ),
     ],
 )

@@ -223,9 +223,10 @@ def coupling_splits(
                  that each pair of couplings shifts every coordinate once.
 
     `nested` has no mixing: each coupling shifts about half of what none has shifted yet, given all
-    the rest of it. Of vectors every second coordinate; of pictures the odd fields of a checkerboard,
-    then every second row of the even ones, then the same on the grid of every second row and column
-    that is left: 392, 196, 98, 49... of 28 x 28. What the last coupling leaves is not shifted.
+    the rest of it. Of vectors every second coordinate; of pictures the odd fields of a
+    checkerboard, then every second row of the even ones, then the same on the grid of every second
+    row and column that is left: 392, 196, 98, 49... of 28 x 28. What the last coupling leaves is
+    not shifted.
 
     Args:
       event_shape: of one example; D is its product.
@@ -279,7 +280,7 @@ def _nested_splits(event_shape, num_couplings, mixing):
     if num_couplings > len(parts):
         raise UserError(
             f"partition 'nested' of event shape {list(event_shape)} has at most {len(parts)} "
-            f"couplings, each of which shifts half of the rest, got num_couplings {num_couplings}"
+            f"couplings, as each shifts half of the rest, got num_couplings {num_couplings}"
         )
     rest = np.arange(int(np.prod(event_shape)))
     done = np.zeros(0, int)

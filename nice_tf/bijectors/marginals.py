@@ -38,8 +38,9 @@ class QuantileTransform(Layer):
     likelihood. Outside the range seen z is linear in x: the density falls off as that of the prior
     does, and is above 0 everywhere. F and 1 - F are computed apart, so that both ends are accurate.
 
-    The inverse is as accurate as the mass allows: where F is almost level, as in the empty stretches
-    of a comb, many x have nearly one z, and in float32 x comes back to within such a stretch.
+    The inverse is as accurate as the mass allows: where F is almost level, as in the empty
+    stretches of a comb, many x have nearly one z, and in float32 x comes back to within such a
+    stretch.
     """
 
     def __init__(
@@ -115,8 +116,8 @@ class QuantileTransform(Layer):
         missing = sorted(key for key, value in given.items() if value is None)
         if missing and len(missing) < len(starts):
             raise UserError(
-                f"{', '.join(starts)} must be given together, or none of them; {', '.join(missing)} "
-                "are missing"
+                f"{', '.join(starts)} must be given together, or none of them; without a value "
+                f"{', '.join(missing)}"
             )
         super().__init__(arguments, starts=starts, is_constant_jacobian=False)
         self._family = family

@@ -341,6 +341,8 @@ def freeze(
         if not isinstance(layer, AdditiveCoupling):
             return layer
         conditioner = _frozen_conditioner(layer.conditioner, num_branches)
+        if conditioner is layer.conditioner:
+            return layer
         return AdditiveCoupling(
             conditioner,
             num_passthrough=layer.num_passthrough,
