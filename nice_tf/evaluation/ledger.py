@@ -32,7 +32,26 @@ def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]
         rows.append(("", bits, None, f"bits a value, {draws}"))
     if given:
         rows += _conditional_rows(given, where)
+    alone = result.get("marginals")
+    if alone:
+        rows += _marginal_rows(alone, where)
     return rows
+
+
+def _marginal_rows(alone, where):
+    gain, error = alone["gain"], alone["gain_std_error"]
+    verdict = ""
+    if gain < 2 * error:
+        verdict = ": no more than by chance, independent coordinates are as good"
+    return [
+        (
+            "marginals alone",
+            alone["log_prob"],
+            alone["log_prob_std_error"],
+            f"nats, density of {where}, of independent coordinates",
+        ),
+        ("couplings add", gain, error, f"nats{verdict}"),
+    ]
 
 
 def _conditional_rows(given, where):

@@ -13,7 +13,7 @@ from nice_tf.data.rows import Array
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import is_discrete, to_density_units
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
-from nice_tf.flows.flow import context_kwargs
+from nice_tf.flows.flow import context_kwargs, marginals_alone
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
@@ -137,6 +137,8 @@ def evaluate(
       with the frequencies of the classes in train as p(y): `log_prob` of p(x) with its error, and
       `accuracy`, the share of examples and draws whose class is the one of largest p(y | x), with
       its error, beside the share in this split of the class that is the most frequent in train.
+      Where the flow has marginals, `marginals` says what these alone come to at the same noise,
+      `log_prob`, and what the couplings add to it, `gain`: of a conditional density, to log p(x).
     """
     steps = None
     bins: float | None = levels
@@ -149,6 +151,7 @@ def evaluate(
     conditional = None
     if labels:
         conditional = _conditional(draws, labels, split)
+        of_all_classes = draws[..., 1].mean(axis=0)
         draws = draws[..., 0]
     per_example = draws.mean(axis=0)
     event_size = int(np.prod(values.shape[1:]))
@@ -180,7 +183,27 @@ def evaluate(
         result["importance_weighted_bits_per_dim"] = bits_per_dim(bound, event_size, bins)
     if conditional:
         result["conditional"] = conditional
+    alone = marginals_alone(flow)
+    if alone is not None:
+        of_flow = per_example
+        if labels:
+            of_flow = of_all_classes
+        of_marginals = log_probs(
+            alone, values, levels=levels, config=config, split=split, steps=steps
+        ).mean(axis=0)
+        result["marginals"] = _marginals(of_flow, of_marginals)
     return result
+
+
+def _marginals(of_flow, of_marginals):
+    """What the couplings add to independent coordinates, at the same noise."""
+    gains = of_flow - of_marginals
+    return {
+        "log_prob": float(of_marginals.mean()),
+        "log_prob_std_error": standard_error(of_marginals),
+        "gain": float(gains.mean()),
+        "gain_std_error": standard_error(gains),
+    }
 
 
 def _conditional(draws, labels, split):

@@ -362,6 +362,19 @@ def _frozen_conditioner(conditioner, num_branches):
     return FrozenMLP(conditioner, num_branches=num_branches)
 
 
+def marginals_alone(flow: tfd.TransformedDistribution) -> tfd.TransformedDistribution | None:
+    """The density of independent coordinates that a flow's marginals describe, without couplings
+    and scales; `None` where it has none.
+    """
+    found = layers(flow)
+    for place, layer in enumerate(found):
+        if isinstance(layer, QuantileTransform):
+            prior = {"logistic": "logistic", "normal": "gaussian"}[layer.family]
+            latent = make_prior(prior, flow.event_shape.num_elements(), dtype=flow.dtype)
+            return _as_density(latent, found[: place + 1], f"{flow.name}_marginals")
+    return None
+
+
 def context_kwargs(
     context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None
 ) -> dict[str, dict]:
