@@ -12,7 +12,7 @@ MIXINGS = ("swap", "reverse", "shuffle")
 OUTPUT_SCALES = ("deviation", "one")
 MARGINALS = ("none", "quantile")
 PARTITIONS = ("interleaved", "halves", "checkerboard", "nested")
-PRIORS = ("logistic", "gaussian")
+PRIORS = ("logistic", "gaussian", "logistic_mixture")
 SCALINGS = ("layer", "prior", "none")
 WHITENINGS = ("none", "standardize", "zca", "triangular", "standardize_triangular")
 

@@ -221,7 +221,14 @@ class Config:
         "swap", "model", "what happens between couplings", choices=choices.MIXINGS
     )
     prior: str = _setting(
-        "logistic", "model", "density of each latent coordinate", choices=choices.PRIORS
+        "logistic",
+        "model",
+        "density of each latent coordinate; logistic_mixture: several logistics, with weights, "
+        "locations and scales that are trained",
+        choices=choices.PRIORS,
+    )
+    prior_components: int = _setting(
+        8, "model", "of prior=logistic_mixture", at_least=2, below=1001
     )
     marginals: str = _setting(
         "none",
@@ -476,6 +483,17 @@ class Config:
                 "conditioner_input values is for marginals quantile: without marginals m sees "
                 "values anyway"
             )
+        is_mixture = self.prior == "logistic_mixture"
+        if self.prior_components != Config.prior_components and not is_mixture:
+            raise UserError(
+                f"prior_components is for prior logistic_mixture, got {self.prior_components} with "
+                f"prior {self.prior}"
+            )
+        if is_mixture and self.scaling == "prior":
+            raise UserError(
+                "scaling must be layer or none with prior logistic_mixture, got prior: each "
+                "component has a scale of its own"
+            )
         if bool(self.max_shift) != bool(self.shift_share):
             raise UserError(
                 f"max_shift and shift_share go together, got max_shift {self.max_shift}, "
@@ -523,6 +541,13 @@ class Config:
         if widths and isinstance(widths[0], tuple):
             return widths
         return (widths,) * self.num_couplings
+
+    @property
+    def prior_text(self) -> str:
+        """The prior, for a sentence."""
+        if self.prior == "logistic_mixture":
+            return f"prior of {self.prior_components} logistics a coordinate"
+        return f"{self.prior} prior"
 
     @property
     def num_shifted_epochs(self) -> int:

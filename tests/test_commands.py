@@ -92,7 +92,10 @@ def test_help_lists_every_setting_by_group(run_command):
     ("arguments", "message"),
     [
         (["--flagfile=configs/nowhere.flags"], "configs/nowhere.flags"),
-        (["--prior=cauchy"], "--prior=cauchy: value should be one of <logistic|gaussian>"),
+        (
+            ["--prior=cauchy"],
+            "--prior=cauchy: value should be one of <logistic|gaussian|logistic_mixture>",
+        ),
         (["--mixing=stir"], "--mixing=stir"),
         (["--partition=thirds"], "--partition=thirds"),
         (["--hidden_units=10,x"], "got '10,x'"),

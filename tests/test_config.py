@@ -329,6 +329,14 @@ def test_runs_from_before_output_scales_are_read_and_continued(tmp_path):
         nice_tf.train_and_evaluate(dataclasses.replace(config, output_scale="deviation"), tmp_path)
 
 
+def test_runs_from_before_mixture_priors_are_read():
+    written = nice_tf.Config(prior="gaussian", seed=3).as_dict()
+    del written["prior_components"]
+    config = nice_tf.Config.from_dict(written)
+    assert config.prior_components == 8
+    assert config.differences(nice_tf.Config(prior="gaussian", seed=3)) == []
+
+
 def test_differences_leave_out_what_changes_no_result():
     config = nice_tf.Config()
     assert config.differences(nice_tf.Config(data_dir="/elsewhere", num_draws=3)) == []
@@ -341,7 +349,10 @@ def test_differences_leave_out_what_changes_no_result():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
+        (
+            {"prior": "cauchy"},
+            "prior must be one of logistic, gaussian, logistic_mixture, got 'cauchy'",
+        ),
         ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
         (
             {"partition": "thirds"},
@@ -370,6 +381,12 @@ def test_differences_leave_out_what_changes_no_result():
         (
             {"whitening_epsilon": 0.1},
             "whitening_epsilon is for whitening zca, got 0.1 with whitening none",
+        ),
+        ({"prior_components": 1}, "prior_components must be at least 2, got 1"),
+        ({"prior_components": 1001}, "prior_components must be below 1001, got 1001"),
+        (
+            {"prior_components": 4, "prior": "gaussian"},
+            "prior_components is for prior logistic_mixture, got 4 with prior gaussian",
         ),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),

@@ -361,7 +361,10 @@ def test_samples_follow_the_density():
             {"whitening": "zca", "input_range": "symmetric", "whitening_epsilon": -1.0},
             "whitening_epsilon must be at least 0, got -1.0",
         ),
-        ({"prior": "cauchy"}, "prior must be one of logistic, gaussian, got 'cauchy'"),
+        (
+            {"prior": "cauchy"},
+            "prior must be one of logistic, gaussian, logistic_mixture, got 'cauchy'",
+        ),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"output_scale": "two"}, "output_scale must be one of deviation, one, got 'two'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),

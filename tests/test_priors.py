@@ -34,5 +34,7 @@ def test_finite_far_out_in_float32():
 
 
 def test_unknown_prior():
-    with pytest.raises(nice_tf.UserError, match="one of logistic, gaussian, got 'laplace'"):
+    with pytest.raises(
+        nice_tf.UserError, match="one of logistic, gaussian, logistic_mixture, got 'laplace'"
+    ):
         make_prior("laplace", 2)

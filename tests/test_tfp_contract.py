@@ -77,6 +77,9 @@ DISTRIBUTIONS = {
     "gaussian prior": lambda dtype: randomize(
         nice_tf.gaussian_prior(SIZE, trainable_scale=True, dtype=dtype)
     ),
+    "logistic mixture prior": lambda dtype: randomize(
+        nice_tf.logistic_mixture_prior(SIZE, num_components=3, dtype=dtype)
+    ),
     "flow": lambda dtype: random_flow([SIZE], num_couplings=3, whitening="triangular", dtype=dtype),
     "conditional flow": lambda dtype: random_flow(
         [SIZE], num_couplings=3, context_size=2, dtype=dtype
@@ -94,6 +97,7 @@ NUM_VARIABLES = {  # all, trained
     "chain with TFP's own": (9, 9),
     "logistic prior": (1, 1),
     "gaussian prior": (1, 1),
+    "logistic mixture prior": (3, 3),
     "flow": (25, 21),
     "conditional flow": (23, 19),
 }
@@ -566,7 +570,7 @@ def parsed_flags():
         flags.FLAGS.unparse_flags()
 
 
-@for_each(["logistic prior", "gaussian prior", "flow"])
+@for_each(["logistic prior", "gaussian prior", "logistic mixture prior", "flow"])
 def test_tfps_own_check_of_samples_and_density(name, parsed_flags):
     class Helpers(test_util.TestCase, test_util.VectorDistributionTestHelpers):
         pass

@@ -20,7 +20,7 @@ def print_start(start: RunStart) -> None:
     lines = [
         f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, "
         f"{len(data.test)} test examples of shape {data.event_shape}, {_scale(data)}",
-        f"model      {config.num_couplings} additive couplings, {config.prior} prior, "
+        f"model      {config.num_couplings} additive couplings, {config.prior_text}, "
         f"{start.num_parameters:,} parameters",
         f"device     {start.device}",
         f"precision  {start.precision}",

@@ -11,6 +11,7 @@ from nice_tf.bijectors.parameters import Layer
 from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.flow import behind_marginals, context_kwargs, encoder, layers
+from nice_tf.flows.priors import relative_deviation
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -20,14 +21,16 @@ def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """sigma_d = 1 / s_d of each latent coordinate, `[D]`, in the order of the data (Dinh et al.
     2014, section 3.3).
 
-    Times the prior's own scale, so that both ways to scale give the same numbers. Sorted, it is the
-    spectrum: how much the data vary along each latent coordinate.
+    Times the prior's own scale, so that both ways to scale give the same numbers. For a mixture
+    that is its deviation divided by that of the unit logistic: where it is the logistic, the
+    numbers are those of a logistic prior. Sorted, it is the spectrum: how much the data vary along
+    each latent coordinate.
 
     Raises:
       UserError: what is given is no flow of `build_flow`; a layer, for example.
     """
     scalings = [layer for layer in layers(flow) if isinstance(layer, DiagonalScaling)]
-    result = tf.convert_to_tensor(flow.distribution.distribution.scale)
+    result = relative_deviation(flow.distribution)
     for layer in scalings:
         result *= tf.exp(-layer.log_scale)
     return result
@@ -40,7 +43,8 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
         scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
 
     with the matrix W of the linear layers before the couplings; without these it is sigma_d of
-    `inverse_scales`. The natural length of a step in each value of x.
+    `inverse_scales`. The natural length of a step in each value of x. For a mixture prior it is
+    that of all components together: one of them can be narrower.
     """
     sigma = inverse_scales(flow)
     for layer in reversed(layers(flow)):
@@ -89,7 +93,8 @@ def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
 
 
 def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates: int) -> tf.Tensor:
-    """Examples from their codes with all but the latent coordinates of largest sigma set to 0.
+    """Examples from their codes with all but the latent coordinates of largest sigma set to the
+    prior's mean: 0, or what a mixture has learned.
 
     Args:
       flow: as `build_flow` made it.
@@ -107,7 +112,8 @@ def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates
         raise UserError(f"num_coordinates must be from 0 to {len(sigma)}, got {num_coordinates}")
     kept = np.zeros_like(sigma)
     kept[np.argsort(-sigma)[:num_coordinates]] = 1
-    return encoder(flow).inverse(encoder(flow).forward(x) * kept)
+    codes = encoder(flow).forward(x) * kept + flow.distribution.mean() * (1 - kept)
+    return encoder(flow).inverse(codes)
 
 
 def interpolate(
@@ -123,7 +129,8 @@ def interpolate(
         linear      z(t) = (1 - t) z_0 + t z_1
         spherical   z(t) = (sin((1 - t) a) z_0 + sin(t a) z_1) / sin(a)
 
-    with a the angle between z_0 and z_1.
+    with a the angle between z_0 and z_1. A mixture prior can have gaps between its components: what
+    lies on the way is then less usual than both ends.
 
     Args:
       flow: as `build_flow` made it.
@@ -162,7 +169,8 @@ def sphere_codes(
     Args:
       event_size: D, above `dimension`.
       radius: of the sphere. Prior samples have about the length sqrt(D) times the prior's
-        deviation.
+        deviation. Those of a mixture lie around its mean, each coordinate with its own deviation:
+        `mean + deviation * codes` with codes of radius sqrt(D).
       num_rows: of the grid: from pole to pole on the 2-sphere, once round the first circle on the
         3-sphere.
       num_columns: of the grid: once round the axis on the 2-sphere, round the second circle on the

@@ -26,7 +26,7 @@ from nice_tf.choices import (
     WHITENINGS,
 )
 from nice_tf.errors import UserError, check_at_least, check_choice
-from nice_tf.flows.priors import make_prior
+from nice_tf.flows.priors import MIN_COMPONENT_SCALE, make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -49,6 +49,7 @@ def build_flow(
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
+    prior_components: int = 8,
     marginals: str = "none",
     levels: int = 0,
     steps: np.ndarray | Sequence[float] | None = None,
@@ -92,9 +93,14 @@ def build_flow(
         `"checkerboard"`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
         as `coupling_splits` says.
-      prior: `"logistic"` or `"gaussian"`.
+      prior: `"logistic"`, `"gaussian"`, or `"logistic_mixture"`, a density of several logistics for
+        each coordinate, whose weights, locations and scales are trained.
+      prior_components: of `"logistic_mixture"`, how many, at least 2.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
-        scales in the prior, `"none"` for a volume-preserving flow.
+        scales in the prior, `"none"` for a volume-preserving flow. With `"logistic_mixture"` a
+        layer could be left to the components' own scales and locations; but it starts each
+        coordinate at its deviation in the data, where all components learn at a like pace.
+        `"prior"` is refused there.
       output_scale: a factor on each output of m, not trained: with `"deviation"`, once
         `initialize_from_data` set it, the standard deviation of the coordinate that is shifted by
         it; `"one"` for none. Both can become the same densities; which is learned faster, and why,
@@ -107,7 +113,8 @@ def build_flow(
         `initialize_from_data`.
       whitening_epsilon: of `"zca"`, floor of the eigenvalues, in squared units of x.
       min_inverse_scale: lower bound of 1 / s_d; needed only on discrete data without
-        dequantization.
+        dequantization. With `"logistic_mixture"` it bounds 1 / s_d times the scale of each
+        component, which is at least 0.001: 1 / s_d has a thousand times this bound.
       marginals: `"quantile"` puts a `QuantileTransform` in front of all other layers, instead of
         the mean, which is taken off otherwise; `initialize_from_data` fits it.
       levels: of integer data dequantized on [0, 1], for the marginals; 0 for other data.
@@ -204,14 +211,18 @@ def build_flow(
     ]
     if scaling == "layer":
         max_log_scale = None
+        narrowest = 1.0
+        if prior == "logistic_mixture":
+            narrowest = MIN_COMPONENT_SCALE
         if min_inverse_scale:
-            max_log_scale = -np.log(min_inverse_scale)
+            max_log_scale = -np.log(min_inverse_scale / narrowest)
         layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
     latent = make_prior(
         prior,
         event_size,
         trainable_scale=scaling == "prior",
         min_scale=min_inverse_scale,
+        num_components=prior_components,
         dtype=dtype,
     )
     return _as_density(latent, layers, name)

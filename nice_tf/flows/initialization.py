@@ -12,6 +12,7 @@ from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import layers
+from nice_tf.flows.priors import unit_deviation
 
 tfd = tfp.distributions
 
@@ -71,7 +72,7 @@ def initialize_from_data(
     for layer in couplings_on:
         if isinstance(layer, DiagonalScaling) and not starts_as_prior:
             layer.assign_log_scale(
-                tf.math.log(_unit_deviation(flow) / tf.math.reduce_std(h, axis=0))
+                tf.math.log(flow.distribution.stddev() / tf.math.reduce_std(h, axis=0))
             )
             _check_scale(-layer.log_scale, len(h))
         h = _fitted(layer, h, context)
@@ -104,20 +105,13 @@ def _fitted(layer, h, context=None):
     return layer.forward_of_fitted(h)
 
 
-def _unit_deviation(flow):
-    """The standard deviation of a latent coordinate of scale 1."""
-    one = tf.ones([], flow.dtype)
-    family = type(flow.distribution.distribution)
-    return family(loc=0 * one, scale=one).stddev()
-
-
 def _start_scale_of_prior(flow, z):
     """Sets the prior's scale to the deviations of codes, `[N, D]`, where it is trainable."""
-    scale = flow.distribution.distribution.scale
+    scale = getattr(flow.distribution.distribution, "scale", None)  # a mixture has none
     if not isinstance(scale, tfp.util.DeferredTensor):
         return
     scale.pretransformed_input.assign(
-        tf.math.log(tf.math.reduce_std(z, axis=0) / _unit_deviation(flow))
+        tf.math.log(tf.math.reduce_std(z, axis=0) / unit_deviation(flow.distribution))
     )
     bounded = tf.math.log(scale)
     _check_scale(bounded, len(z))

@@ -12,6 +12,7 @@ from nice_tf.files import write_atomically
 from nice_tf.flows import analysis
 from nice_tf.flows.flow import sample
 from nice_tf.flows.inpainting import inpaint, make_mask
+from nice_tf.flows.priors import relative_deviation, unit_deviation
 from nice_tf.runs.finished import FinishedRun
 from nice_tf.seeds import stateless_seed
 
@@ -54,24 +55,25 @@ def interpolation(run: FinishedRun) -> np.ndarray:
 
 
 def _sphere(run, dimension):
-    prior = run.flow.distribution.distribution
-    unit_deviation = float(tf.reduce_mean(prior.stddev() / prior.scale))
+    prior = run.flow.distribution
     codes = analysis.sphere_codes(
         run.data.event_size,
-        radius=np.sqrt(run.data.event_size) * unit_deviation,
+        radius=np.sqrt(run.data.event_size) * float(unit_deviation(prior)),
         num_rows=drawing.COLUMNS,
         num_columns=drawing.COLUMNS,
         dimension=dimension,
         seed=run.config.seed,
     )
-    z = tf.reshape(tf.cast(codes, run.flow.dtype) * prior.scale, [-1, run.data.event_size])
+    z = prior.mean() + tf.cast(codes, run.flow.dtype) * relative_deviation(prior)
+    z = tf.reshape(z, [-1, run.data.event_size])
     return run.grid(run.flow.bijector.forward(z))
 
 
 def sphere(run: FinishedRun) -> np.ndarray:
     """A randomly turned 2-sphere in latent space, pole to pole and once round.
 
-    Dinh et al. 2014, appendix A.1.
+    Around the prior's mean and in deviations of each latent coordinate, where samples lie. Dinh et
+    al. 2014, appendix A.1.
     """
     return _sphere(run, 2)
 

@@ -141,7 +141,7 @@ def _header(run, result):
     text = (
         f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
         f"examples of shape {data.event_shape}; {run.config.num_couplings} additive couplings, "
-        f"{run.config.prior} prior. Weights of epoch {run.epoch}, the best on validation. The "
+        f"{run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation. The "
         "examples shown below are of validation, never of test."
     )
     log_prob = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f}"

@@ -70,6 +70,7 @@ def make_flow(
         partition=config.partition,
         mixing=config.mixing,
         prior=config.prior,
+        prior_components=config.prior_components,
         marginals=config.marginals,
         levels=levels or 0,
         steps=steps,
@@ -127,6 +128,8 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
         )
         sizes = [(split.num_seen, len(split.shifted)) for split in splits]
     number = size
+    if config.prior == "logistic_mixture":
+        number += 3 * config.prior_components * size
     for (num_in, num_out), widths in zip(sizes, config.widths_by_coupling, strict=True):
         for fan_in, fan_out in itertools.pairwise((num_in + num_classes, *widths, num_out)):
             number += (fan_in + 1) * fan_out

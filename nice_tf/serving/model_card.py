@@ -32,7 +32,7 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
 # Model card: NICE on {data["name"]}
 
 An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) with {config["num_couplings"]} coupling
-layers and a {config["prior"]} prior, exported by nice_tf.
+layers and a {trained.prior_text}, exported by nice_tf.
 
 ## Data
 

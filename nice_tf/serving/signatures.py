@@ -17,6 +17,7 @@ from nice_tf.data.units import bin_centres, to_data_units
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.flow import data_mean, encoder, freeze
 from nice_tf.flows.inpainting import inpaint
+from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
 
 tfd = tfp.distributions
 
@@ -253,10 +254,10 @@ class FlowServer(tf.Module):
 
     def _samples(self, seeds, temperatures):
         """One sample per row, each of its own seed, so that no row knows of its neighbours."""
-        u = _uniform_rows(seeds, self._flow.event_shape.num_elements())
+        prior = self._flow.distribution
+        u = _uniform_rows(seeds, num_uniforms(prior))
         u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
-        prior = self._flow.distribution.distribution
-        at_one = prior.quantile(tf.cast(u, self._flow.dtype))
+        at_one = codes_from_uniforms(prior, tf.cast(u, self._flow.dtype))
         z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * at_one
 
         def decode(z):

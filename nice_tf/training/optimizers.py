@@ -7,7 +7,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from nice_tf.bijectors.coupling import AdditiveCoupling
 from nice_tf.config import Config
+from nice_tf.flows.flow import layers
 
 tfd = tfp.distributions
 schedules = tf_keras.optimizers.schedules
@@ -164,6 +166,17 @@ def make_schedule(config: Config, num_steps: int) -> schedules.LearningRateSched
     )
 
 
+def _all_but_kernels(flow):
+    """The trained variables that do not decay: what is no kernel of an m, of whatever rank."""
+    kernels = set()
+    for layer in layers(flow):
+        if isinstance(layer, AdditiveCoupling):
+            for variable in layer.trainable_variables:
+                if variable.shape.rank == 2:
+                    kernels.add(id(variable))
+    return [variable for variable in flow.trainable_variables if id(variable) not in kernels]
+
+
 def make_optimizer(
     config: Config, flow: tfd.TransformedDistribution, steps_per_epoch: int
 ) -> tf_keras.optimizers.Optimizer:
@@ -185,7 +198,6 @@ def make_optimizer(
             schedule, rho=config.beta_2, floor=config.epsilon, momentum=momentum, **common
         )
     if config.weight_decay:
-        no_kernels = [v for v in flow.trainable_variables if v.shape.rank != 2]
-        optimizer.exclude_from_weight_decay(no_kernels)
+        optimizer.exclude_from_weight_decay(_all_but_kernels(flow))
     optimizer.build(flow.trainable_variables)
     return optimizer
