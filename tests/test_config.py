@@ -72,8 +72,9 @@ def counted_by_hand(size, depths, width):
 
 
 PARAMETERS = {
-    "mnist.flags": 19_158_352,
-    "mnist_fast.flags": 19_158_352,
+    "mnist.flags": 5_029_788,
+    "mnist_fast.flags": 1_937_980,
+    "mnist_plain.flags": 19_158_352,
     "mnist_small.flags": 4_488_592,
     "mnist_gaussian.flags": 19_158_352,
     "paper/mnist.flags": 19_158_352,
@@ -174,7 +175,7 @@ def test_settings_of_the_start_reach_the_flow():
 
 def test_flag_files_say_what_they_are_for(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert flag_file_config("configs/mnist.flags").prior == "logistic"
+    assert flag_file_config("configs/mnist_plain.flags").prior == "logistic"
     for name in ("mnist", "tfd", "svhn", "cifar10"):
         paper, code = (
             flag_file_config(f"configs/paper/{name}.flags"),
@@ -202,11 +203,14 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
         assert (
             paper.input_range == code.input_range == ("symmetric" if name == "cifar10" else "unit")
         )
-    recipe = flag_file_config("configs/mnist.flags")
+    recipe = flag_file_config("configs/mnist_plain.flags")
+    assert recipe.marginals == "none"
     assert flag_file_config("configs/mnist_gaussian.flags") == dataclasses.replace(
         recipe, prior="gaussian"
     )
     assert flag_file_config("configs/digits.flags").hidden_units == (512, 512, 512)
+    for name in ("mnist", "mnist_fast", "digits"):
+        assert flag_file_config(f"configs/{name}.flags").marginals == "quantile"
 
 
 @pytest.mark.usefixtures("without_denoising")  # which the runs of the README have
@@ -398,7 +402,7 @@ def test_bad_settings(setting, message):
 
 
 def test_flag_files_as_settings(tmp_path):
-    config = read_flagfile(ROOT / "configs" / "mnist_fast.flags", epochs=7)
+    config = read_flagfile(ROOT / "configs" / "mnist_small.flags", epochs=7)
     assert (config.dataset, config.epochs, config.shift_share, config.max_shift) == (
         "mnist",
         7,
