@@ -42,6 +42,21 @@ class Bins:
     slopes: np.ndarray
     tail_scales: np.ndarray
 
+    def rounded_to(self, dtype: type[np.floating]) -> "Bins":
+        """The same with edges of this precision. Bins that have no width in it, as of values far from
+        0 that differ little, are joined to the next ones: no mass is lost.
+        """
+        edges = self.edges.astype(dtype).astype(np.float64)
+        if np.all(np.diff(edges) > 0):
+            return self
+        kept = np.unique(edges)
+        if len(kept) == 1:
+            kept = np.array([kept[0], np.nextafter(kept[0].astype(dtype), dtype(np.inf))])
+        place = np.searchsorted(kept, edges[:-1], side="right") - 1
+        place = np.minimum(place, len(kept) - 2)
+        masses = np.bincount(place, self.masses, minlength=len(kept) - 1)
+        return Bins(kept, masses, np.ones([len(masses), 2]), self.tail_scales)
+
     def log_density(self, x: np.ndarray, tail_mass: float) -> np.ndarray:
         """Logarithm of the density with exponential tails, `[n]`.
 

@@ -124,7 +124,7 @@ class QuantileTransform(Layer):
         self._tail_mass = tail_mass
         self._max_bins = max_bins
         self._fitted = {key: arguments[key] for key in starts}
-        if not missing and tf.executing_eagerly():
+        if not missing and tf.executing_eagerly() and not self._is_unfitted():
             self.check_fitted()
 
     @property
@@ -237,6 +237,7 @@ class QuantileTransform(Layer):
         tables["means"] = means
         tables["deviations"] = deviations
         for d, fitted in enumerate(found):
+            fitted = fitted.rounded_to(self.dtype.as_numpy_dtype)
             size = len(fitted.masses)
             masses = fitted.masses * (1 - 2 * self._tail_mass)
             tables["edges"][d] = fitted.edges[-1]
@@ -258,8 +259,8 @@ class QuantileTransform(Layer):
         Raises:
           UserError: before `fit`; values that are not finite, edges or F that do not ascend.
         """
-        tables = {key: np.asarray(value) for key, value in self._fitted.items()}
-        if np.all(np.isnan(tables["edges"])):
+        tables = self._tables()
+        if self._is_unfitted() or np.all(np.isnan(tables["edges"])):
             raise UserError(
                 "marginals are fitted before use: call fit, or nice_tf.initialize_from_data for a "
                 "whole flow"
@@ -276,10 +277,19 @@ class QuantileTransform(Layer):
                     f"{key} of the marginals must be sorted, got {tables[key][d, k]} before "
                     f"{tables[key][d, k + 1]} in coordinate {d}"
                 )
-        for key in ("masses", "slopes", "tail_scales"):
+        for key in ("masses", "slopes"):
             lowest = np.min(tables[key])
             if lowest < 0:
                 raise UserError(f"{key} of the marginals must be at least 0, got {lowest}")
+        lowest = np.min(tables["tail_scales"])
+        if lowest <= 0:
+            raise UserError(f"tail_scales of the marginals must be above 0, got {lowest}")
+
+    def _tables(self):
+        return {key: tf.convert_to_tensor(table).numpy() for key, table in self._fitted.items()}
+
+    def _is_unfitted(self):
+        return all(np.all(np.isnan(table)) for table in self._tables().values())
 
     def _check_used_after_fit(self):
         if not tf.executing_eagerly():

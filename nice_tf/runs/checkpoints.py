@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.config import Config
 from nice_tf.errors import UserError, cause_of
 from nice_tf.files import remove, sync_folder, sync_tree
+from nice_tf.flows.flow import layers
 from nice_tf.runs.workdir import Workdir
 
 tfd = tfp.distributions
@@ -129,6 +131,8 @@ def restore_last(run: Workdir, model: Trained, state: RunState) -> list[dict[str
             continue
         try:
             _restore(tf.train.Checkpoint(**_parts(model, state)), path)
+            _check_marginals(model.flow, path)
+            _check_marginals(model.evaluation_flow, path)
             rows = _read(path, "history/.ATTRIBUTES/py_state")
         except UserError as error:
             wrong.append(str(error))
@@ -181,6 +185,7 @@ def restore_best(
         if path not in complete(run.best):
             raise UserError(f"checkpoint {path} is damaged or missing")
         _restore(tf.train.Checkpoint(flow=flow, epoch=found), path)
+        _check_marginals(flow, path)
     except UserError as error:
         # A training may have replaced it meanwhile.
         if epoch is None and _best_of(run) != wanted:
@@ -312,6 +317,19 @@ def _restore(checkpoint, path):
         status = checkpoint.read(path)
         status.assert_existing_objects_matched()
         status.expect_partial()  # the history is none of the model's
+
+
+def _check_marginals(flow, path):
+    """Refuses fitted tables that are no distribution functions: their densities would be wrong
+    without a word.
+    """
+    for layer in layers(flow):
+        if not isinstance(layer, QuantileTransform):
+            continue
+        try:
+            layer.check_fitted()
+        except UserError as error:
+            raise UserError(f"checkpoint {path} is damaged ({error})") from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,715 @@
+"""Fitted marginals: each coordinate's distribution function, then the quantile function of the
+prior.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from bijector_laws import check_laws, fresh, jacobian
+from flows import random_points, randomize
+from scipy import special, stats
+
+import nice_tf
+from nice_tf.bijectors import bins
+from nice_tf.data import dataset
+from nice_tf.flows.inpainting import inpaint
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring.model import Model
+from nice_tf.serving import export, signatures
+from nice_tf.training import model as model_lib
+
+tfd = tfp.distributions
+
+pytestmark = pytest.mark.usefixtures("without_denoising")
+
+FAMILIES = ("logistic", "normal")
+CONTINUOUS = ("normal", "gamma", "zeros", "cauchy")
+STEPPED = {"comb": 1e-4, "integers": 1.0}
+NUM_LEVELS = 17
+QUANTILES = {"logistic": stats.logistic, "normal": stats.norm}
+
+
+def of_kind(kind, number=2000, seed=0):
+    """Values of one coordinate, `[number]`."""
+    generator = np.random.default_rng(seed)
+    if kind == "normal":
+        return generator.normal(5.0, 2.0, number)
+    if kind == "gamma":
+        return generator.gamma(0.7, 3.0, number)
+    if kind == "zeros":
+        return np.where(generator.random(number) < 0.6, 0.0, generator.gamma(2.0, 1.0, number))
+    if kind == "cauchy":
+        return np.clip(generator.standard_cauchy(number), -1e4, 1e4)
+    if kind == "comb":
+        teeth = np.sort(generator.choice(30_000, 24, replace=False)) * 1e-4
+        values = teeth[(24 * generator.random(number) ** 2).astype(int)]
+        return values + 1e-4 * (generator.random(number) - 0.5)
+    assert kind == "integers"
+    return generator.poisson(3.0, number) + generator.random(number) - 0.5
+
+
+def pictures(number=500, seed=0):
+    """Dequantized levels of four pixels: one always black, one of two levels, two of many."""
+    generator = np.random.default_rng(seed)
+    levels = np.stack(
+        [
+            np.zeros(number, int),
+            16 * generator.integers(0, 2, number),
+            generator.integers(0, NUM_LEVELS, number),
+            np.minimum(generator.poisson(4, number), 16),
+        ],
+        axis=1,
+    )
+    return (levels + generator.random(levels.shape)) / NUM_LEVELS
+
+
+def fitted_to(kinds, *, family="logistic", dtype=tf.float64, **kwargs):
+    """A layer with a coordinate of each kind, and the values that it was fitted to."""
+    x = np.stack([of_kind(kind, seed=seed) for seed, kind in enumerate(kinds)], axis=1)
+    steps = [STEPPED.get(kind, 0.0) for kind in kinds]
+    origin = [-0.5 * step for step in steps]
+    layer = nice_tf.QuantileTransform(
+        len(kinds), family=family, steps=steps, origin=origin, dtype=dtype, **kwargs
+    )
+    layer.fit(x)
+    return layer, x
+
+
+def fitted_to_pictures(*, family="logistic", dtype=tf.float64, **kwargs):
+    layer = nice_tf.QuantileTransform(
+        4, family=family, levels=NUM_LEVELS, dtype=dtype, **{"tail_mass": 1e-9, **kwargs}
+    )
+    layer.fit(pictures())
+    return layer
+
+
+KINDS = (*CONTINUOUS, *STEPPED)
+
+
+def any_layer(data, family, dtype=tf.float64):
+    """A fitted layer and examples it was not fitted to, `[N, D]`."""
+    if data == "pictures":
+        return fitted_to_pictures(family=family, dtype=dtype), pictures(40, seed=9)
+    layer, _ = fitted_to(KINDS, family=family, dtype=dtype)
+    fresh_ones = [of_kind(kind, seed=seed)[100:140] for seed, kind in enumerate(KINDS)]
+    return layer, np.stack(fresh_ones, axis=1) + 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("data", ["pictures", "columns"])
+def test_laws(data, family):
+    layer, x = any_layer(data, family)
+    check_laws(layer, tf.constant(x), atol=1e-8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", [*KINDS, "pictures"])
+def test_rises_without_jumps(kind, family):
+    """On a grid across all bins and both ends, and on both sides of each edge."""
+    if kind == "pictures":
+        layer = fitted_to_pictures(family=family)
+    else:
+        layer, _ = fitted_to([kind], family=family)
+    edges = np.unique(layer.edges.numpy()[-1])
+    span = edges[-1] - edges[0]
+    inside = (edges[:-1, np.newaxis] + np.diff(edges)[:, np.newaxis] * [0.1, 0.5, 0.9]).ravel()
+    outside = span * np.array([0.01, 1.0, 100.0])
+    grid = np.sort(np.concatenate([edges, inside, edges[0] - outside, edges[-1] + outside]))
+    columns = len(layer.edges)
+    z = layer.forward(np.repeat(grid[:, np.newaxis], columns, axis=1)).numpy()[:, -1]
+    assert np.all(np.diff(z) > 0)
+    # What z climbs on a step this small, by its slope there.
+    step = 1e-12 * np.maximum(np.abs(edges), span)
+    beside = [np.repeat(side[:, np.newaxis], columns, axis=1) for side in (edges - step, edges + step)]
+    before, after = (layer.forward(side).numpy()[:, -1] for side in beside)
+    slopes = [
+        np.exp(jacobian_diagonal(layer, side)[:, -1]) for side in beside
+    ]
+    np.testing.assert_array_less(np.abs(after - before), 4 * step * np.maximum(*slopes) + 1e-9)
+
+
+def jacobian_diagonal(layer, x):
+    """Log dz/dx of each coordinate by automatic differentiation, `[N, D]`."""
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z = layer.forward(x)
+    return np.log(tape.gradient(z, x).numpy())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_is_as_good_as_float64(family):
+    """For z from -15 to 15 of a flow whose couplings went there: both of its ends, both ways."""
+    exact, _ = fitted_to(["normal", "gamma", "cauchy", "integers"], family=family)
+    coarse = exact.copy(
+        dtype=tf.float32, **{key: tf.cast(value, tf.float32) for key, value in tables(exact).items()}
+    )
+    z = np.linspace(-15.0, 15.0, 121, dtype=np.float32)[:, np.newaxis] * np.ones(4, np.float32)
+    x = exact.inverse(tf.cast(z, tf.float64))
+    found = coarse.inverse(z)
+    assert found.dtype == tf.float32
+    scale = np.maximum(np.abs(x), exact.deviations)
+    np.testing.assert_allclose(found / scale, x / scale, atol=2e-5)
+    as_float32 = tf.cast(x, tf.float32)
+    expected = exact.forward(tf.cast(as_float32, tf.float64))
+    np.testing.assert_allclose(coarse.forward(as_float32), expected, rtol=2e-5, atol=2e-3)
+    np.testing.assert_allclose(
+        coarse.forward_log_det_jacobian(fresh(as_float32), 1),
+        exact.forward_log_det_jacobian(tf.cast(as_float32, tf.float64), 1),
+        atol=0.02,
+    )
+
+
+TABLES = (
+    "edges",
+    "below",
+    "above",
+    "masses",
+    "slopes",
+    "tail_scales",
+    "means",
+    "deviations",
+)
+
+
+def tables(layer):
+    """The fitted arrays by the name of their argument."""
+    found = {variable.name.split("/")[-1].split(":")[0]: variable for variable in layer.variables}
+    return {key: found[key].numpy() for key in TABLES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_bin_has_its_mass(kind, family):
+    """By the trapezoidal rule inside each bin; what lies outside has `tail_mass` at each end."""
+    layer, x = fitted_to([kind], family=family, tail_mass=1e-3)
+    edges = np.unique(layer.edges.numpy()[0])
+    t = np.linspace(1e-9, 1 - 1e-9, 401)
+    points = edges[:-1, np.newaxis] + np.diff(edges)[:, np.newaxis] * t
+    z = layer.forward(points.reshape(-1, 1))
+    log_det = layer.forward_log_det_jacobian(points.reshape(-1, 1), 1)
+    density = np.exp(QUANTILES[family].logpdf(z[:, 0]) + log_det).reshape(points.shape)
+    masses = np.trapezoid(density, points, axis=1)
+    np.testing.assert_allclose(masses, layer.parameters["masses"][0, : len(masses)], rtol=2e-3)
+    np.testing.assert_allclose(masses.sum(), 1 - 2e-3, rtol=1e-4)
+    counts, _ = np.histogram(x[:, 0], edges)
+    np.testing.assert_allclose(masses, counts / len(x), atol=0.02)
+    assert stats.chisquare(masses * len(x), masses.sum() * len(x) * (counts + 0.5) / (
+        len(x) + 0.5 * len(counts))).pvalue > 1e-3
+    ends = QUANTILES[family].cdf(layer.forward(edges[[0, -1]][:, np.newaxis])[:, 0])
+    np.testing.assert_allclose(ends, [1e-3, 1 - 1e-3], rtol=1e-9)
+
+
+def test_a_comb_is_learned():
+    """Twenty-four values on a grid of 30,000 steps: nearly all the mass is on them."""
+    layer, x = fitted_to(["comb"])
+    teeth = np.unique(np.rint(x / 1e-4)) * 1e-4
+    assert len(teeth) == 24
+    ends = np.stack([teeth - 0.5e-4, teeth + 0.5e-4], axis=1)
+    below = special.expit(layer.forward(ends.reshape(-1, 1)).numpy()).reshape(-1, 2)
+    shares = np.diff(below, axis=1)[:, 0]
+    counts = np.unique(np.rint(x / 1e-4), return_counts=True)[1]
+    np.testing.assert_allclose(shares, counts / len(x), atol=2e-3)
+    assert shares.sum() > 0.995
+    log_prob = log_density(layer, x)
+    assert log_prob.mean() > np.sum(counts / len(x) * np.log(counts / len(x) / 1e-4)) - 0.02
+
+
+def log_density(layer, x, family="logistic"):
+    """Of each example by the marginals alone, `[N]`."""
+    latent = QUANTILES[family].logpdf(layer.forward(fresh(tf.constant(x)))).sum(axis=-1)
+    return latent + layer.forward_log_det_jacobian(tf.constant(x), 1).numpy()
+
+
+@pytest.mark.parametrize("kind", CONTINUOUS[:2])
+def test_continuous_densities_are_found(kind):
+    """Within a few hundredths of a nat of the density that the values were drawn from."""
+    layer, _ = fitted_to([kind])
+    new = of_kind(kind, 4000, seed=77)
+    true = {"normal": stats.norm(5.0, 2.0), "gamma": stats.gamma(0.7, scale=3.0)}[kind]
+    gap = true.logpdf(new).mean() - log_density(layer, new[:, np.newaxis]).mean()
+    assert -0.01 < gap < 0.05
+
+
+def test_repeated_values_cannot_make_the_density_infinite():
+    """Six in ten values are 0: their bin has the floor's width, and their share of the mass."""
+    layer, x = fitted_to(["zeros"])
+    highest = np.exp(log_density(layer, np.zeros([1, 1]))[0])
+    width = 1e-3 * x.std()
+    np.testing.assert_allclose(highest, np.mean(x == 0) / width, rtol=0.02)
+    samples = layer.inverse(special.logit(np.random.default_rng(0).random([5000, 1]))).numpy()
+    assert abs(np.mean(np.abs(samples) <= width / 2 + 1e-12) - np.mean(x == 0)) < 0.03
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_tails(family, dtype):
+    """Positive, finite and ordered far outside, 1e6 deviations away, too."""
+    layer, _ = fitted_to(KINDS, family=family, dtype=dtype)
+    edges = layer.edges.numpy()
+    steps = np.logspace(-3, 6, 30)[:, np.newaxis] * layer.deviations.numpy()
+    prior = nice_tf.gaussian_prior if family == "normal" else nice_tf.logistic_prior
+    for x in (edges[:, 0] - steps, edges[:, -1] + steps):
+        x = tf.constant(x.astype(dtype.as_numpy_dtype))
+        z = layer.forward(x)
+        assert np.all(np.isfinite(z)) and np.all(np.diff(np.abs(z), axis=0) > 0)
+        log_prob = prior(6, dtype=dtype).log_prob(z) + layer.forward_log_det_jacobian(fresh(x), 1)
+        assert np.all(np.isfinite(log_prob)) and np.all(np.diff(log_prob) < 0)
+        back = layer.inverse(fresh(z))
+        np.testing.assert_allclose(back, x, rtol=1e-4, atol=2e-4)
+
+
+def test_fall_of_the_tails():
+    """Outside, the density is that of the family at a z that is linear in x, with its slope."""
+    layer, _ = fitted_to(["normal"], tail_mass=1e-3)
+    edge = layer.edges.numpy()[0, -1]
+    scale = layer.parameters["tail_scales"].numpy()[0, 1]
+    z = layer.forward([[edge], [edge + scale]]).numpy()[:, 0]
+    end = special.logit(1 - 1e-3)
+    np.testing.assert_allclose(z[0], end, rtol=1e-9)
+    slope = 1e-3 / stats.logistic.pdf(end)  # a density of tail_mass / scale at the edge
+    np.testing.assert_allclose(z[1] - z[0], slope, rtol=1e-9)
+    found = layer.forward_log_det_jacobian([[edge + 1e-6], [edge + scale]], 1)
+    np.testing.assert_allclose(found, np.log(slope / scale) * np.ones(2), rtol=1e-9)
+    outside = np.linspace(edge, edge + 40 * scale, 20_001)[1:]
+    mass = np.trapezoid(np.exp(log_density(layer, outside[:, np.newaxis])), outside)
+    np.testing.assert_allclose(mass, 1e-3, rtol=2e-3)
+
+
+def in_parts(x, sizes=(1, 7, 300)):
+    start = 0
+    for size in (*sizes, len(x)):
+        yield x[start : start + size]
+        start += size
+
+
+@pytest.mark.parametrize("levels", [NUM_LEVELS, 2000, 0])
+def test_fit_in_parts_is_the_fit_in_memory(levels, monkeypatch):
+    """Of levels with and without a bin each, and of a thinned sample of a column."""
+    monkeypatch.setattr("nice_tf.bijectors.marginals._MAX_ROWS", 700)
+    x = pictures(2000)[:, 1:] if levels else np.stack([of_kind("gamma"), of_kind("normal")], axis=1)
+    layers = []
+    for fit in ("fit", "fit_parts"):
+        layer = nice_tf.QuantileTransform(x.shape[1], levels=levels, dtype=tf.float64)
+        getattr(layer, fit)(x if fit == "fit" else in_parts(x))
+        layers.append(layer)
+    memory, parts = (tables(layer) for layer in layers)
+    for key in TABLES:
+        np.testing.assert_allclose(parts[key], memory[key], rtol=1e-9, err_msg=key)
+    np.testing.assert_allclose(memory["means"], x.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(memory["deviations"], x.std(axis=0), rtol=1e-9)
+
+
+def test_rows_are_thinned_at_equal_distances():
+    thinned = bins.ThinnedRows(10)
+    for part in np.array_split(np.arange(95)[:, np.newaxis], 13):
+        thinned.add(part)
+    rows = thinned.rows[:, 0]
+    assert 5 <= len(rows) <= 10 and set(np.diff(rows)) == {16} and rows[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_values_far_from_0_lose_no_mass(dtype):
+    """Where bins are narrower than the distance of two numbers of the dtype."""
+    generator = np.random.default_rng(0)
+    x = np.stack([1e6 + generator.normal(size=3000), of_kind("normal", 3000)], axis=1)
+    x = x.astype(np.float32)
+    layer = nice_tf.QuantileTransform(2, dtype=dtype)
+    layer.fit(x)
+    edges = layer.edges.numpy()
+    for d in range(2):
+        size = len(np.unique(edges[d])) - 1
+        masses = tables(layer)["masses"][d]
+        np.testing.assert_allclose(masses[:size].sum(), 1, rtol=1e-4)
+        assert np.all(masses[size:] == 0) and np.all(masses[:size] > 0)
+    if dtype == tf.float32:
+        log_det = layer.forward_log_det_jacobian(x, 1).numpy()
+        assert np.median(log_det) > -1
+        z = layer.forward(x).numpy()
+        assert abs(np.mean(z[:, 0])) < 0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("data", ["pictures", "columns"])
+def test_xla_and_gradients(data, family):
+    """The same through XLA; first and second gradients are finite, and at edges, too."""
+    layer, x = any_layer(data, family)
+    edges = np.minimum(layer.edges.numpy().T[::9][:4], layer.edges.numpy()[:, -1])
+    far = layer.edges.numpy()[:, -1] + 3 * layer.deviations.numpy()
+    x = tf.constant(np.concatenate([x[:5], edges, [far]]))
+
+    def both(x):
+        return layer.forward(x), layer.forward_log_det_jacobian(x, 1), layer.inverse(tf.tanh(x))
+
+    compiled = tf.function(both, jit_compile=True)
+    for found, expected in zip(compiled(x), both(fresh(x)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    for method in (layer.forward, layer.inverse, lambda x: layer.forward_log_det_jacobian(x, 1)):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = tf.reduce_sum(tf.sin(method(fresh(x))))
+            gradient = tape.gradient(value, x)
+        second = outer.gradient(gradient, x)
+        assert np.all(np.isfinite(gradient)) and np.all(np.isfinite(second))
+        assert np.any(gradient != 0)
+
+
+# A whole flow
+
+
+def flow_of_pictures(**settings):
+    settings = {"hidden_units": (9, 8), "activation": "tanh", "levels": NUM_LEVELS, **settings}
+    flow = nice_tf.build_flow([2, 2, 1], marginals="quantile", dtype=tf.float64, **settings)
+    nice_tf.initialize_from_data(flow, tf.constant(pictures().reshape(-1, 2, 2, 1)))
+    return flow
+
+
+def histograms(train, x):
+    """Independent histograms with the smoothing that leaves each example out, in plain numpy."""
+    number, size = train.shape
+    found = np.floor(train * NUM_LEVELS).astype(int)
+    counts = [np.bincount(found[:, d], minlength=NUM_LEVELS) for d in range(size)]
+    best = -np.inf
+    for added in (0.01, 0.03, 0.1, 0.3, 1.0):
+        score = 0.0
+        for row in found:
+            for d in range(size):
+                others = counts[d][row[d]] - 1 + added
+                score += np.log(others / (number - 1 + added * NUM_LEVELS))
+        if score > best:
+            best = score
+            chosen = added
+    result = np.zeros(len(x))
+    for d in range(size):
+        masses = (counts[d] + chosen) / (number + chosen * NUM_LEVELS)
+        result += np.log(NUM_LEVELS * masses[np.floor(x[:, d] * NUM_LEVELS).astype(int)])
+    return result
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prior": "gaussian"},
+        {"conditioner_input": "values", "partition": "nested", "num_couplings": 2},
+        {"scaling": "prior", "output_scale": "one"},
+        {"scaling": "none"},
+    ],
+)
+def test_before_training_a_flow_is_independent_histograms(settings):
+    flow = flow_of_pictures(**settings)
+    x = pictures(300, seed=5)
+    expected = histograms(pictures(), x)
+    found = flow.log_prob(x.reshape(-1, 2, 2, 1)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.ptp(expected) > 3
+
+
+@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
+def test_samples_of_levels_lie_in_range(prior):
+    flow = flow_of_pictures(prior=prior, zero_last_layer=False, conditioner_input="values")
+    x = nice_tf.sample(flow, 20_000, seed=[0, 1]).numpy()
+    assert x.min() >= 0 and x.max() <= 1
+    untrained = flow_of_pictures(prior=prior)
+    x = nice_tf.sample(untrained, 20_000, seed=[0, 1]).numpy().reshape(-1, 4)
+    for d in range(4):
+        counts = np.bincount(np.floor(x[:, d] * NUM_LEVELS).astype(int), minlength=NUM_LEVELS)
+        expected = np.bincount(
+            np.floor(pictures()[:, d] * NUM_LEVELS).astype(int), minlength=NUM_LEVELS
+        )
+        np.testing.assert_allclose(counts / 20_000, expected / 500, atol=0.02)
+
+
+@pytest.mark.parametrize("conditioner_input", ["mapped", "values"])
+@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
+def test_change_of_variables_of_a_flow(prior, conditioner_input):
+    """Log p is the prior's at z and the determinant of the Jacobian, with weights of size 1."""
+    flow = flow_of_pictures(
+        prior=prior, conditioner_input=conditioner_input, zero_last_layer=False
+    )
+    for layer in nice_tf.layers(flow):
+        if isinstance(layer, nice_tf.AdditiveCoupling):
+            randomize(layer)
+    x = pictures(3, seed=8)
+    encoder = nice_tf.encoder(flow)
+    for point in x:
+        found = jacobian(lambda h: encoder.forward(tf.reshape(h, [-1, 2, 2, 1])), point)
+        z = encoder.forward(point.reshape(1, 2, 2, 1))
+        expected = flow.distribution.log_prob(z)[0] + np.linalg.slogdet(found)[1]
+        np.testing.assert_allclose(flow.log_prob(point.reshape(2, 2, 1)), expected, rtol=1e-8)
+        np.testing.assert_allclose(
+            tf.reshape(encoder.inverse(fresh(z)), [-1]), point, atol=1e-7
+        )
+
+
+def test_m_sees_values():
+    """Those of the data, less their mean and in deviations: in pictures one for all."""
+    x = pictures()
+    layer = fitted_to_pictures()
+    seen = layer.standardized_values(layer.forward(tf.constant(x)), np.arange(4))
+    expected = (x - x.mean(axis=0)) / np.sqrt(np.mean(x.var(axis=0)))
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    columns, x = fitted_to(["gamma", "normal", "cauchy"])
+    z = columns.forward(tf.constant(x)).numpy()[:, [2, 0]]
+    seen = columns.standardized_values(tf.constant(z), np.array([2, 0]))
+    expected = ((x - x.mean(axis=0)) / x.std(axis=0))[:, [2, 0]]
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+def test_a_frozen_flow_and_its_saved_model_are_the_flow(tmp_path):
+    flow = flow_of_pictures(
+        conditioner_input="values", partition="nested", num_couplings=2, zero_last_layer=False
+    )
+    x = pictures(20, seed=3).reshape(-1, 2, 2, 1)
+    expected = flow.log_prob(x).numpy()
+    frozen = nice_tf.freeze(flow)
+    np.testing.assert_allclose(frozen.log_prob(x), expected, rtol=1e-9)
+    module = tf.Module()
+    module.flow = frozen
+    module.log_prob = tf.function(
+        frozen.log_prob, input_signature=[tf.TensorSpec([None, 2, 2, 1], tf.float64)]
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    np.testing.assert_allclose(tf.saved_model.load(str(tmp_path)).log_prob(x), expected, rtol=1e-9)
+
+
+def test_inpainting_keeps_what_is_known_and_stays_in_range():
+    flow = flow_of_pictures(zero_last_layer=False, conditioner_input="values")
+    x = pictures(6, seed=4).reshape(-1, 2, 2, 1)
+    observed = np.ones_like(x, bool)
+    observed[:, 1] = False
+    seed = tf.zeros([6, 2], tf.int32)
+    hidden = np.where(observed, x, 0.999)
+    filled, log_prob = inpaint(flow, hidden, observed, seed=seed, num_steps=20, noise=1.0)
+    np.testing.assert_array_equal(filled.numpy()[observed], x[observed])
+    assert np.all(filled >= 0) and np.all(filled <= 1)
+    np.testing.assert_allclose(log_prob, flow.log_prob(fresh(filled)), rtol=1e-9)
+
+
+# What is refused
+
+
+def changed(layer, key, place, value):
+    """A copy with one number of one fitted array changed."""
+    table = tables(layer)[key]
+    table[place] = value
+    return layer.copy(**{key: tf.constant(table)})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nice_tf.QuantileTransform(0), "event_size must be at least 1, got 0"),
+        (
+            lambda: nice_tf.QuantileTransform(2, family="cauchy"),
+            "family must be one of logistic, normal, got 'cauchy'",
+        ),
+        (lambda: nice_tf.QuantileTransform(2, levels=-1), "levels must be at least 0, got -1"),
+        (lambda: nice_tf.QuantileTransform(2, max_bins=1), "max_bins must be at least 2, got 1"),
+        (
+            lambda: nice_tf.QuantileTransform(2, tail_mass=0.5),
+            "tail_mass must be above 0 and below 0.5, got 0.5",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, levels=17, steps=[0.0, 1.0]),
+            "levels and steps do not go together",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, steps=[0.0, -1.0]),
+            "steps must be at least 0, got -1.0",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, steps=[1.0, 1.0, 1.0]),
+            r"steps must be a number or have shape \[2\], got \(3,\)",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, origin=[0.0, np.nan]),
+            "origin must be finite, got nan",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, means=tf.zeros(2)),
+            "must be given together, or none of them; without a value above, below",
+        ),
+        (lambda: nice_tf.QuantileTransform(2).forward([[0.5, 0.5]]), "fitted before use: call fit"),
+        (lambda: nice_tf.QuantileTransform(2).inverse([[0.5, 0.5]]), "fitted before use: call fit"),
+        (
+            lambda: nice_tf.QuantileTransform(2).forward_log_det_jacobian([[0.5, 0.5]], 1),
+            "fitted before use: call fit",
+        ),
+        (
+            lambda: nice_tf.build_flow([3], marginals="quantile").log_prob([[0.5, 0.5, 0.5]]),
+            "or nice_tf.initialize_from_data for a whole flow",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2).copy().forward([[0.5, 0.5]]),
+            "fitted before use: call fit",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(3).fit(np.ones([4, 5])),
+            r"examples of shape \[N, 3\] are needed, got \[4, 5\]",
+        ),
+        (lambda: nice_tf.QuantileTransform(3).fit(np.float64(1)), r"shape \[N, 3\] are needed|got a"),
+        (
+            lambda: nice_tf.QuantileTransform(2).fit([[0.0, 1.0], [np.nan, 2.0], [3.0, np.inf]]),
+            "2 of 3 examples have values that are not finite, the first is 1",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, levels=17).fit([[0.5, np.nan], [0.5, 0.5]]),
+            "1 of 2 examples have values that are not finite, the first is 0",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2).fit([[0.0, 1.0]]),
+            "marginals need at least 2 examples, got 1",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, levels=17).fit([[0.0, 1.0]]),
+            "marginals need at least 2 examples, got 1",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2).fit(np.zeros([0, 2])),
+            "marginals need at least 2 examples, got 0",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(3).fit([[0.0, 7.0, 1.0], [1.0, 7.0, 2.0]]),
+            r"1 of 3 coordinates have the same value in all 2 examples looked at \(the first, "
+            r"counted from 0, is 1\)",
+        ),
+        (
+            lambda: fitted_to(["normal"])[0].forward([[0.5, 0.5]]),
+            "the last axis must have 1 values, got shape",
+        ),
+        (
+            lambda: fitted_to(["normal"])[0].copy(edges=tf.zeros([2, 257], tf.float64)),
+            r"edges must have shape \(1, 257\), got \(2, 257\)",
+        ),
+        (
+            lambda: fitted_to(["normal"])[0].copy(event_size=2),
+            "must have shape",
+        ),
+        (
+            lambda: changed(fitted_to(["normal"])[0], "edges", (0, 1), 1e9),
+            "edges of the marginals must be sorted, got 1000000000.0 before .* in coordinate 0",
+        ),
+        (
+            lambda: changed(fitted_to(["normal"])[0], "below", (0, 1), 0.99),
+            "below of the marginals must be sorted, got 0.99 before",
+        ),
+        (
+            lambda: changed(fitted_to(["normal"])[0], "above", (0, 1), 1e-9),
+            "above of the marginals must be sorted, got 1e-09 before",
+        ),
+        (
+            lambda: changed(fitted_to(["normal"])[0], "masses", (0, 1), -0.5),
+            "masses of the marginals must be at least 0, got -0.5",
+        ),
+        (
+            lambda: changed(fitted_to(["normal"])[0], "tail_scales", (0, 1), 0.0),
+            "tail_scales of the marginals must be above 0, got 0.0",
+        ),
+        *(
+            (
+                lambda key=key: changed(fitted_to(["normal"])[0], key, 0, np.inf),
+                f"{key} of the marginals must be finite, got inf",
+            )
+            for key in TABLES
+        ),
+        (
+            lambda: nice_tf.build_flow([4], marginals="spline"),
+            "marginals must be one of none, quantile, got 'spline'",
+        ),
+        (
+            lambda: nice_tf.build_flow([4], conditioner_input="raw"),
+            "conditioner_input must be one of mapped, values, got 'raw'",
+        ),
+        (
+            lambda: nice_tf.build_flow([4], conditioner_input="values"),
+            "conditioner_input 'values' is for marginals 'quantile'",
+        ),
+        (
+            lambda: nice_tf.build_flow([4], marginals="quantile", input_range="symmetric"),
+            "marginals 'quantile' take x on any range: leave input_range at 'unit', got 'symmetric'",
+        ),
+        (
+            lambda: nice_tf.build_flow(
+                [4], marginals="quantile", conditioner_input="values", whitening="zca"
+            ),
+            "whitening 'zca' mixes the coordinates",
+        ),
+        (
+            lambda: nice_tf.Config(marginals="quantile", dequantization="none"),
+            "marginals quantile need dequantization uniform, got none",
+        ),
+        (
+            lambda: nice_tf.Config(conditioner_input="values"),
+            "conditioner_input values is for marginals quantile",
+        ),
+        (
+            lambda: nice_tf.Config(marginals="spline"),
+            "marginals must be one of none, quantile, got 'spline'",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_value_and_rule(call, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        call()
+
+
+def test_symmetric_range_with_marginals_is_refused_in_a_run(tmp_path):
+    config = nice_tf.Config(marginals="quantile", input_range="symmetric", hidden_units=(8,))
+    with pytest.raises(nice_tf.UserError, match="leave input_range at 'unit', got 'symmetric'"):
+        nice_tf.train_and_evaluate(config, tmp_path / "run")
+
+
+# A run
+
+
+SMALL = {
+    "num_couplings": 3,
+    "partition": "nested",
+    "marginals": "quantile",
+    "conditioner_input": "values",
+    "hidden_units": (12,),
+    "activation": "tanh",
+    "epochs": 2,
+    "num_draws": 2,
+    "precision": "float32",
+    "sample_every_epochs": 0,
+}
+DIGITS = nice_tf.Config(dataset="digits", batch_size=100, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on the digits, which was stopped after its first epoch and continued."""
+    path = tmp_path_factory.mktemp("marginals") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nice_tf.training.samples.denoise", lambda flow, x, context=None: x)
+        nice_tf.train_and_evaluate(DIGITS, path, stop_after_epochs=1)
+        nice_tf.train_and_evaluate(DIGITS, path)
+    return Workdir(path)
+
+
+def test_marginals_of_a_run_are_those_of_train(run):
+    """Counted plainly; another split has other counts."""
+    digits = dataset.load(DIGITS)
+    layer = nice_tf.layers(nice_tf.load_flow(run.path))[1]
+    counts = counted(digits.train)
+    masses = layer.parameters["masses"].numpy()
+    added = counts_added(masses, counts)
+    expected = (counts + added) / (len(digits.train) + 17 * added)
+    np.testing.assert_allclose(masses, expected, rtol=1e-4)
+    assert np.max(np.abs(masses - counted(digits.test) / len(digits.test))) > 0.02
+
+
+def counted(values):
+    flat = values.reshape(len(values), -1)
+    return np.stack([np.bincount(flat[:, d], minlength=17) for d in range(64)])
+
+
+def counts_added(masses, counts):
+    """By what is left to a level of a pixel that is always 0."""
+    total = counts[0].sum()
+    return masses[0, 5] * total / (1 - 17 * masses[0, 5])
