@@ -56,6 +56,24 @@ def chain_with_tfps_own(dtype):
     )
 
 
+def flow_with_marginals(dtype):
+    flow = nice_tf.build_flow(
+        [SIZE],
+        num_couplings=3,
+        hidden_units=(7, 6),
+        activation="tanh",
+        marginals="quantile",
+        conditioner_input="values",
+        partition="nested",
+        dtype=dtype,
+    )
+    nice_tf.initialize_from_data(flow, 2 * random_points(500, SIZE))
+    generator = np.random.default_rng(0)
+    for variable in flow.trainable_variables:
+        variable.assign(generator.normal(0.0, 0.5, variable.shape).astype(dtype.as_numpy_dtype))
+    return flow
+
+
 BIJECTORS = {
     "coupling": coupling,
     "coupling float16": lambda dtype: coupling(dtype, "second", compute_dtype=tf.float16),
@@ -68,6 +86,10 @@ BIJECTORS = {
     "standardize": lambda dtype: fitted(nice_tf.Standardize(SIZE, dtype=dtype)),
     "whitening": lambda dtype: fitted(nice_tf.Whitening(SIZE, dtype=dtype)),
     "triangular": lambda dtype: randomize(nice_tf.TriangularWhitening(SIZE, dtype=dtype)),
+    "marginals": lambda dtype: fitted(nice_tf.QuantileTransform(SIZE, max_bins=16, dtype=dtype)),
+    "marginals of levels": lambda dtype: fitted(
+        nice_tf.QuantileTransform(SIZE, family="normal", steps=np.full(SIZE, 0.25), dtype=dtype)
+    ),
     "chain with TFP's own": chain_with_tfps_own,
 }
 DISTRIBUTIONS = {
@@ -80,6 +102,7 @@ DISTRIBUTIONS = {
     "logistic mixture prior": lambda dtype: randomize(
         nice_tf.logistic_mixture_prior(SIZE, num_components=3, dtype=dtype)
     ),
+    "flow with marginals": flow_with_marginals,
     "flow": lambda dtype: random_flow([SIZE], num_couplings=3, whitening="triangular", dtype=dtype),
     "conditional flow": lambda dtype: random_flow(
         [SIZE], num_couplings=3, context_size=2, dtype=dtype
@@ -94,7 +117,10 @@ NUM_VARIABLES = {  # all, trained
     "standardize": (2, 0),
     "whitening": (3, 0),
     "triangular": (2, 2),
+    "marginals": (8, 0),
+    "marginals of levels": (8, 0),
     "chain with TFP's own": (9, 9),
+    "flow with marginals": (29, 19),
     "logistic prior": (1, 1),
     "gaussian prior": (1, 1),
     "logistic mixture prior": (3, 3),
@@ -242,7 +268,7 @@ def test_validate_args_checks_values():
         call(tf.ones([3, 4]))
 
 
-@for_each(["scaling", "center", "standardize", "whitening", "triangular"])
+@for_each(["scaling", "center", "standardize", "whitening", "triangular", "marginals"])
 @pytest.mark.parametrize("shape", [[None, None], None])
 def test_event_of_another_size_is_refused_in_the_run(name, shape):
     """Where the graph does not know the size: an axis of 1 would be broadcast in silence."""

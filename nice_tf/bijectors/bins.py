@@ -43,8 +43,10 @@ class Bins:
     tail_scales: np.ndarray
 
     def rounded_to(self, dtype: type[np.floating]) -> "Bins":
-        """The same with edges of this precision. Bins that have no width in it, as of values far from
-        0 that differ little, are joined to the next ones: no mass is lost.
+        """The same with edges of this precision.
+
+        Bins that have no width in it, as those of values far from 0 that differ little, are joined
+        to the next ones: no mass is lost.
         """
         edges = self.edges.astype(dtype).astype(np.float64)
         if np.all(np.diff(edges) > 0):
