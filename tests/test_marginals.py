@@ -252,6 +252,7 @@ def test_repeated_values_cannot_make_the_density_infinite():
 def test_tails(family, dtype):
     """Positive, finite and ordered far outside, 1e6 deviations away, too."""
     layer, _ = fitted_to(KINDS, family=family, dtype=dtype)
+    layer.check_fitted()
     edges = layer.edges.numpy()
     steps = np.logspace(-3, 6, 30)[:, np.newaxis] * layer.deviations.numpy()
     prior = nice_tf.gaussian_prior if family == "normal" else nice_tf.logistic_prior

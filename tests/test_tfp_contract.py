@@ -59,7 +59,7 @@ def chain_with_tfps_own(dtype):
 def flow_with_marginals(dtype):
     flow = nice_tf.build_flow(
         [SIZE],
-        num_couplings=3,
+        num_couplings=2,
         hidden_units=(7, 6),
         activation="tanh",
         marginals="quantile",
@@ -86,9 +86,10 @@ BIJECTORS = {
     "standardize": lambda dtype: fitted(nice_tf.Standardize(SIZE, dtype=dtype)),
     "whitening": lambda dtype: fitted(nice_tf.Whitening(SIZE, dtype=dtype)),
     "triangular": lambda dtype: randomize(nice_tf.TriangularWhitening(SIZE, dtype=dtype)),
-    "marginals": lambda dtype: fitted(nice_tf.QuantileTransform(SIZE, max_bins=16, dtype=dtype)),
-    "marginals of levels": lambda dtype: fitted(
-        nice_tf.QuantileTransform(SIZE, family="normal", steps=np.full(SIZE, 0.25), dtype=dtype)
+    "marginals": lambda dtype: fitted(
+        nice_tf.QuantileTransform(
+            SIZE, family="normal", steps=[0.0, 0.0, 0.0, 0.25, 0.25], max_bins=32, dtype=dtype
+        )
     ),
     "chain with TFP's own": chain_with_tfps_own,
 }
@@ -118,9 +119,8 @@ NUM_VARIABLES = {  # all, trained
     "whitening": (3, 0),
     "triangular": (2, 2),
     "marginals": (8, 0),
-    "marginals of levels": (8, 0),
     "chain with TFP's own": (9, 9),
-    "flow with marginals": (29, 19),
+    "flow with marginals": (23, 13),
     "logistic prior": (1, 1),
     "gaussian prior": (1, 1),
     "logistic mixture prior": (3, 3),
@@ -393,7 +393,10 @@ def test_vectorized_map(name):
     assert_close(found, function(x), **rounding(name, 1e-10))
 
 
-@for_each([name for name in CONSTRUCTORS if "float16" not in name])
+# That of the flow with marginals is that of its layers, and takes long.
+@for_each(
+    sorted(set(CONSTRUCTORS) - {"coupling float16", "coupling bfloat16", "flow with marginals"})
+)
 def test_second_order_gradients(name):
     """TensorFlow's own comparison with differences, of a function that is itself a gradient; then
     in the variables.

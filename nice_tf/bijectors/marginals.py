@@ -242,10 +242,12 @@ class QuantileTransform(Layer):
             masses = fitted.masses * (1 - 2 * self._tail_mass)
             tables["edges"][d] = fitted.edges[-1]
             tables["edges"][d, : size + 1] = fitted.edges
-            tables["below"][d] = 1 - self._tail_mass
-            tables["below"][d, : size + 1] = self._tail_mass + np.cumsum([0, *masses])
-            tables["above"][d] = self._tail_mass
-            tables["above"][d, : size + 1] = self._tail_mass + np.cumsum([0, *masses[::-1]])[::-1]
+            below = self._tail_mass + np.cumsum([0, *masses])
+            above = self._tail_mass + np.cumsum([0, *masses[::-1]])[::-1]
+            tables["below"][d] = below[-1]
+            tables["below"][d, : size + 1] = below
+            tables["above"][d] = above[-1]
+            tables["above"][d, : size + 1] = above
             tables["masses"][d, :size] = masses
             tables["slopes"][d] = 1
             tables["slopes"][d, :size] = fitted.slopes
@@ -353,7 +355,7 @@ class QuantileTransform(Layer):
         """
         fitted = {}
         for key, table in self._fitted.items():
-            fitted[key] = tf.gather(table, coordinates)
+            fitted[key] = tf.gather(tf.convert_to_tensor(table), coordinates)
         deviations = fitted["deviations"]
         if self._levels:
             deviations = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
@@ -427,7 +429,7 @@ class QuantileTransform(Layer):
         ]
         table = tf.reshape(tf.stack(tables, axis=-1), [-1, len(tables)])
         first = tf.range(tables[0].shape[0]) * self._max_bins
-        parts = tf.unstack(tf.gather(table, first + place), axis=-1)
+        parts = tf.unstack(tf.gather(table, first + place), num=len(tables), axis=-1)
         names = ["low", "high", "below", "above", "mass", "first", "last"]
         return dict(zip(names, parts, strict=True))
 
