@@ -488,7 +488,7 @@ def test_inpainting_keeps_what_is_known_and_stays_in_range():
     seed = tf.zeros([6, 2], tf.int32)
     hidden = np.where(observed, x, 0.999)
     filled, log_prob = inpaint(
-        flow, hidden, observed, seed=seed, num_steps=20, noise=1.0, bounds=(0.0, 1.0)
+        flow, hidden, observed, seed=seed, num_steps=5, noise=1.0, bounds=(0.0, 1.0)
     )
     np.testing.assert_array_equal(filled.numpy()[observed], x[observed])
     assert np.all(filled >= 0) and np.all(filled <= 1)
