@@ -445,7 +445,8 @@ def test_learning_curves_stand_beside_each_other_at_equal_epochs(run_here, tmp_p
 
 
 def test_baselines_give_the_density_of_what_they_chose(run_here):
-    finished = run_here("benchmarks/baselines.py", "--copies=2", "--num_draws=2")
+    methods = "--methods=full-covariance Gaussian,kernel density"
+    finished = run_here("benchmarks/baselines.py", "--copies=2", "--num_draws=2", methods)
     assert finished.returncode == 0, finished.stderr
     pattern = r"\| {} \| \w+ (\S+) \| (-?\d+\.\d+) \| (-?\d+\.\d+) \+- "
     ridge, _, found = map(
