@@ -6,17 +6,17 @@ beside flows for many tables.
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 RIDGES = np.geomspace(1e-9, 1e-1, 25)  # on variances
 BANDWIDTHS = np.geomspace(0.03, 0.5, 24)
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)
 # On the variances of a mixture's components.
 FLOORS = (1e-6, 1e-4, 1e-2, 1e-1)
-_PATIENCE = 2  # sizes of a mixture without a better validation before the search ends
+_PATIENCE = 2  # sizes of a mixture that are worse before the search in a direction ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,32 +108,53 @@ def kernel_density(sample: Sample, bandwidths: np.ndarray = BANDWIDTHS) -> Fitte
 
 
 def gaussian_mixture(
-    sample: Sample, sizes: tuple[int, ...] = COMPONENTS, floors: tuple[float, ...] = FLOORS
+    sample: Sample,
+    sizes: Sequence[int] = COMPONENTS,
+    floors: Sequence[float] = FLOORS,
 ) -> Fitted:
     """scikit-learn's mixture of full-covariance Gaussians, from its k-means start of seed 0; the
-    number of components and the floor on their variances are chosen.
+    number of components and the floor on their variances are chosen in turn, twice.
     """
+    tried: dict[tuple[int, float], Fitted] = {}
+
+    def validation(size, floor):
+        if (size, floor) not in tried:
+            tried[size, floor] = _mixture(sample, size, floor)
+        return tried[size, floor].validation
+
+    size = sizes[len(sizes) // 2]
+    for _ in range(2):
+        floor = max(floors, key=lambda floor: validation(size, floor))
+        size = _climb(sizes, size, lambda size, floor=floor: validation(size, floor))
+    return max(tried.values(), key=lambda fitted: fitted.validation)
+
+
+def _mixture(sample, size, floor):
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    train = sample.rows
-    best = None
-    for floor in floors:
-        own = None
+    mixture = GaussianMixture(size, reg_covar=floor, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations are enough
+        mixture.fit(sample.rows)
+    chosen = f"components {size} floor {floor:.3g}"
+    return _better(None, mixture.score_samples, sample, chosen)
+
+
+def _climb(sizes, start, validation):
+    """The best of the sizes, from one on in both directions until it only gets worse."""
+    best = start
+    place = sizes.index(start)
+    for onward in (sizes[place + 1 :], sizes[:place][::-1]):
         num_worse = 0
-        for size in sizes:
-            mixture = GaussianMixture(size, reg_covar=floor, random_state=0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations are enough
-                mixture.fit(train)
-            what = f"components {size} floor {floor:.3g}"
-            found = _better(own, mixture.score_samples, sample, what)
-            num_worse = num_worse + 1 if found is own else 0
-            own = found
+        for size in onward:
+            if validation(size) > validation(best):
+                best = size
+                num_worse = 0
+            else:
+                num_worse += 1
             if num_worse == _PATIENCE:
                 break
-        if best is None or own.validation > best.validation:
-            best = own
     return best
 
 

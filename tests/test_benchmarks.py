@@ -104,6 +104,8 @@ def test_mixture_takes_as_many_components_as_validation_says(densities):
     one = densities.gaussian_mixture(sample, sizes=(1,), floors=(1e-6,))
     np.testing.assert_allclose(one.validation, densities.gaussian(sample).validation, atol=0.01)
     assert found.validation > one.validation + 0.5
+    wide = densities.gaussian_mixture(sample, sizes=(2, 4, 8), floors=(1e-6, 100.0))
+    assert wide.chosen == "components 4 floor 1e-06" and wide.validation == found.validation
 
 
 def test_densities_of_standardized_columns_are_densities_of_the_columns(densities, monkeypatch):
