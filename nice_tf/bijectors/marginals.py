@@ -51,7 +51,7 @@ class QuantileTransform(Layer):
         levels: int = 0,
         steps: np.ndarray | Sequence[float] | None = None,
         origin: np.ndarray | Sequence[float] | float = 0.0,
-        tail_mass: float = 1e-6,
+        tail_mass: float | None = None,
         max_bins: int = 256,
         edges: tf.Tensor | tf.Variable | None = None,
         below: tf.Tensor | tf.Variable | None = None,
@@ -75,8 +75,9 @@ class QuantileTransform(Layer):
           steps: distance of the values of each coordinate before they were dequantized, 0 where it
             is continuous, `[D]`; `None` for all continuous. Not with `levels`.
           origin: an edge of the bins of width `steps`, a number or `[D]`.
-          tail_mass: below the lowest edge, and above the highest one: of z's family, so that shifts
-            of the couplings change it by as much as they say.
+          tail_mass: F below the lowest edge, and 1 - F above the highest one; `None` for
+            1 / (N + 2) of N examples, about the share of new ones that lie there. Much less would
+            put those far away from their neighbours in z. Shifts of the couplings change it.
           max_bins: of a coordinate, at most; with `levels` it is their number.
           edges: of the bins, `[D, max_bins + 1]`, ascending; those not used repeat the last. This
             and the others kept by reference, new untrained variables when not given; all together.
@@ -100,7 +101,7 @@ class QuantileTransform(Layer):
         check_choice("family", family, FAMILIES)
         check_at_least("levels", levels, 0)
         check_at_least("max_bins", max_bins, 2)
-        if not 0 < tail_mass < 0.5:
+        if tail_mass is not None and not 0 < tail_mass < 0.5:
             raise UserError(f"tail_mass must be above 0 and below 0.5, got {tail_mass}")
         if levels and steps is not None:
             raise UserError(f"levels and steps do not go together, got levels {levels} and steps")
@@ -193,9 +194,17 @@ class QuantileTransform(Layer):
         deviations = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
         if isinstance(collected, bins.CountedLevels):
             found = self._of_levels(collected.counts)
+            num_examples = sums[0, 0]
         else:
             found = self._of_rows(collected.rows)
-        self._assign(found, first + mean, deviations)
+            num_examples = len(collected.rows)
+        self._assign(found, self._tail_mass_of(num_examples), first + mean, deviations)
+
+    def _tail_mass_of(self, num_examples):
+        """What is given, or by the number of examples."""
+        if self._tail_mass is not None:
+            return self._tail_mass
+        return 1 / (num_examples + 2)
 
     def _of_levels(self, counts):
         """One set of bins for each coordinate, from the counts of its levels."""
@@ -225,11 +234,15 @@ class QuantileTransform(Layer):
                 origin=origin,
                 span=span,
                 max_bins=self._max_bins,
-                tail_mass=self._tail_mass,
+                tail_mass=self._tail_mass_of(len(rows)),
             )
 
     def _assign(
-        self, found: Iterator[bins.Bins], means: np.ndarray, deviations: np.ndarray
+        self,
+        found: Iterator[bins.Bins],
+        tail_mass: float,
+        means: np.ndarray,
+        deviations: np.ndarray,
     ) -> None:
         """Sets the variables to bins of each coordinate."""
         shapes = {key: value.shape for key, value in self._fitted.items()}
@@ -239,11 +252,11 @@ class QuantileTransform(Layer):
         for d, fitted in enumerate(found):
             fitted = fitted.rounded_to(self.dtype.as_numpy_dtype)
             size = len(fitted.masses)
-            masses = fitted.masses * (1 - 2 * self._tail_mass)
+            masses = fitted.masses * (1 - 2 * tail_mass)
             tables["edges"][d] = fitted.edges[-1]
             tables["edges"][d, : size + 1] = fitted.edges
-            below = self._tail_mass + np.cumsum([0, *masses])
-            above = self._tail_mass + np.cumsum([0, *masses[::-1]])[::-1]
+            below = tail_mass + np.cumsum([0, *masses])
+            above = tail_mass + np.cumsum([0, *masses[::-1]])[::-1]
             tables["below"][d] = below[-1]
             tables["below"][d, : size + 1] = below
             tables["above"][d] = above[-1]
@@ -391,7 +404,7 @@ class QuantileTransform(Layer):
     def _outside(self, fitted):
         """Dz/dx below and above the outer edges, and its logarithm, `[D, 2]`."""
         quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        tail_mass = tf.constant(self._tail_mass, self.dtype)
+        tail_mass = fitted["below"][:, :1]
         end = quantile(tail_mass, 1 - tail_mass)
         log_slope = (
             tf.math.log(tail_mass) - log_density_of(end) - tf.math.log(fitted["tail_scales"])

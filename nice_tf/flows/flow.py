@@ -31,9 +31,7 @@ from nice_tf.flows.priors import MIN_COMPONENT_SCALE, make_prior
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-# Outside the range that was seen, at each end: of values that may lie there, and of levels, which
-# cannot.
-_TAIL_MASS = 1e-6
+# Outside the range, at each end: of levels, which cannot lie there.
 _TAIL_MASS_OF_LEVELS = 1e-9
 
 
@@ -170,7 +168,7 @@ def build_flow(
             levels=levels,
             steps=steps,
             origin=origin,
-            tail_mass=_TAIL_MASS_OF_LEVELS if levels else _TAIL_MASS,
+            tail_mass=_TAIL_MASS_OF_LEVELS if levels else None,
             dtype=dtype,
         )
 
