@@ -162,6 +162,25 @@ def test_float32_is_as_good_as_float64(family):
     )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_ends_are_accurate_in_float32(family):
+    """Half of the pixels are white: beside the last edge 1 - F is small, and not what F lacks."""
+    exact, coarse = (
+        fitted_to_pictures(family=family, dtype=dtype) for dtype in (tf.float64, tf.float32)
+    )
+    beside = np.float32(2.0**-24) * np.arange(1, 40, dtype=np.float32)[:, np.newaxis]
+    for x in (1 - beside, beside):
+        x = x * np.ones(4, np.float32)
+        expected = exact.forward(x.astype(np.float64)).numpy()
+        assert np.max(np.abs(expected[:, 1])) > (4 if family == "normal" else 10)
+        np.testing.assert_allclose(coarse.forward(x), expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            coarse.forward_log_det_jacobian(x, 1),
+            exact.forward_log_det_jacobian(x.astype(np.float64), 1),
+            rtol=1e-4,
+        )
+
+
 TABLES = (
     "edges",
     "below",
