@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from flows import randomize
-from flows import randomize
 
-import nice_tf
-from nice_tf.evaluation import ledger, likelihood
 import nice_tf
 from nice_tf.evaluation import ledger, likelihood
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
@@ -86,7 +82,7 @@ def test_an_evaluation_says_what_the_couplings_add():
     nice_tf.initialize_from_data(flow, nice_tf.dequantize(train, 4, seed=[0, 1]))
     for layer in nice_tf.layers(flow):
         if isinstance(layer, nice_tf.AdditiveCoupling):
-            randomize(layer.conditioner, deviation=0.2)
+            randomize(layer.conditioner, deviation=0.4)
     config = nice_tf.Config(marginals="quantile", num_draws=3, batch_size=64)
     result = likelihood.evaluate(
         flow, test, levels=4, config=config, split="test", dataset="four", epoch=1
