@@ -476,8 +476,8 @@ class Config:
         if self.marginals != "none" and self.dequantization == "none":
             raise UserError(
                 f"marginals {self.marginals} need dequantization uniform, got none: values without "
-                "noise have a distribution function of jumps, which no monotone map can follow. Give "
-                "marginals none with it"
+                "noise have a distribution function of jumps, which no monotone map can follow: "
+                "give marginals none"
             )
         if self.conditioner_input == "values" and self.marginals == "none":
             raise UserError(

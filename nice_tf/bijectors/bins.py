@@ -10,6 +10,7 @@ its mean density. With both 1 the density is constant: a bar of a histogram.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from nice_tf.errors import UserError
 
 # How many bins are tried for a coordinate, each with about the same number of examples.
 _SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SIZE_OF_NORMAL = 32
 _SMOOTHINGS = (0.01, 0.03, 0.1, 0.3, 1.0)  # examples added to each bin
 _MIN_WIDTH = 1e-3  # of a bin of a continuous coordinate, in its deviations
 _MIN_REFINED = 4  # examples in a bin of the refined ends
@@ -116,7 +118,7 @@ def fit_coordinate(
     tail_mass: float,
 ) -> Bins:
     """Bins for the values of one coordinate; how many is what makes a fifth of the values most
-    likely under the others.
+    likely under the others. With few values those of a normal distribution may be.
 
     Args:
       x: `[N]`, finite, of which two differ where the coordinate is continuous.
@@ -133,10 +135,10 @@ def fit_coordinate(
     make: _Continuous | _Stepped = _Continuous(x)
     if step:
         make = _Stepped(step, origin, span)
-    best = make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
-    best_score = -np.inf
     if not len(held_out) or not make.varies(train):
-        return best
+        return make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
+    best = make.normal(x)
+    best_score = make.normal(train).log_density(held_out, tail_mass).mean()
     for size in (*_SIZES, len(x)):
         for added in make.smoothings:
             fitted = make.fit(train, size, added)
@@ -163,6 +165,12 @@ class _Continuous:
     def varies(self, x):
         return np.min(x) < np.max(x)
 
+    def normal(self, x):
+        fixed = np.array([np.min(x), np.max(x)])
+        edges = _spread(_normal_quantiles(x), fixed, self._min_width)
+        masses = _normal_masses(x, edges)
+        return _bins(x, edges, np.zeros(len(masses), bool), masses, self._min_width)
+
     def fit(self, x, size, added):
         values, counts = np.unique(x, return_counts=True)
         edges = values[_quantile_places(counts, size)]
@@ -177,7 +185,7 @@ class _Continuous:
         flat = np.zeros(len(middles), bool)
         for centre in repeated:
             flat |= np.abs(middles - centre) < half
-        return _bins(x, edges, flat, added, self._min_width)
+        return _bins(x, edges, flat, _counted_masses(x, edges, added), self._min_width)
 
 
 class _Stepped:
@@ -193,34 +201,72 @@ class _Stepped:
     def varies(self, x):
         return True
 
+    def normal(self, x):
+        levels = self._levels(x)
+        edges = np.rint(_normal_quantiles(levels))
+        return self._with_edges(levels, edges, _normal_masses)
+
     def fit(self, x, size, added):
-        levels = np.floor((x - self._origin) / self._step)
+        levels = self._levels(x)
         values, counts = np.unique(levels, return_counts=True)
         edges = values[_quantile_places(counts, size)]
         # A frequent value gets a bin of its own, so that what lies between such values is empty.
         frequent = values[counts >= len(x) / size]
-        low = values[0]
-        high = values[-1] + 1
+        edges = np.concatenate([edges, frequent, frequent + 1])
+        return self._with_edges(levels, edges, _counted_masses, added)
+
+    def _levels(self, x):
+        """The number of each value's step, at the middle of its bin."""
+        return np.floor((x - self._origin) / self._step) + 0.5
+
+    def _with_edges(self, levels, edges, masses_of, *arguments):
+        low = levels.min() - 0.5
+        high = levels.max() + 0.5
         if self._span:
             low, high = np.rint((np.array(self._span) - self._origin) / self._step)
-        edges = np.concatenate([edges, frequent, frequent + 1, [low, high]])
-        edges = np.unique(np.clip(edges, low, high))
+        edges = np.unique(np.clip([*edges, low, high], low, high))
+        masses = masses_of(levels, edges, *arguments)
         flat = np.diff(edges) <= 1
-        return _bins(levels + 0.5, edges, flat, added, 1.0, scale=self._step, origin=self._origin)
+        return _bins(levels, edges, flat, masses, 1.0, scale=self._step, origin=self._origin)
+
+
+def _counted_masses(x, edges, added):
+    """The share of the values in each bin, with a little for those that were not seen."""
+    counts, _ = np.histogram(np.clip(x, edges[0], edges[-1]), edges)
+    return (counts + added) / (len(x) + added * len(counts))
+
+
+def _normal_masses(x, edges):
+    """Those of a normal distribution of the values' mean and deviation, between the outer edges."""
+    normal = statistics.NormalDist(np.mean(x), np.std(x))
+    masses = np.diff([normal.cdf(edge) for edge in edges])
+    masses = np.maximum(masses, np.finfo(np.float64).tiny)
+    return masses / masses.sum()
+
+
+def _normal_quantiles(x):
+    """Quantiles of a normal distribution of the values' mean and deviation."""
+    normal = statistics.NormalDist(np.mean(x), np.std(x))
+    return np.array([normal.inv_cdf(share) for share in _shares(len(x), _SIZE_OF_NORMAL)])
 
 
 def _quantile_places(counts, size):
-    """Which of the sorted distinct values begin bins with a `size`-th of the examples each, and
-    ever fewer at the two ends.
-    """
+    """Which of the sorted distinct values begin the bins of `_shares`."""
     total = counts.sum()
+    cumulative = np.cumsum(counts)
+    places = np.searchsorted(cumulative, _shares(total, size) * total, side="right")
+    return np.unique(places)
+
+
+def _shares(total, size):
+    """Which shares of the examples lie below the edges of bins with a `size`-th of them each, and
+    ever fewer at the two ends; ascending.
+    """
     shares = np.arange(1, size) / size
     fewest = _MIN_REFINED / total
     ends = 0.5 ** np.arange(1, 60) / size
     ends = ends[ends >= fewest]
-    shares = np.concatenate([ends, shares, 1 - ends])
-    cumulative = np.cumsum(counts)
-    return np.unique(np.searchsorted(cumulative, shares * total, side="right"))
+    return np.unique(np.concatenate([ends, shares, 1 - ends]))
 
 
 def _spread(edges, fixed, min_width):
@@ -245,10 +291,8 @@ def _spread(edges, fixed, min_width):
     return joined[wide]
 
 
-def _bins(x, edges, flat, added, min_width, *, scale=1.0, origin=0.0):
+def _bins(x, edges, flat, masses, min_width, *, scale=1.0, origin=0.0):
     """Bins with these edges, in units of `scale` from `origin`."""
-    counts, _ = np.histogram(np.clip(x, edges[0], edges[-1]), edges)
-    masses = (counts + added) / (len(x) + added * len(counts))
     widths = np.diff(edges)
     low, high = np.quantile(x, [_END, 1 - _END])
     tail_scales = np.maximum([low - edges[0], edges[-1] - high], min_width)
