@@ -160,7 +160,7 @@ class _Continuous:
     smoothings: Sequence[float] = (0.5,)
 
     def __init__(self, x):
-        self._min_width = _MIN_WIDTH * np.std(x)
+        self._min_width = _MIN_WIDTH * _spread_of(x)
 
     def varies(self, x):
         return np.min(x) < np.max(x)
@@ -188,6 +188,18 @@ class _Continuous:
         return _bins(x, edges, flat, _counted_masses(x, edges, added), self._min_width)
 
 
+def _spread_of(x):
+    """The deviation, or that of a normal distribution of the same quartiles where this is less: few
+    values far away would make it as wide as they are far.
+    """
+    low, high = np.quantile(x, [0.25, 0.75])
+    by_quartiles = (high - low) / 1.349
+    deviation = np.std(x)
+    if by_quartiles > 0:
+        return min(deviation, by_quartiles)
+    return deviation
+
+
 class _Stepped:
     """Fits densities to values of a coordinate that lie on steps, dequantized."""
 
@@ -209,9 +221,10 @@ class _Stepped:
     def fit(self, x, size, added):
         levels = self._levels(x)
         values, counts = np.unique(levels, return_counts=True)
-        edges = values[_quantile_places(counts, size)]
+        starts = values - 0.5
+        edges = starts[_quantile_places(counts, size)]
         # A frequent value gets a bin of its own, so that what lies between such values is empty.
-        frequent = values[counts >= len(x) / size]
+        frequent = starts[counts >= len(x) / size]
         edges = np.concatenate([edges, frequent, frequent + 1])
         return self._with_edges(levels, edges, _counted_masses, added)
 

@@ -362,9 +362,9 @@ def num_cut_off(splits: Sequence[Split]) -> int:
 def check_mixing(splits: Sequence[Split], partition: str, mixing: str) -> None:
     """Checks that every coordinate of z can depend on every one of x.
 
-    `nested`, which factorises the density from coarse to fine, only has to leave no two coordinates
-    independent. Its first coupling sees to that: it ties each coordinate that it shifts to all
-    others.
+    `nested`, which factorises the density from coarse to fine, only has to tie each pair, directly
+    or by a chain. Its first coupling sees to that: it ties each coordinate that it shifts to all
+    others. What the last one leaves is independent of each other.
 
     Args:
       splits: of `coupling_splits`.

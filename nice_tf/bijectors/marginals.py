@@ -171,8 +171,9 @@ class QuantileTransform(Layer):
           parts: examples, each `[n, D]`.
 
         Raises:
-          UserError: examples of another size, values that are not finite, fewer than 2 examples, or
-            a continuous coordinate that has one value in all of them.
+          UserError: examples of another size, values that are not finite or, with `levels`, outside
+            of [0, 1], fewer than 2 examples, only equal ones, or a continuous coordinate that has
+            one value in all of them.
         """
         event_size = len(self._steps)
         sums = np.zeros([3, event_size])  # of ones, values and squares, from the first example
@@ -181,8 +182,9 @@ class QuantileTransform(Layer):
         if 0 < self._levels <= _MAX_LEVELS:
             collected = bins.CountedLevels(event_size, self._levels)
         for part in parts:
+            part = check_examples(part, event_size, first=int(sums[0, 0]))
+            self._check_range(part)
             for rows in _parts(part):
-                rows = check_examples(rows, event_size)
                 if first is None:
                     first = rows[0].astype(np.float64)
                 collected.add(rows)
@@ -192,6 +194,10 @@ class QuantileTransform(Layer):
             raise UserError(f"marginals need at least 2 examples, got {int(sums[0, 0])}")
         mean = sums[1] / sums[0]
         deviations = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
+        if not np.any(deviations):
+            raise UserError(
+                f"marginals need examples that differ, all {int(sums[0, 0])} have the same values"
+            )
         if isinstance(collected, bins.CountedLevels):
             found = self._of_levels(collected.counts)
             num_examples = sums[0, 0]
@@ -199,6 +205,15 @@ class QuantileTransform(Layer):
             found = self._of_rows(collected.rows)
             num_examples = len(collected.rows)
         self._assign(found, self._tail_mass_of(num_examples), first + mean, deviations)
+
+    def _check_range(self, x):
+        if not self._levels or not len(x):
+            return
+        for value in (np.min(x), np.max(x)):
+            if not 0 <= value <= 1:
+                raise UserError(
+                    f"with levels {self._levels} x must be dequantized on [0, 1], got {value}"
+                )
 
     def _tail_mass_of(self, num_examples):
         """What is given, or by the number of examples."""

@@ -13,7 +13,8 @@ tfb = tfp.bijectors
 
 
 class Layer(tfb.Bijector):
-    """A bijector of the last axis, whatever the batch shape, whose log-det is the same for every x.
+    """A bijector of the last axis, whatever the batch shape; of most the log-det is the same for
+    every x.
 
     A subclass hands its arguments on and states its mathematics: `_forward`, `_inverse`,
     `_forward_log_det_jacobian`. It may also say how it is fitted to data (`fit`), and what its
@@ -128,8 +129,13 @@ def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:
     return tf.reshape(x, tf.concat([tf.shape(x)[:-1], [event_size]], axis=0))
 
 
-def check_examples(x: np.ndarray, event_size: int) -> np.ndarray:
+def check_examples(x: np.ndarray, event_size: int, *, first: int = 0) -> np.ndarray:
     """Examples to fit a layer to, as an array.
+
+    Args:
+      x: the examples.
+      event_size: D.
+      first: the number of the first one, where x is a part of all.
 
     Raises:
       UserError: a shape other than `[N, event_size]`, or a value that is not finite.
@@ -141,6 +147,6 @@ def check_examples(x: np.ndarray, event_size: int) -> np.ndarray:
     if bad.size:
         raise UserError(
             f"{bad.size} of {len(x)} examples have values that are not finite, the first is "
-            f"{bad[0]} (counted from 0): leave them out of the data"
+            f"{first + bad[0]} (counted from 0): leave them out of the data"
         )
     return x

@@ -40,7 +40,8 @@ class FlowServer(tf.Module):
         inpaint   x, mask (1: observed), seed [B, 2] -> x, log_prob [B]
         explain   x (tables only)                -> contribution [B, D], log_prob [B]
 
-    `contribution` is what an example's log_prob would gain if this value were its column's mean.
+    `contribution` is what an example's log_prob would gain if this value were its column's
+    median, or without marginals its mean.
     `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of
     validation examples of lower log-likelihood: near 0 means unusual.
     """
