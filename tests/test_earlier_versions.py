@@ -42,6 +42,8 @@ def settings():
         num_couplings=3,
         batch_size=50,
         precision="float32",
+        marginals="none",
+        prior="logistic",
     )
 
 

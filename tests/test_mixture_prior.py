@@ -247,7 +247,8 @@ def test_behind_marginals_it_starts_as_near_to_them_as_to_the_logistic():
     np.testing.assert_array_equal(nice_tf.layers(flow)[-1].log_scale, np.zeros(6))
     gains = flow.log_prob(data) - marginals_alone(flow).log_prob(fresh(data))
     expected = -6 * divergence_from_logistic(8)
-    np.testing.assert_allclose(np.mean(gains), expected, atol=4 * np.std(gains) / np.sqrt(4000))
+    # The codes are logistic as far as the fitted bins are the data's own distribution.
+    np.testing.assert_allclose(np.mean(gains), expected, atol=0.01)
     assert np.abs(np.mean(gains)) < 0.03
     np.testing.assert_allclose(nice_tf.inverse_scales(flow), np.full(6, 0.98), atol=0.01)
 

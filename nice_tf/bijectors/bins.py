@@ -24,7 +24,10 @@ _SMOOTHINGS = (0.01, 0.03, 0.1, 0.3, 1.0)  # examples added to each bin
 _MIN_WIDTH = 1e-3  # of a bin of a continuous coordinate, in its deviations
 _MIN_REFINED = 4  # examples in a bin of the refined ends
 _HELD_OUT = 5  # every fifth example chooses between fits to the others
-_END = 0.01  # share of the examples over whose range the density falls off outside
+# Outside, the density falls off over the range of this share of the examples next to the end, or of
+# so many.
+_END = 0.01
+_FEWEST_AT_END = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +310,8 @@ def _spread(edges, fixed, min_width):
 def _bins(x, edges, flat, masses, min_width, *, scale=1.0, origin=0.0):
     """Bins with these edges, in units of `scale` from `origin`."""
     widths = np.diff(edges)
-    low, high = np.quantile(x, [_END, 1 - _END])
+    end = min(max(_END, _FEWEST_AT_END / len(x)), 0.25)
+    low, high = np.quantile(x, [end, 1 - end])
     tail_scales = np.maximum([low - edges[0], edges[-1] - high], min_width)
     return Bins(
         edges=origin + scale * edges,
