@@ -879,3 +879,54 @@ def test_constant_columns_and_pictures_of_one_level(tmp_path):
     config = nice_tf.Config(dataset=str(tmp_path / "rows.npy"), batch_size=10, **SMALL)
     with pytest.raises(nice_tf.UserError, match="1 of 3 coordinates have the same value in all"):
         nice_tf.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_few_values_far_away_do_not_widen_all_bins():
+    """A code for missing values, or a wrong row: the other values keep their density."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=[5000, 1])
+    fresh_ones = generator.normal(size=[2000, 1])
+    scores = []
+    for number_far in (0, 1, 50):
+        spoilt = x.copy()
+        spoilt[:number_far] = 1e6
+        layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
+        layer.fit(spoilt)
+        alone = nice_tf.logistic_prior(1, dtype=tf.float64).log_prob(layer.forward(fresh_ones))
+        scores.append(np.mean(alone + layer.forward_log_det_jacobian(fresh_ones, 1)))
+    np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
+
+
+def test_tails_of_few_rows_are_as_wide_as_their_ends():
+    x = np.random.default_rng(0).normal(size=[150, 1])
+    layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
+    layer.fit(x)
+    z = layer.forward([[x.max() + 1.0], [x.max() + 2.0]]).numpy()
+    assert np.all(np.diff(z[:, 0]) < 5), "a deviation outside is no astronomical distance"
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.5, 200.0])
+def test_levels_outside_of_their_range_are_refused(value):
+    x = np.random.default_rng(0).uniform(size=[20, 3])
+    x[3, 1] = value
+    layer = nice_tf.QuantileTransform(3, levels=10)
+    with pytest.raises(
+        nice_tf.UserError, match=rf"with levels 10 x must be dequantized on \[0, 1\], got {value}"
+    ):
+        layer.fit(x)
+
+
+def test_a_bad_value_is_named_by_its_place_among_all():
+    x = np.random.default_rng(0).uniform(size=[9000, 2])
+    x[5000, 1] = np.nan
+    layer = nice_tf.QuantileTransform(2)
+    with pytest.raises(nice_tf.UserError, match=r"1 of 9000 examples .*, the first is 5000 "):
+        layer.fit(x)
+    with pytest.raises(nice_tf.UserError, match="the first is 5000 "):
+        layer.fit_parts(np.split(x, 3))
+
+
+def test_equal_examples_are_refused():
+    layer = nice_tf.QuantileTransform(2, levels=4)
+    with pytest.raises(nice_tf.UserError, match="need examples that differ, all 7 have the same"):
+        layer.fit(np.full([7, 2], 0.3))
