@@ -162,7 +162,7 @@ class QuantileTransform(Layer):
         Raises:
           UserError: as for `fit_parts`.
         """
-        self.fit_parts(_parts(x))
+        self.fit_parts([x])
 
     def fit_parts(self, parts: Iterable[np.ndarray]) -> None:
         """As `fit`, in one pass over examples that need not fit into memory together.
