@@ -578,7 +578,7 @@ def changed(layer, key, place, value):
         ),
         (
             lambda: nice_tf.QuantileTransform(3).fit(np.float64(1)),
-            r"examples of shape \[N, D\] are needed, got a single number",
+            r"examples of shape \[N, 3\] are needed, got \[\]",
         ),
         (
             lambda: nice_tf.QuantileTransform(2).fit([[0.0, 1.0], [np.nan, 2.0], [3.0, np.inf]]),

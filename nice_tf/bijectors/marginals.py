@@ -468,8 +468,6 @@ class QuantileTransform(Layer):
 
 def _parts(x):
     """Some thousands of examples at once."""
-    if np.ndim(x) == 0:
-        raise UserError("examples of shape [N, D] are needed, got a single number")
     for start in range(0, len(x), _ROWS_AT_ONCE):
         yield x[start : start + _ROWS_AT_ONCE]
 
