@@ -375,13 +375,12 @@ def marginals_alone(flow: tfd.TransformedDistribution) -> tfd.TransformedDistrib
     """The density of independent coordinates that a flow's marginals describe, without couplings
     and scales; `None` where it has none.
     """
-    found = layers(flow)
-    for place, layer in enumerate(found):
-        if isinstance(layer, QuantileTransform):
-            prior = {"logistic": "logistic", "normal": "gaussian"}[layer.family]
-            latent = make_prior(prior, flow.event_shape.num_elements(), dtype=flow.dtype)
-            return _as_density(latent, found[: place + 1], f"{flow.name}_marginals")
-    return None
+    up_to_marginals, _ = _cut_behind_marginals(flow)
+    if not up_to_marginals:
+        return None
+    prior = {"logistic": "logistic", "normal": "gaussian"}[up_to_marginals[-1].family]
+    latent = make_prior(prior, flow.event_shape.num_elements(), dtype=flow.dtype)
+    return _as_density(latent, up_to_marginals, f"{flow.name}_marginals")
 
 
 def context_kwargs(
@@ -452,12 +451,20 @@ def behind_marginals(
     The density of h is smooth, that of x has a step at every edge of a bin: whoever climbs climbs
     there.
     """
+    up_to_marginals, behind = _cut_behind_marginals(flow)
+    if not up_to_marginals:
+        return None
+    front = tfb.Chain(tuple(reversed(up_to_marginals)))
+    return front, _as_density(flow.distribution, behind, flow.name)
+
+
+def _cut_behind_marginals(flow):
+    """The layers in two parts, the first up to the marginals; it is empty where there are none."""
     found = layers(flow)
     for place, layer in enumerate(found):
         if isinstance(layer, QuantileTransform):
-            front = tfb.Chain(tuple(reversed(found[: place + 1])))
-            return front, _as_density(flow.distribution, found[place + 1 :], flow.name)
-    return None
+            return found[: place + 1], found[place + 1 :]
+    return (), found
 
 
 def sample(

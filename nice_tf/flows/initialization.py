@@ -52,10 +52,8 @@ def initialize_from_data(
         `min_inverse_scale` keeps its density finite; a covariance that cannot be whitened.
     """
     before, couplings_on = _before_and_from_couplings(flow)
-    is_mapped = any(isinstance(layer, QuantileTransform) for layer in before)
-    starts_as_prior = is_mapped and not any(
-        isinstance(layer, Layer) and not isinstance(layer, QuantileTransform) for layer in before
-    )
+    kinds = [type(layer) for layer in before if isinstance(layer, Layer)]
+    starts_as_prior = kinds == [QuantileTransform]
     h = tf.cast(x, flow.dtype)
     for layer in before:
         if parts is not None and isinstance(layer, QuantileTransform):
