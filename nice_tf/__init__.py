@@ -13,6 +13,7 @@ _PUBLIC = {
     "AdditiveCoupling": "bijectors.coupling",
     "Center": "bijectors.diagonal",
     "Config": "config",
+    "ConvNet": "bijectors.convolutions",
     "DiagonalScaling": "bijectors.diagonal",
     "FlowServer": "serving.signatures",
     "FrozenMLP": "bijectors.conditioners",
@@ -56,6 +57,7 @@ _PUBLIC = {
 if TYPE_CHECKING:  # the same names for type checkers and the API reference, which run nothing
     from nice_tf.bijectors.conditioners import MLP as MLP
     from nice_tf.bijectors.conditioners import FrozenMLP as FrozenMLP
+    from nice_tf.bijectors.convolutions import ConvNet as ConvNet
     from nice_tf.bijectors.coupling import AdditiveCoupling as AdditiveCoupling
     from nice_tf.bijectors.diagonal import Center as Center
     from nice_tf.bijectors.diagonal import DiagonalScaling as DiagonalScaling

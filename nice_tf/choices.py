@@ -3,6 +3,7 @@ commands.
 """
 
 ACTIVATIONS = ("relu", "elu", "gelu", "silu", "softplus", "tanh")
+CONDITIONERS = ("mlp", "convolution")
 CONDITIONER_INPUTS = ("mapped", "values")
 DEQUANTIZATIONS = ("uniform", "none")
 FAMILIES = ("logistic", "normal")

@@ -188,6 +188,26 @@ class Config:
         "model",
         "add the input of each layer between hidden ones of equal width to its output",
     )
+    conditioner: str = _setting(
+        "mlp",
+        "model",
+        "kind of each m: fully connected of hidden_units; or for pictures a convolution, residual, "
+        "with hidden_units only where a nested partition's picture has become too small for it",
+        choices=choices.CONDITIONERS,
+    )
+    channels: int = _setting(
+        48, "model", "of conditioner=convolution, of each hidden layer", at_least=1
+    )
+    residual_blocks: int = _setting(
+        2, "model", "of conditioner=convolution, each of two convolutions", at_least=1, below=1001
+    )
+    kernel_size: int = _setting(
+        3,
+        "model",
+        "of conditioner=convolution, odd: on a side, in blocks of 2 x 2 pixels",
+        at_least=1,
+        below=1001,
+    )
     input_range: str = _setting(
         "unit",
         "model",
@@ -484,6 +504,15 @@ class Config:
                 "conditioner_input values is for marginals quantile: without marginals m sees "
                 "values anyway"
             )
+        for name in ("channels", "residual_blocks", "kernel_size"):
+            value = getattr(self, name)
+            if value != getattr(Config, name) and self.conditioner != "convolution":
+                raise UserError(
+                    f"{name} is for conditioner convolution, got {value} with conditioner "
+                    f"{self.conditioner}"
+                )
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"kernel_size must be odd, got {self.kernel_size}")
         is_mixture = self.prior == "logistic_mixture"
         if self.prior_components != Config.prior_components and not is_mixture:
             raise UserError(

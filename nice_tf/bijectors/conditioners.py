@@ -6,16 +6,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors.parameters import check_last_axis
-from nice_tf.choices import ACTIVATIONS
-from nice_tf.errors import UserError, check_at_least, check_choice
-from nice_tf.seeds import stateless_seed
+from nice_tf.bijectors.networks import Network, from_rows, scaled, to_rows, with_context
+from nice_tf.errors import UserError, check_at_least
 
 # A layer of so many weights takes longer to read than a second core takes to start.
 _WORTH_A_SECOND_CORE = 2**18
 
 
-class MLP(tf.Module):
+class MLP(Network):
     """Multilayer perceptron with a linear output (Dinh et al. 2014, section 5.1).
 
         h_0 = x,   h_k = activation(h_{k-1} W_k + b_k),   m(x) = h_{K-1} W_K + b_K
@@ -84,22 +82,21 @@ class MLP(tf.Module):
           UserError: a size below 1, an unknown activation, a dropout outside of [0, 1), or a
             negative context size.
         """
-        super().__init__(name=name)
+        super().__init__(
+            activation=activation,
+            dropout=dropout,
+            context_size=context_size,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            seed=seed,
+            name=name,
+        )
         sizes = (input_size, *hidden_units, output_size)
         if any(size < 1 for size in sizes):
             raise UserError(
                 f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)"
             )
-        check_at_least("context_size", context_size, 0)
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout must be at least 0 and below 1, got {dropout}")
-        self.dtype = tf.as_dtype(dtype)
-        self.compute_dtype = tf.as_dtype(compute_dtype or dtype)
-        self._activation = _activation(activation)
         self.residual = residual
-        self._dropout = dropout
-        self._context_size = context_size
-        self._seed = seed
         kernels = []
         for layer, (fan_in, fan_out) in enumerate(
             itertools.pairwise((input_size + context_size, *sizes[1:]))
@@ -107,19 +104,7 @@ class MLP(tf.Module):
             if layer == len(sizes) - 2 and zero_last_layer:
                 kernels.append(tf.zeros([fan_in, fan_out], dtype))
             else:
-                # Drawn in float32 whatever the dtype, so that a float64 run starts from the same
-                # weights.
-                layer_seed = stateless_seed(seed, "kernel", layer)
-                shape = [fan_in, fan_out]
-                if init_range is None:
-                    kernel = tf.random.stateless_normal(
-                        shape, layer_seed, stddev=(2 / fan_in) ** 0.5
-                    )
-                else:
-                    kernel = tf.random.stateless_uniform(
-                        shape, layer_seed, minval=-init_range, maxval=init_range
-                    )
-                kernels.append(tf.cast(kernel, dtype))
+                kernels.append(self._drawn([fan_in, fan_out], layer, init_range))
         with self.name_scope:
             self._kernels = tuple(
                 tf.Variable(kernel, name=f"kernel_{i}") for i, kernel in enumerate(kernels)
@@ -127,38 +112,8 @@ class MLP(tf.Module):
             self._biases = tuple(
                 tf.Variable(tf.zeros([n], dtype), name=f"bias_{i}") for i, n in enumerate(sizes[1:])
             )
-            self._output_scale = None
             if has_output_scale:
-                self._output_scale = tf.Variable(
-                    tf.ones([output_size], dtype), trainable=False, name="output_scale"
-                )
-
-    @property
-    def has_output_scale(self) -> bool:
-        """Whether each output has a factor of its own."""
-        return self._output_scale is not None
-
-    def assign_output_scale(self, output_scale: tf.Tensor) -> None:
-        """Sets the factor of each output, `[output_size]`, finite and above 0; for initialisation
-        from data.
-
-        Raises:
-          UserError: a network without such factors; a value that is not finite and above 0; another
-            shape.
-        """
-        if self._output_scale is None:
-            raise UserError(
-                "the network has no output_scale to assign: make it with has_output_scale=True"
-            )
-        output_scale = tf.convert_to_tensor(output_scale, self.dtype)
-        if output_scale.shape != self._output_scale.shape:
-            raise UserError(
-                f"output_scale must have shape {self._output_scale.shape}, got {output_scale.shape}"
-            )
-        bad = output_scale[~((output_scale > 0) & tf.math.is_finite(output_scale))]
-        if len(bad):
-            raise UserError(f"output_scale must be finite and above 0, got {bad[0]}")
-        self._output_scale.assign(output_scale)
+                self._make_output_scale(output_size)
 
     def __call__(
         self,
@@ -180,8 +135,8 @@ class MLP(tf.Module):
         Raises:
           UserError: a missing context, or one of another size or shape.
         """
-        x = _with_context(x, context, self._context_size)
-        h = tf.cast(_to_rows(x, self._kernels[0].shape[0]), self.compute_dtype)
+        x = with_context(x, context, self._context_size)
+        h = tf.cast(to_rows(x, self._kernels[0].shape[0]), self.compute_dtype)
         for layer, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
             before = h
             if layer > 0:
@@ -193,20 +148,7 @@ class MLP(tf.Module):
                 and kernel.shape[0] == kernel.shape[1]
             ):
                 h += before
-        return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._kernels[-1].shape[1])
-
-    def _dropped(self, h, layer, dropout_seed):
-        if not self._dropout or dropout_seed is None:
-            return h
-        seed = dropout_seed
-        for number in (self._seed, layer):
-            seed = tf.random.experimental.stateless_fold_in(seed, number)
-        # In full precision: uniform numbers in bfloat16 are multiples of 1/128, which drops other
-        # shares than asked.
-        kept = tf.nn.experimental.stateless_dropout(
-            tf.cast(h, self.dtype), self._dropout, seed, rng_alg="philox"
-        )
-        return tf.cast(kept, self.compute_dtype)
+        return from_rows(scaled(h, self._output_scale, self.dtype), x, self._kernels[-1].shape[1])
 
 
 class FrozenMLP(tf.Module):
@@ -264,23 +206,15 @@ class FrozenMLP(tf.Module):
 
     def __call__(self, x: tf.Tensor, *, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` to `[..., output_size]`; context and errors as for the `MLP`."""
-        x = _with_context(x, context, self._context_size)
-        h = tf.cast(_to_rows(x, self._sizes[0]), self.compute_dtype)
+        x = with_context(x, context, self._context_size)
+        h = tf.cast(to_rows(x, self._sizes[0]), self.compute_dtype)
         for stage, branches in enumerate(self._stages):
             if stage > 0:
                 h = self._activation(h)
             # Not `+`, which TensorFlow would fuse with one branch's product: that branch then
             # waited for the others.
             h = tf.add_n([_forward(h, layers, self._activation) for layers in branches])
-        return _from_rows(_scaled(h, self._output_scale, self.dtype), x, self._sizes[1])
-
-
-def _activation(named):
-    """A function of a tensor: what is given, or the one of this name."""
-    if not isinstance(named, str):
-        return named
-    check_choice("activation", named, ACTIVATIONS)
-    return getattr(tf.nn, named)
+        return from_rows(scaled(h, self._output_scale, self.dtype), x, self._sizes[1])
 
 
 def _stages(layers, num_branches):
@@ -321,58 +255,3 @@ def _forward(h, layers, activation):
 def _affine(h, kernel, bias):
     # One matrix product of rank 2 and one bias_add: TensorFlow fuses these two with the activation.
     return tf.nn.bias_add(tf.matmul(h, kernel), bias)
-
-
-def _scaled(h, output_scale, dtype):
-    m = tf.cast(h, dtype)
-    if output_scale is None:
-        return m
-    return output_scale * m
-
-
-def _with_context(x, context, size):
-    """(x, context) on the last axis, `[..., D]` and `[..., size]`; x itself where there is to be
-    none.
-    """
-    if context is None:
-        if size:
-            raise UserError(
-                f"the networks were built with context_size {size} and got no context: give one to "
-                "every call, as in flow.log_prob(x, **nice_tf.context_kwargs(context))"
-            )
-        return x
-    context = tf.cast(context, x.dtype)
-    if not size or context.shape.rank == 0 or not context.shape[-1:].is_compatible_with([size]):
-        raise UserError(
-            f"the last axis of the context must have {size} values, the context_size that the "
-            f"networks were built with, got shape {context.shape}"
-        )
-    batch_shape = x.shape[:-1]
-    try:
-        fits = tf.broadcast_static_shape(context.shape[:-1], batch_shape).is_compatible_with(
-            batch_shape
-        )
-    except ValueError:
-        fits = False
-    if not fits:
-        raise UserError(
-            f"a context of shape {context.shape} cannot be broadcast to examples of batch shape "
-            f"{batch_shape}"
-        )
-    context = tf.broadcast_to(
-        check_last_axis(context, size), tf.concat([tf.shape(x)[:-1], [size]], 0)
-    )
-    return tf.concat([x, context], axis=-1)
-
-
-def _to_rows(x, size):
-    if x.shape.rank == 2:
-        return x
-    return tf.reshape(x, [-1, size])
-
-
-def _from_rows(h, x, size):
-    """The inverse of `_to_rows`, for rows of another size."""
-    if x.shape.rank == 2:
-        return h
-    return tf.reshape(h, tf.concat([tf.shape(x)[:-1], [size]], 0))

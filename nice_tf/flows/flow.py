@@ -19,6 +19,7 @@ from nice_tf.bijectors.views import View
 from nice_tf.bijectors.whitening import TriangularWhitening, Whitening
 from nice_tf.choices import (
     CONDITIONER_INPUTS,
+    CONDITIONERS,
     INPUT_RANGES,
     MARGINALS,
     OUTPUT_SCALES,
@@ -26,6 +27,7 @@ from nice_tf.choices import (
     WHITENINGS,
 )
 from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.flows.networks import Networks
 from nice_tf.flows.priors import MIN_COMPONENT_SCALE, make_prior
 
 tfb = tfp.bijectors
@@ -42,6 +44,10 @@ def build_flow(
     hidden_units: Sequence[int] | Sequence[Sequence[int]] = (1000,) * 5,
     activation: str = "relu",
     residual: bool = False,
+    conditioner: str = "mlp",
+    channels: int = 48,
+    residual_blocks: int = 2,
+    kernel_size: int = 3,
     dropout: float = 0.0,
     context_size: int = 0,
     partition: str = "interleaved",
@@ -82,6 +88,12 @@ def build_flow(
         coupling.
       activation: of the hidden layers, one of `choices.ACTIVATIONS`.
       residual: as for `MLP`.
+      conditioner: `"mlp"`, or for pictures `"convolution"`: a `ConvNet` in each coupling whose
+        picture has room for its kernel, and an `MLP` of `hidden_units` in the coarser ones of a
+        nested partition.
+      channels: of `"convolution"`, as for `ConvNet`.
+      residual_blocks: of `"convolution"`, `num_blocks` of `ConvNet`.
+      kernel_size: of `"convolution"`, as for `ConvNet`.
       dropout: as for `MLP`; without effect but in a call with the `dropout_seed` of
         `context_kwargs`.
       context_size: C, above 0 for the conditional density p(x | context): every m also sees a
@@ -144,6 +156,7 @@ def build_flow(
             f"{event_size}"
         )
     check_at_least("num_couplings", num_couplings, 1)
+    check_choice("conditioner", conditioner, CONDITIONERS)
     check_choice("marginals", marginals, MARGINALS)
     check_choice("conditioner_input", conditioner_input, CONDITIONER_INPUTS)
     _check_marginals(marginals, conditioner_input, input_range, whitening)
@@ -172,30 +185,27 @@ def build_flow(
             dtype=dtype,
         )
 
-    def conditioner(k):
-        split = splits[k]
-        mlp = MLP(
-            split.num_seen,
-            event_size - split.num_passthrough,
-            hidden_units=widths[k],
-            activation=activation,
-            residual=residual,
-            dropout=dropout,
-            context_size=context_size,
-            init_range=init_range,
-            zero_last_layer=zero_last_layer,
-            has_output_scale=output_scale == "deviation",
-            dtype=dtype,
-            compute_dtype=compute_dtype,
-            seed=(seed + 1_000_003 * k) % 2**31,
-            name=f"conditioner_{k}",
-        )
-        if conditioner_input == "values":
-            return View(mlp, split.seen, marginals=front)
-        if split.num_seen < split.num_passthrough:
-            return View(mlp, split.seen)
-        return mlp
-
+    networks = Networks(
+        event_shape=event_shape,
+        conditioner=conditioner,
+        widths=widths,
+        residual=residual,
+        channels=channels,
+        residual_blocks=residual_blocks,
+        kernel_size=kernel_size,
+        shared={
+            "activation": activation,
+            "dropout": dropout,
+            "context_size": context_size,
+            "init_range": init_range,
+            "zero_last_layer": zero_last_layer,
+            "has_output_scale": output_scale == "deviation",
+            "dtype": dtype,
+            "compute_dtype": compute_dtype,
+        },
+        marginals=front if conditioner_input == "values" else None,
+        seed=seed,
+    )
     first = [front]
     if front is None:
         first = _range_layers(input_range, event_size, dtype)
@@ -205,7 +215,7 @@ def build_flow(
         *_whitening_layers(
             whitening, event_size, _in_units_of(input_range, whitening_epsilon), dtype
         ),
-        *_coupling_layers(splits, conditioner),
+        *_coupling_layers(splits, networks),
     ]
     if scaling == "layer":
         max_log_scale = None
@@ -276,13 +286,13 @@ def _whitening_layers(whitening, event_size, epsilon, dtype):
     ]
 
 
-def _coupling_layers(splits, conditioner):
+def _coupling_layers(splits, networks):
     """Each coupling behind the permutation that it reads the coordinates in; the last one puts them
     in order again.
 
     Args:
       splits: of `coupling_splits`.
-      conditioner: makes the m of the k-th coupling.
+      networks: makes the m of each.
 
     Returns:
       A list of bijectors.
@@ -294,7 +304,7 @@ def _coupling_layers(splits, conditioner):
         layers += reorder(order, split.order)
         layers.append(
             AdditiveCoupling(
-                conditioner(k),
+                networks.make(k, split),
                 num_passthrough=split.num_passthrough,
                 passthrough=split.passthrough,
             )

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf import memory
+from nice_tf.bijectors.convolutions import count_convolution, make_grid
 from nice_tf.bijectors.coupling import coupling_splits
 from nice_tf.config import Config
 from nice_tf.data.labels import num_classes
@@ -65,6 +66,10 @@ def make_flow(
         hidden_units=config.hidden_units,
         activation=config.activation,
         residual=config.residual,
+        conditioner=config.conditioner,
+        channels=config.channels,
+        residual_blocks=config.residual_blocks,
+        kernel_size=config.kernel_size,
         dropout=dropout,
         context_size=num_classes,
         partition=config.partition,
@@ -121,17 +126,23 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
     whitening.
     """
     size = math.prod(event_shape)
-    sizes = [(size // 2, size - size // 2)] * config.num_couplings
-    if config.partition == "nested":
-        splits = coupling_splits(
-            event_shape, config.num_couplings, partition="nested", mixing=config.mixing
-        )
-        sizes = [(split.num_seen, len(split.shifted)) for split in splits]
+    splits = coupling_splits(
+        event_shape, config.num_couplings, partition=config.partition, mixing=config.mixing
+    )
     number = size
     if config.prior == "logistic_mixture":
         number += 3 * config.prior_components * size
-    for (num_in, num_out), widths in zip(sizes, config.widths_by_coupling, strict=True):
-        for fan_in, fan_out in itertools.pairwise((num_in + num_classes, *widths, num_out)):
+    for split, widths in zip(splits, config.widths_by_coupling, strict=True):
+        grid = None
+        if config.conditioner == "convolution":
+            grid = make_grid(event_shape, split.seen, split.shifted)
+        if grid is not None and config.kernel_size <= min(grid.size):
+            number += count_convolution(
+                grid, config.channels, config.residual_blocks, config.kernel_size, num_classes
+            )
+            continue
+        layer_sizes = (split.num_seen + num_classes, *widths, len(split.shifted))
+        for fan_in, fan_out in itertools.pairwise(layer_sizes):
             number += (fan_in + 1) * fan_out
     return number
 

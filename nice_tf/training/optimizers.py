@@ -172,7 +172,7 @@ def _all_but_kernels(flow):
     for layer in layers(flow):
         if isinstance(layer, AdditiveCoupling):
             for variable in layer.trainable_variables:
-                if variable.shape.rank == 2:
+                if variable.shape.rank in (2, 4):  # of matrix products, and of convolutions
                     kernels.add(id(variable))
     return [variable for variable in flow.trainable_variables if id(variable) not in kernels]
 
