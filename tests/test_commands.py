@@ -220,6 +220,7 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
             assert f"\n{command.split()[1]}:" in makefile
 
 
+@pytest.mark.usefixtures("without_denoising")
 def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     """As written and in their order, in a copy of the tree; only the runs are cut short."""
     for name in ("configs", "train.py", "export.py"):
@@ -240,6 +241,7 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
                 f"--manual_dir={files}",
                 f"--data_dir={prepared}",
                 "--hidden_units=8",
+                "--batch_size=5000",
             ]
         finished = run_here(*arguments, cwd=tmp_path)
         assert finished.returncode == 0, (command, finished.stderr)

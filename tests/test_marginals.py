@@ -2,89 +2,29 @@
 prior.
 """
 
-import shutil
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from bijector_laws import check_laws, fresh, jacobian
+from bijector_laws import check_laws, fresh
+from marginal_data import (
+    CONTINUOUS,
+    FAMILIES,
+    KINDS,
+    NUM_LEVELS,
+    QUANTILES,
+    TABLES,
+    fitted_to,
+    fitted_to_pictures,
+    of_kind,
+    pictures,
+    tables,
+)
 from scipy import special, stats
-from table_files import write_csv
 
 import nice_tf
 from nice_tf.bijectors import bins
-from nice_tf.data import dataset
-from nice_tf.flows.inpainting import inpaint
-from nice_tf.runs import checkpoints
-from nice_tf.runs.workdir import Workdir
-from nice_tf.scoring.model import Model
-from nice_tf.serving import export
-from nice_tf.training import model as model_lib
 
 pytestmark = pytest.mark.usefixtures("without_denoising")
-
-FAMILIES = ("logistic", "normal")
-CONTINUOUS = ("normal", "gamma", "zeros", "cauchy")
-STEPPED = {"comb": 1e-4, "integers": 1.0}
-NUM_LEVELS = 17
-QUANTILES = {"logistic": stats.logistic, "normal": stats.norm}
-
-
-def of_kind(kind, number=2000, seed=0):
-    """Values of one coordinate, `[number]`."""
-    generator = np.random.default_rng(seed)
-    if kind == "normal":
-        return generator.normal(5.0, 2.0, number)
-    if kind == "gamma":
-        return generator.gamma(0.7, 3.0, number)
-    if kind == "zeros":
-        return np.where(generator.random(number) < 0.6, 0.0, generator.gamma(2.0, 1.0, number))
-    if kind == "cauchy":
-        return np.clip(generator.standard_cauchy(number), -1e4, 1e4)
-    if kind == "comb":
-        teeth = np.sort(generator.choice(30_000, 24, replace=False)) * 1e-4
-        values = teeth[(24 * generator.random(number) ** 2).astype(int)]
-        return values + 1e-4 * (generator.random(number) - 0.5)
-    assert kind == "integers"
-    return generator.poisson(3.0, number) + generator.random(number) - 0.5
-
-
-def pictures(number=500, seed=0):
-    """Dequantized levels of four pixels: one always black, one of two levels, two of many."""
-    generator = np.random.default_rng(seed)
-    levels = np.stack(
-        [
-            np.zeros(number, int),
-            16 * generator.integers(0, 2, number),
-            generator.integers(0, NUM_LEVELS, number),
-            np.minimum(generator.poisson(4, number), 16),
-        ],
-        axis=1,
-    )
-    return (levels + generator.random(levels.shape)) / NUM_LEVELS
-
-
-def fitted_to(kinds, *, family="logistic", dtype=tf.float64, **kwargs):
-    """A layer with a coordinate of each kind, and the values that it was fitted to."""
-    x = np.stack([of_kind(kind, seed=seed) for seed, kind in enumerate(kinds)], axis=1)
-    steps = [STEPPED.get(kind, 0.0) for kind in kinds]
-    origin = [-0.5 * step for step in steps]
-    layer = nice_tf.QuantileTransform(
-        len(kinds), family=family, steps=steps, origin=origin, dtype=dtype, **kwargs
-    )
-    layer.fit(x)
-    return layer, x
-
-
-def fitted_to_pictures(*, family="logistic", dtype=tf.float64, **kwargs):
-    layer = nice_tf.QuantileTransform(
-        4, family=family, levels=NUM_LEVELS, dtype=dtype, **{"tail_mass": 1e-9, **kwargs}
-    )
-    layer.fit(pictures())
-    return layer
-
-
-KINDS = (*CONTINUOUS, *STEPPED)
 
 
 def any_layer(data, family, dtype=tf.float64):
@@ -179,24 +119,6 @@ def test_both_ends_are_accurate_in_float32(family):
             exact.forward_log_det_jacobian(x.astype(np.float64), 1),
             rtol=1e-4,
         )
-
-
-TABLES = (
-    "edges",
-    "below",
-    "above",
-    "masses",
-    "slopes",
-    "tail_scales",
-    "means",
-    "deviations",
-)
-
-
-def tables(layer):
-    """The fitted arrays by the name of their argument."""
-    found = {variable.name.split("/")[-1].split(":")[0]: variable for variable in layer.variables}
-    return {key: found[key].numpy() for key in TABLES}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -383,136 +305,55 @@ def test_xla_and_gradients(data, family):
         assert np.any(gradient != 0)
 
 
-# A whole flow
-
-
-def flow_of_pictures(**settings):
-    settings = {"hidden_units": (9, 8), "activation": "tanh", "levels": NUM_LEVELS, **settings}
-    flow = nice_tf.build_flow([2, 2, 1], marginals="quantile", dtype=tf.float64, **settings)
-    nice_tf.initialize_from_data(flow, tf.constant(pictures().reshape(-1, 2, 2, 1)))
-    return flow
-
-
-def histograms(train, x):
-    """Independent histograms with the smoothing that leaves each example out, in plain numpy."""
-    number, size = train.shape
-    found = np.floor(train * NUM_LEVELS).astype(int)
-    counts = [np.bincount(found[:, d], minlength=NUM_LEVELS) for d in range(size)]
-    best = -np.inf
-    for added in (0.01, 0.03, 0.1, 0.3, 1.0):
-        score = 0.0
-        for row in found:
-            for d in range(size):
-                others = counts[d][row[d]] - 1 + added
-                score += np.log(others / (number - 1 + added * NUM_LEVELS))
-        if score > best:
-            best = score
-            chosen = added
-    result = np.zeros(len(x))
-    for d in range(size):
-        masses = (counts[d] + chosen) / (number + chosen * NUM_LEVELS)
-        result += np.log(NUM_LEVELS * masses[np.floor(x[:, d] * NUM_LEVELS).astype(int)])
-    return result
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"prior": "gaussian"},
-        {"conditioner_input": "values", "partition": "nested", "num_couplings": 2},
-        {"scaling": "prior", "output_scale": "one"},
-        {"scaling": "none"},
-    ],
-)
-def test_before_training_a_flow_is_independent_histograms(settings):
-    flow = flow_of_pictures(**settings)
-    x = pictures(300, seed=5)
-    expected = histograms(pictures(), x)
-    found = flow.log_prob(x.reshape(-1, 2, 2, 1)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert np.ptp(expected) > 3
-
-
-@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
-def test_samples_of_levels_lie_in_range(prior):
-    settings = {"zero_last_layer": False, "init_range": 0.3, "conditioner_input": "values"}
-    flow = flow_of_pictures(prior=prior, **settings)
-    x = nice_tf.sample(flow, 20_000, seed=[0, 1]).numpy()
-    assert x.min() >= 0 and x.max() <= 1
-    untrained = flow_of_pictures(prior=prior)
-    x = nice_tf.sample(untrained, 20_000, seed=[0, 1]).numpy().reshape(-1, 4)
-    for d in range(4):
-        counts = np.bincount(np.floor(x[:, d] * NUM_LEVELS).astype(int), minlength=NUM_LEVELS)
-        expected = np.bincount(
-            np.floor(pictures()[:, d] * NUM_LEVELS).astype(int), minlength=NUM_LEVELS
-        )
-        np.testing.assert_allclose(counts / 20_000, expected / 500, atol=0.02)
-
-
-@pytest.mark.parametrize("conditioner_input", ["mapped", "values"])
-@pytest.mark.parametrize("prior", ["logistic", "gaussian"])
-def test_change_of_variables_of_a_flow(prior, conditioner_input):
-    """Log p is the prior's at z and the determinant of the Jacobian, with weights of size 1."""
-    flow = flow_of_pictures(prior=prior, conditioner_input=conditioner_input, zero_last_layer=False)
+def test_few_values_far_away_do_not_widen_all_bins():
+    """A code for missing values, or a wrong row: the other values keep their density."""
     generator = np.random.default_rng(0)
-    for variable in flow.trainable_variables:
-        variable.assign(generator.normal(0.0, 0.5, variable.shape))
-    x = pictures(3, seed=8)
-    encoder = nice_tf.encoder(flow)
-    for point in x:
-        found = jacobian(lambda h: encoder.forward(tf.reshape(h, [-1, 2, 2, 1])), point)
-        z = encoder.forward(point.reshape(1, 2, 2, 1))
-        expected = flow.distribution.log_prob(z)[0] + np.linalg.slogdet(found)[1]
-        np.testing.assert_allclose(flow.log_prob(point.reshape(2, 2, 1)), expected, rtol=1e-8)
-        np.testing.assert_allclose(tf.reshape(encoder.inverse(fresh(z)), [-1]), point, atol=1e-7)
+    x = generator.normal(size=[5000, 1])
+    fresh_ones = generator.normal(size=[2000, 1])
+    scores = []
+    for number_far in (0, 1, 50):
+        spoilt = x.copy()
+        spoilt[:number_far] = 1e6
+        layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
+        layer.fit(spoilt)
+        alone = nice_tf.logistic_prior(1, dtype=tf.float64).log_prob(layer.forward(fresh_ones))
+        scores.append(np.mean(alone + layer.forward_log_det_jacobian(fresh_ones, 1)))
+    np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
 
 
-def test_m_sees_values():
-    """Those of the data, less their mean and in deviations: in pictures one for all."""
-    x = pictures()
-    layer = fitted_to_pictures()
-    seen = layer.standardized_values(layer.forward(tf.constant(x)), np.arange(4))
-    expected = (x - x.mean(axis=0)) / np.sqrt(np.mean(x.var(axis=0)))
-    np.testing.assert_allclose(seen, expected, atol=1e-6)
-    columns, x = fitted_to(["gamma", "normal", "cauchy"])
-    z = columns.forward(tf.constant(x)).numpy()[:, [2, 0]]
-    seen = columns.standardized_values(tf.constant(z), np.array([2, 0]))
-    expected = ((x - x.mean(axis=0)) / x.std(axis=0))[:, [2, 0]]
-    np.testing.assert_allclose(seen, expected, atol=1e-6)
+def test_tails_of_few_rows_are_as_wide_as_their_ends():
+    x = np.random.default_rng(0).normal(size=[150, 1])
+    layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
+    layer.fit(x)
+    z = layer.forward([[x.max() + 1.0], [x.max() + 2.0]]).numpy()
+    assert np.all(np.diff(z[:, 0]) < 5), "a deviation outside is no astronomical distance"
 
 
-def test_a_frozen_flow_and_its_saved_model_are_the_flow(tmp_path):
-    flow = flow_of_pictures(
-        conditioner_input="values", partition="nested", num_couplings=2, zero_last_layer=False
-    )
-    x = pictures(20, seed=3).reshape(-1, 2, 2, 1)
-    expected = flow.log_prob(x).numpy()
-    frozen = nice_tf.freeze(flow)
-    np.testing.assert_allclose(frozen.log_prob(x), expected, rtol=1e-9)
-    module = tf.Module()
-    module.flow = frozen
-    module.log_prob = tf.function(
-        frozen.log_prob, input_signature=[tf.TensorSpec([None, 2, 2, 1], tf.float64)]
-    )
-    tf.saved_model.save(module, str(tmp_path))
-    loaded = tf.saved_model.load(str(tmp_path))
-    np.testing.assert_allclose(loaded.log_prob(x), expected, rtol=1e-9)
+@pytest.mark.parametrize("value", [-0.01, 1.5, 200.0])
+def test_levels_outside_of_their_range_are_refused(value):
+    x = np.random.default_rng(0).uniform(size=[20, 3])
+    x[3, 1] = value
+    layer = nice_tf.QuantileTransform(3, levels=10)
+    with pytest.raises(
+        nice_tf.UserError, match=rf"with levels 10 x must be dequantized on \[0, 1\], got {value}"
+    ):
+        layer.fit(x)
 
 
-def test_inpainting_keeps_what_is_known_and_stays_in_range():
-    flow = flow_of_pictures(zero_last_layer=False, conditioner_input="values")
-    x = pictures(6, seed=4).reshape(-1, 2, 2, 1)
-    observed = np.ones_like(x, bool)
-    observed[:, 1] = False
-    seed = tf.zeros([6, 2], tf.int32)
-    hidden = np.where(observed, x, 0.999)
-    filled, log_prob = inpaint(
-        flow, hidden, observed, seed=seed, num_steps=5, noise=1.0, bounds=(0.0, 1.0)
-    )
-    np.testing.assert_array_equal(filled.numpy()[observed], x[observed])
-    assert np.all(filled >= 0) and np.all(filled <= 1)
-    np.testing.assert_allclose(log_prob, flow.log_prob(fresh(filled)), rtol=1e-9)
+def test_a_bad_value_is_named_by_its_place_among_all():
+    x = np.random.default_rng(0).uniform(size=[9000, 2])
+    x[5000, 1] = np.nan
+    layer = nice_tf.QuantileTransform(2)
+    with pytest.raises(nice_tf.UserError, match=r"1 of 9000 examples .*, the first is 5000 "):
+        layer.fit(x)
+    with pytest.raises(nice_tf.UserError, match="the first is 5000 "):
+        layer.fit_parts(np.split(x, 3))
+
+
+def test_equal_examples_are_refused():
+    layer = nice_tf.QuantileTransform(2, levels=4)
+    with pytest.raises(nice_tf.UserError, match="need examples that differ, all 7 have the same"):
+        layer.fit(np.full([7, 2], 0.3))
 
 
 # What is refused
@@ -688,246 +529,3 @@ def changed(layer, key, place, value):
 def test_bad_input_is_refused_by_value_and_rule(call, message):
     with pytest.raises(nice_tf.UserError, match=message):
         call()
-
-
-def test_symmetric_range_with_marginals_is_refused_in_a_run(tmp_path):
-    config = nice_tf.Config(marginals="quantile", input_range="symmetric", hidden_units=(8,))
-    with pytest.raises(nice_tf.UserError, match="leave input_range at 'unit', got 'symmetric'"):
-        nice_tf.train_and_evaluate(config, tmp_path / "run")
-
-
-# A run
-
-
-SMALL = {
-    "num_couplings": 2,
-    "partition": "nested",
-    "marginals": "quantile",
-    "conditioner_input": "values",
-    "hidden_units": (12,),
-    "activation": "tanh",
-    "epochs": 2,
-    "num_draws": 2,
-    "precision": "float32",
-    "sample_every_epochs": 0,
-}
-DIGITS = nice_tf.Config(dataset="digits", batch_size=100, **SMALL)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished run on the digits, which was stopped after its first epoch and continued."""
-    path = tmp_path_factory.mktemp("marginals") / "run"
-    write = Workdir.write_metrics
-
-    def stop_after_one(self, rows):
-        write(self, rows)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nice_tf.training.samples.denoise", lambda flow, x, context=None: x)
-        with pytest.MonkeyPatch.context() as stopping:
-            stopping.setattr(Workdir, "write_metrics", stop_after_one)
-            with pytest.raises(KeyboardInterrupt):
-                nice_tf.train_and_evaluate(DIGITS, path)
-        nice_tf.train_and_evaluate(DIGITS, path)
-    return Workdir(path)
-
-
-def counts_of(values):
-    flat = values.reshape(len(values), -1)
-    return np.stack([np.bincount(flat[:, d], minlength=17) for d in range(64)])
-
-
-def test_marginals_of_a_run_are_those_of_train(run):
-    """Counted plainly; those of another split are others."""
-    digits = dataset.load(DIGITS)
-    layer = nice_tf.layers(nice_tf.load_flow(run.path))[1]
-    masses = layer.parameters["masses"].numpy()
-    number = len(digits.train)
-    # How much is added to each count, by what is left to a level of a pixel that is always 0.
-    added = masses[0, 5] * number / (1 - 17 * masses[0, 5])
-    expected = (counts_of(digits.train) + added) / (number + 17 * added)
-    np.testing.assert_allclose(masses, expected, rtol=1e-3)
-    mean = (digits.train.reshape(number, 64).mean(axis=0) + 0.5) / 17
-    np.testing.assert_allclose(layer.means, mean, atol=2e-3)
-    for other in (digits.validation, digits.test):
-        assert np.max(np.abs(masses - counts_of(other) / len(other))) > 0.02
-
-
-def test_a_continued_run_learns_and_keeps_its_marginals(run, tmp_path):
-    """It is better than the marginals alone, which are those that it began with."""
-    digits = dataset.load(DIGITS)
-    flow = nice_tf.load_flow(run.path)
-    begun = model_lib.make_model(DIGITS, digits).flow
-    first, last = (tables(nice_tf.layers(model)[1]) for model in (begun, flow))
-    for key in TABLES:
-        np.testing.assert_array_equal(first[key], last[key])
-    x = ((digits.validation + 0.5) / 17).astype(np.float32)
-    assert np.mean(flow.log_prob(x)) > np.mean(begun.log_prob(x)) + 0.5
-    rows = run.read_metrics(up_to_epoch=9)
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    np.testing.assert_allclose(
-        run.read_evaluation()["log_prob"],
-        np.mean(flow.log_prob(((digits.test + 0.5) / 17).astype(np.float32))),
-        atol=1.0,
-    )
-
-
-def test_export_scores_fills_and_samples(run, tmp_path):
-    """As the flow does; what is known stays, what is filled and drawn lies in the range."""
-    digits = dataset.load(DIGITS)
-    export.export_saved_model(run.path, tmp_path / "export", inpaint_steps=1)
-    model = Model.load(tmp_path / "export")
-    x = digits.test[:9].astype(np.float32)
-    expected = nice_tf.load_flow(run.path).log_prob((x + 0.5) / 17)
-    np.testing.assert_allclose(model.score(x)["log_prob"], expected, rtol=1e-4)
-    gaps = x.copy()
-    gaps[:, 2:5] = np.nan
-    mask = np.isfinite(gaps).astype(np.float32)
-    seed = np.zeros([9, 2], np.int32)
-    filled = model("inpaint", x=np.nan_to_num(gaps), mask=mask, seed=seed)["x"]
-    np.testing.assert_array_equal(filled[mask == 1], x[mask == 1])
-    assert filled.min() >= -0.5 and filled.max() <= 16.5
-    assert np.ptp(filled[mask == 0]) > 1
-    drawn = nice_tf.sample(nice_tf.load_flow(run.path), 2000, seed=[0, 1]).numpy()
-    assert drawn.min() >= 0 and drawn.max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("edges", 7.0, "edges of the marginals must be sorted, got 7.0 before"),
-        ("below", np.nan, "below of the marginals must be finite, got nan"),
-        ("means", np.inf, "means of the marginals must be finite, got inf"),
-    ],
-)
-def test_spoilt_tables_of_a_run_are_refused(run, tmp_path, key, value, message):
-    """Where weights are read, and where training goes on."""
-    shutil.copytree(run.path, tmp_path / "run")
-    spoil(Workdir(tmp_path / "run"), key, value)
-    with pytest.raises(nice_tf.UserError, match=message):
-        nice_tf.load_flow(tmp_path / "run")
-    with pytest.raises(nice_tf.UserError, match=message):
-        export.export_saved_model(tmp_path / "run", tmp_path / "export")
-    with pytest.raises(nice_tf.UserError, match=message):
-        nice_tf.train_and_evaluate(DIGITS, tmp_path / "run")
-
-
-def spoil(run, key, value):
-    """Changes one number of each flow of every checkpoint, and saves it as the run does."""
-    data = dataset.load(DIGITS)
-    for folder in (run.last, run.best):
-        for path in checkpoints.complete(folder):
-            model = model_lib.make_model(DIGITS, data)
-            state = checkpoints.RunState()
-            saved = {"flow": model.evaluation_flow, "epoch": state.best_epoch}
-            if folder == run.last:
-                saved = checkpoints._parts(model, state)
-                saved["history"] = checkpoints._History([])
-            checkpoint = tf.train.Checkpoint(**saved)
-            checkpoint.read(path).expect_partial()
-            for flow in (model.flow, model.evaluation_flow):
-                table = nice_tf.layers(flow)[1].parameters[key]
-                spoilt = table.numpy()
-                spoilt.flat[0] = value
-                table.assign(spoilt)
-            checkpoint.write(path)
-
-
-def test_a_table_is_trained_filled_and_sampled(tmp_path):
-    """Columns of all kinds: zeros where there are zeros, hardly a row out of range, gaps filled."""
-    kinds = ("gamma", "zeros", "integers")
-    number = 1200
-    columns = {kind: of_kind(kind, number, seed) for seed, kind in enumerate(kinds)}
-    columns["integers"] = np.rint(columns["integers"])
-    columns["zeros"] = np.round(columns["zeros"], 2)
-    write_csv(tmp_path / "rows.csv", **columns)
-    config = nice_tf.Config(
-        dataset=str(tmp_path / "rows.csv"),
-        data_dir=str(tmp_path / "cache"),
-        batch_size=200,
-        **{**SMALL, "epochs": 1},
-    )
-    nice_tf.train_and_evaluate(config, tmp_path / "run")
-    flow = nice_tf.load_flow(tmp_path / "run")
-    drawn = nice_tf.sample(flow, 5000, seed=[0, 1]).numpy()
-    for d, kind in enumerate(kinds):
-        span = np.ptp(columns[kind])
-        outside = (drawn[:, d] < columns[kind].min() - 0.5) | (
-            drawn[:, d] > columns[kind].max() + max(0.5, 0.01 * span)
-        )
-        assert np.mean(outside) < 4 / number
-    zeros = np.mean(np.abs(drawn[:, 1]) <= 0.005 + 1e-6)
-    assert abs(zeros - np.mean(columns["zeros"] == 0)) < 0.03
-    model = Model.load(tmp_path / "run")
-    x = np.stack([columns[kind] for kind in kinds], axis=1)[:20]
-    gaps = x.copy()
-    gaps[::2, 1] = np.nan
-    filled = model.fill(gaps)
-    np.testing.assert_allclose(filled[np.isfinite(gaps)], x[np.isfinite(gaps)], rtol=1e-6)
-    assert np.all(np.isfinite(filled))
-    assert filled[:, 1].min() >= -0.005 and filled[:, 1].max() <= columns["zeros"].max() + 0.005
-
-
-def test_constant_columns_and_pictures_of_one_level(tmp_path):
-    """A pixel that is always 0 has its level; a continuous coordinate that never varies is
-    refused.
-    """
-    values = np.random.default_rng(0).normal(size=[60, 3]).astype(np.float32)
-    values[:, 1] = 7
-    np.save(tmp_path / "rows.npy", values)
-    config = nice_tf.Config(dataset=str(tmp_path / "rows.npy"), batch_size=10, **SMALL)
-    with pytest.raises(nice_tf.UserError, match="1 of 3 coordinates have the same value in all"):
-        nice_tf.train_and_evaluate(config, tmp_path / "run")
-
-
-def test_few_values_far_away_do_not_widen_all_bins():
-    """A code for missing values, or a wrong row: the other values keep their density."""
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=[5000, 1])
-    fresh_ones = generator.normal(size=[2000, 1])
-    scores = []
-    for number_far in (0, 1, 50):
-        spoilt = x.copy()
-        spoilt[:number_far] = 1e6
-        layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
-        layer.fit(spoilt)
-        alone = nice_tf.logistic_prior(1, dtype=tf.float64).log_prob(layer.forward(fresh_ones))
-        scores.append(np.mean(alone + layer.forward_log_det_jacobian(fresh_ones, 1)))
-    np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
-
-
-def test_tails_of_few_rows_are_as_wide_as_their_ends():
-    x = np.random.default_rng(0).normal(size=[150, 1])
-    layer = nice_tf.QuantileTransform(1, dtype=tf.float64)
-    layer.fit(x)
-    z = layer.forward([[x.max() + 1.0], [x.max() + 2.0]]).numpy()
-    assert np.all(np.diff(z[:, 0]) < 5), "a deviation outside is no astronomical distance"
-
-
-@pytest.mark.parametrize("value", [-0.01, 1.5, 200.0])
-def test_levels_outside_of_their_range_are_refused(value):
-    x = np.random.default_rng(0).uniform(size=[20, 3])
-    x[3, 1] = value
-    layer = nice_tf.QuantileTransform(3, levels=10)
-    with pytest.raises(
-        nice_tf.UserError, match=rf"with levels 10 x must be dequantized on \[0, 1\], got {value}"
-    ):
-        layer.fit(x)
-
-
-def test_a_bad_value_is_named_by_its_place_among_all():
-    x = np.random.default_rng(0).uniform(size=[9000, 2])
-    x[5000, 1] = np.nan
-    layer = nice_tf.QuantileTransform(2)
-    with pytest.raises(nice_tf.UserError, match=r"1 of 9000 examples .*, the first is 5000 "):
-        layer.fit(x)
-    with pytest.raises(nice_tf.UserError, match="the first is 5000 "):
-        layer.fit_parts(np.split(x, 3))
-
-
-def test_equal_examples_are_refused():
-    layer = nice_tf.QuantileTransform(2, levels=4)
-    with pytest.raises(nice_tf.UserError, match="need examples that differ, all 7 have the same"):
-        layer.fit(np.full([7, 2], 0.3))
