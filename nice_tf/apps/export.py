@@ -7,6 +7,7 @@ nice-export --workdir=runs/digits --export_dir=runs/digits/export          where
 import numpy as np
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.cli import command
 
 flags.DEFINE_string("workdir", "", "folder of the finished run", module_name="export")
@@ -32,8 +33,8 @@ flags.DEFINE_bool(
 def main() -> None:
     """Exports, then samples and scores one batch through the exported model."""
     values = flags.FLAGS
-    workdir = command.required("workdir")
     export_dir = command.required("export_dir")
+    workdir = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.serving import export, warmup
     version = export.export_saved_model(

@@ -8,6 +8,7 @@ import pathlib
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.choices import FIGURES
 from nice_tf.cli import command
 from nice_tf.errors import UserError
@@ -27,10 +28,10 @@ def main() -> None:
     unknown = sorted(set(values.figures) - set(FIGURES))
     if unknown:
         raise UserError(f"figures must be of {', '.join(FIGURES)}, got {', '.join(unknown)}")
+    workdir = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.reports import figures
         from nice_tf.runs import finished
-    workdir = command.required("workdir")
     run = finished.load_finished_run(
         workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
     )

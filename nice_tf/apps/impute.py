@@ -5,6 +5,7 @@ python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=fille
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.cli import command
 
 command.define_model_flags("impute")
@@ -13,7 +14,7 @@ command.define_input_flag("impute")
 
 def main() -> None:
     """Writes the filled table."""
-    model = command.required("model")
+    model = asked.model()
     source = command.required("input")
     output = command.required("output")
     with command.quiet_tensorflow():

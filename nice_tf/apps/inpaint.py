@@ -9,6 +9,7 @@ import pathlib
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.choices import MASKS
 from nice_tf.cli import command
 from nice_tf.errors import UserError
@@ -39,13 +40,13 @@ flags.DEFINE_string(
 def main() -> None:
     """Writes the picture."""
     values = flags.FLAGS
+    workdir = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf import drawing
         from nice_tf.data import arrays
         from nice_tf.flows.inpainting import check_mask, make_mask
         from nice_tf.reports import figures
         from nice_tf.runs import finished
-    workdir = command.required("workdir")
     run = finished.load_finished_run(
         workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
     )

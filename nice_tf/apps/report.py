@@ -7,6 +7,7 @@ import pathlib
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.cli import command
 
 command.define_run_flags("report")
@@ -18,10 +19,10 @@ flags.DEFINE_string(
 def main() -> None:
     """Writes the page."""
     values = flags.FLAGS
+    workdir = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.reports import page
         from nice_tf.runs import finished
-    workdir = command.required("workdir")
     run = finished.load_finished_run(
         workdir, data_dir=values.data_dir, manual_dir=values.manual_dir
     )

@@ -6,6 +6,7 @@ python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.cli import command
 
 command.define_model_flags("sample")
@@ -21,7 +22,7 @@ flags.DEFINE_float(
 def main() -> None:
     """Writes the samples."""
     values = flags.FLAGS
-    model = command.required("model")
+    model = asked.model()
     output = command.required("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files

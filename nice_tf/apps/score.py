@@ -12,6 +12,7 @@ the value were its column's median (without marginals its mean).
 
 from absl import flags
 
+from nice_tf.apps import asked
 from nice_tf.cli import command
 
 command.define_model_flags("score")
@@ -22,7 +23,7 @@ command.define_score_flags("score")
 def main() -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model = command.required("model")
+    model = asked.model()
     source = command.required("input")
     output = command.required("output")
     with command.quiet_tensorflow():

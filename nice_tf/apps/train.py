@@ -16,11 +16,24 @@ flags.DEFINE_string(
     "The same command on the same folder continues the run",
     module_name="run",
 )
+flags.DEFINE_bool(
+    "finish",
+    False,
+    "no more epochs: evaluate and close the run in workdir, as it was stopped, at its best epoch so "
+    "far. Its settings are those that it was begun with",
+    module_name="run",
+)
 
 
 def main() -> None:
     """Reads the flags and runs."""
     settings = config_flags.from_flags()
+    if flags.FLAGS.finish:
+        with command.quiet_tensorflow():
+            from nice_tf.apps import terminal
+            from nice_tf.training.run import default_workdir, finish_stopped
+        terminal.print_result(finish_stopped(flags.FLAGS.workdir or default_workdir(settings)))
+        return
     with command.quiet_tensorflow():
         from nice_tf.apps import terminal
         from nice_tf.training.run import default_workdir, train_and_evaluate
@@ -34,5 +47,9 @@ def main() -> None:
         terminal.print_result(result)
 
 
+def _when_interrupted():
+    return "with --finish it evaluates and closes the run at its best epoch so far"
+
+
 if __name__ == "__main__":
-    command.run(main, usage=__doc__, groups=GROUPS)
+    command.run(main, usage=__doc__, groups=GROUPS, when_interrupted=_when_interrupted)

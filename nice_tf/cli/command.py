@@ -22,7 +22,12 @@ _HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
 
 
 def run(
-    main: Callable[..., None], *, usage: str, groups: Sequence[str], passes_on: bool = False
+    main: Callable[..., None],
+    *,
+    usage: str,
+    groups: Sequence[str],
+    passes_on: bool = False,
+    when_interrupted: Callable[[], str] | None = None,
 ) -> None:
     """Parses the flags and calls `main`, then exits.
 
@@ -33,6 +38,7 @@ def run(
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
       passes_on: give flags that are none of ours to `main`, as a list, instead of refusing them.
+      when_interrupted: what else can be done with what was saved, a line.
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):
@@ -55,7 +61,7 @@ def run(
         except (Exception, KeyboardInterrupt) as error:
             number = arrived.end(error)
             if number is not None:
-                _exit_interrupted(number)
+                _exit_interrupted(number, when_interrupted)
             if isinstance(error, UserError):
                 sys.exit(f"error: {error}")
             raise
@@ -89,14 +95,14 @@ def _parse(argv, passes_on):
     return rest
 
 
-def _exit_interrupted(number: int) -> NoReturn:
+def _exit_interrupted(number: int, what_else: Callable[[], str] | None) -> NoReturn:
     word = "interrupted"
     if number == signal.SIGTERM:
         word = "terminated"
-    print(
-        f"\n{word}; the same command continues from what was saved last, if anything was",
-        file=sys.stderr,
-    )
+    lines = [f"\n{word}; the same command continues from what was saved last, if anything was"]
+    if what_else:
+        lines.append(what_else())
+    print("\n".join(lines), file=sys.stderr)
     sys.exit(128 + number)
 
 

@@ -302,7 +302,8 @@ class Workdir:
         if evaluation is None:
             raise UserError(
                 f"workdir {self.path} is not finished, it has no evaluation that is whole: run the "
-                "training command again to its end"
+                "training command again to its end, or with --finish to close the run at its best "
+                "epoch so far"
             )
         return evaluation
 

@@ -356,6 +356,26 @@ def finish(config: Config, data: dataset.Data, run: Workdir) -> RunResult:
         return _finish(config, data, run)
 
 
+def finish_stopped(workdir: str | os.PathLike) -> RunResult:
+    """Evaluates and closes a run that was stopped, at its best epoch so far, and draws its samples.
+
+    The settings are those in the folder. The run can still be continued: the same training command
+    goes on with the next epoch, and evaluates again if that finds a better one.
+
+    Args:
+      workdir: folder of a run of `train` or `train_and_evaluate` with at least one epoch.
+
+    Raises:
+      UserError: no run with an epoch there, or data other than those it was trained on.
+    """
+    run = Workdir(workdir)
+    config, trained_on = run.read_config()
+    data = dataset.load(config)
+    run.check_same_data(data.description(), trained_on)
+    with devices.saying_out_of_memory("the evaluation of this run"):
+        return finish(config, data, run)
+
+
 def _finish(config, data, run):
     flow = make_flow(
         config,

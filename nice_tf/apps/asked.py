@@ -1,0 +1,30 @@
+"""The run or model that a command is about, looked at before TensorFlow is imported."""
+
+from nice_tf.cli import command
+from nice_tf.runs.workdir import Workdir
+
+
+def workdir() -> str:
+    """The value of --workdir, the folder of a finished run.
+
+    Raises:
+      UserError: it was not given, or the run is not finished.
+    """
+    value = command.required("workdir")
+    run = Workdir(value)
+    if run.config.exists():
+        run.finished_evaluation()
+    return value
+
+
+def model() -> str:
+    """The value of --model, the folder of a finished run or of an export.
+
+    Raises:
+      UserError: it was not given, or it is that of a run that is not finished.
+    """
+    value = command.required("model")
+    run = Workdir(value)
+    if run.config.exists():
+        run.finished_evaluation()
+    return value

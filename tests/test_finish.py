@@ -1,0 +1,95 @@
+"""A run that was stopped, closed with --finish."""
+
+import json
+
+import pytest
+
+import nice_tf
+from nice_tf.runs.workdir import Workdir
+from nice_tf.training import callbacks
+from nice_tf.training.run import train_and_evaluate
+
+SETTINGS = nice_tf.Config(
+    dataset="digits",
+    num_couplings=2,
+    allow_incomplete_mixing=True,
+    hidden_units=(8,),
+    epochs=3,
+    num_draws=2,
+    precision="float32",
+)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch, without_denoising):
+    """A run that was stopped after its second epoch."""
+    save = callbacks.Recorder.on_epoch_end
+
+    def stop_after_two(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Recorder, "on_epoch_end", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(SETTINGS, tmp_path / "run")
+    return Workdir(tmp_path / "run")
+
+
+def test_a_stopped_run_is_finished_used_and_continued(run_here, stopped, tmp_path):
+    sample = (
+        "-m",
+        "nice_tf.apps.sample",
+        f"--model={stopped.path}",
+        f"--output={tmp_path}/samples.npz",
+    )
+    refused = run_here(*sample)
+    assert refused.returncode == 1
+    assert "is not finished" in refused.stderr and "with --finish" in refused.stderr
+
+    finished = run_here("train.py", "--finish", f"--workdir={stopped.path}")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(stopped.evaluation.read_text())
+    rows = stopped.read_metrics(up_to_epoch=9)
+    best = max(rows, key=lambda row: float(row["val_log_prob"]))
+    assert len(rows) == 2 and found["epoch"] == int(best["epoch"])
+    assert f"{found['log_prob']:.2f}" in finished.stdout
+    assert run_here(*sample).returncode == 0
+
+    # As a run that was never stopped.
+    continued = train_and_evaluate(SETTINGS, stopped.path)
+    whole = train_and_evaluate(SETTINGS, tmp_path / "whole")
+    assert len(stopped.read_metrics(up_to_epoch=9)) == 3
+    assert continued.evaluation == whole.evaluation
+
+
+def test_there_must_be_an_epoch_to_finish_at(run_here, tmp_path):
+    refused = run_here("train.py", "--finish", f"--workdir={tmp_path}/none")
+    assert refused.returncode == 1 and str(tmp_path / "none") in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_command_about_an_unfinished_run_says_so_before_tensorflow_is_imported(
+    run_command, stopped
+):
+    """In a process of its own, in which importing TensorFlow is an error."""
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        f"sys.argv = ['score', '--model={stopped.path}', '--input=a.csv', '--output=b.csv']\n"
+        "import runpy; runpy.run_module('nice_tf.apps.score', run_name='__main__')"
+    )
+    refused = run_command("-c", code)
+    assert refused.returncode == 1
+    assert "is not finished" in refused.stderr
+
+
+def test_ctrl_c_names_the_way_to_finish(run_here, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nice_tf.training.run.fit", interrupted)
+    stopped = run_here("train.py", "--epochs=1", "--hidden_units=8", f"--workdir={tmp_path}/run")
+    assert stopped.returncode == 130
+    assert "the same command continues" in stopped.stderr
+    assert "--finish" in stopped.stderr
