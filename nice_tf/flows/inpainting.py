@@ -12,7 +12,7 @@ from nice_tf.flows.flow import behind_marginals, context_kwargs, data_mean
 
 tfd = tfp.distributions
 
-_MAX_SIZE_TO_SOLVE = 512  # D above which a D x D system for each example is too much
+MAX_SIZE_TO_SOLVE = 512  # D above which a D x D system for each example is too much
 
 
 def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray:
@@ -170,7 +170,7 @@ def _start(flow, x, observed, sigma):
     """
     mean = data_mean(flow)
     event_size = flow.event_shape.num_elements()
-    if not mixes_linearly(flow) or event_size > _MAX_SIZE_TO_SOLVE:
+    if not mixes_linearly(flow) or event_size > MAX_SIZE_TO_SOLVE:
         return tf.where(observed, x, mean)
     # In units of the deviations given all others, which may differ by many orders of magnitude.
     scale = tf.reshape(sigma, [-1])

@@ -1,0 +1,263 @@
+"""Draws of what is not known of an example, given what is known: by Hamiltonian Monte Carlo."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.errors import UserError, check_at_least
+from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
+from nice_tf.flows.flow import behind_marginals, context_kwargs
+from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
+
+tfd = tfp.distributions
+
+_NUM_LEAPFROG_STEPS = 4
+_TARGET_ACCEPTANCE = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Draws of examples, and how far they can be trusted.
+
+    Attributes:
+      x: `[num_draws, B, *event_shape]`; known values are as they were given.
+      acceptance: share of the proposals that was accepted, `[B]`; about 0.8 is aimed at.
+      effective_sample_size: how many independent draws the draws of an example are worth, the least
+        over its coordinates that are not known, `[B]` (Geyer 1992, by `tfp.mcmc`); `num_draws`
+        where all is known.
+    """
+
+    x: np.ndarray
+    acceptance: np.ndarray
+    effective_sample_size: np.ndarray
+
+
+def draw_between(
+    flow: tfd.TransformedDistribution,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    start: np.ndarray,
+    num_draws: int,
+    seed: tf.Tensor,
+    num_chains: int = 4,
+    num_warmup: int = 300,
+    thinning: int = 5,
+    context: tf.Tensor | None = None,
+) -> Draws:
+    """Draws from p(x | low <= x <= high), each example from its own.
+
+    A coordinate with low = high is known. One with infinite ends is hidden. One between finite ends
+    is known up to its bin, such as an integer with dequantization noise: the noise is drawn with
+    the hidden values, so that the draws are given the integer itself.
+
+    The chains run behind the marginals where there are some: there the density is smooth, and a
+    spike such as the zeros of a column is an interval that a chain can pass.
+
+    Args:
+      flow: as `build_flow` made it.
+      low: lowest value of each coordinate, `[B, *event_shape]` in density units.
+      high: highest value, as `low`.
+      start: where the chains begin, as `low`; of `inpaint`, for instance.
+      num_draws: of each example.
+      seed: stateless seed, int32 `[2]`.
+      num_chains: of each example, at most `num_draws`.
+      num_warmup: steps of a chain before its first draw, in which its step length is found.
+      thinning: steps from draw to draw.
+      context: of a conditional flow, `[context_size]` or `[B, context_size]`.
+
+    Raises:
+      UserError: ends of which one is infinite, or the lower one is above the higher; a number below
+        1.
+    """
+    for name, number in (
+        ("num_draws", num_draws),
+        ("num_chains", num_chains),
+        ("num_warmup", num_warmup),
+        ("thinning", thinning),
+    ):
+        check_at_least(name, number, 1)
+    low = np.asarray(low, flow.dtype.as_numpy_dtype)
+    high = np.asarray(high, low.dtype)
+    _check_ends(low, high)
+    event_shape = flow.event_shape.as_list()
+    size = flow.event_shape.num_elements()
+    num_examples = len(low)
+    num_chains = min(num_chains, num_draws)
+    num_kept = -(-num_draws // num_chains)
+    front = None
+    behind = flow
+    parts = behind_marginals(flow)
+    if parts is not None:
+        front, behind = parts
+    is_hidden = np.isinf(low)
+    ends = []
+    for end in (low, high):
+        # Where there is no end, any value will do.
+        ends.append(_mapped(front, np.where(is_hidden, start, end), size))
+    middle = _mapped(front, np.clip(start, low, high), size)
+    target = _Target(
+        behind,
+        is_hidden=tf.reshape(is_hidden, [num_examples, size]),
+        low=ends[0],
+        high=ends[1],
+        middle=middle,
+        num_chains=num_chains,
+        kwargs=_repeated_context(context, num_examples, num_chains),
+    )
+    states, accepted = _run(target, num_kept, num_warmup, thinning, seed)
+    h = target.to_h(states)  # [num_kept, num_chains * B, D]
+    x = _values(front, h, [num_kept, num_chains, num_examples, *event_shape])
+    is_known = low == high
+    x = np.where(is_known, low, x)
+    drawn = np.reshape(x, [num_kept * num_chains, num_examples, *event_shape])[:num_draws]
+    of_hidden = tf.reshape(states, [num_kept, num_chains, num_examples, size])
+    worth = _effective(of_hidden, ~is_known.reshape(num_examples, size), num_draws)
+    share = tf.reduce_mean(tf.reshape(accepted, [-1, num_chains, num_examples]), axis=[0, 1])
+    return Draws(drawn, share.numpy(), worth)
+
+
+def _check_ends(low, high):
+    if np.any(np.isinf(low) != np.isinf(high)):
+        raise UserError("low and high must both be infinite or both finite in a coordinate")
+    if np.any(low > high):
+        place = tuple(np.argwhere(low > high)[0])
+        raise UserError(f"low must be at most high, got {low[place]} and {high[place]}")
+
+
+def _mapped(front, x, size):
+    """X `[B, *event]` behind the marginals, `[B, D]`."""
+    x = tf.convert_to_tensor(x)
+    if front is not None:
+        x = front.forward(x)
+    return tf.reshape(x, [-1, size])
+
+
+def _values(front, h, shape):
+    """H as x again, of a shape."""
+    event_shape = shape[3:]
+    if front is None:
+        return tf.reshape(h, shape).numpy()
+    flat = tf.reshape(h, [-1, h.shape[-1]])
+    return np.reshape(front.inverse(flat).numpy().reshape(-1, *event_shape), shape)
+
+
+def _repeated_context(context, num_examples, num_chains):
+    if context is None:
+        return {}
+    context = tf.convert_to_tensor(context)
+    context = tf.broadcast_to(context, [num_examples, context.shape[-1]])
+    return context_kwargs(tf.tile(context, [num_chains, 1]))
+
+
+class _Target:
+    """The density of what moves, on a scale without ends, `[num_chains * B, D]`.
+
+    The hidden ones are a linear map of h, by which they are about uncorrelated and of deviation 1,
+    as far as the linear layers tell. One between ends is the logit of its place there. One that is
+    known does not move h: it has a normal density of its own, so that all chains have the same
+    number of coordinates.
+    """
+
+    def __init__(self, behind, *, is_hidden, low, high, middle, num_chains, kwargs):
+        def repeated(value):
+            return tf.tile(value, [num_chains] + [1] * (len(value.shape) - 1))
+
+        self._behind = behind
+        self._is_hidden = repeated(is_hidden)
+        self._is_between = repeated(~is_hidden & (low < high))
+        self._low = repeated(low)
+        self._width = repeated(high - low)
+        self._spread = repeated(_spread(behind, is_hidden))
+        self._middle = repeated(middle)
+        self._kwargs = kwargs
+
+    def to_h(self, state):
+        """The state as h."""
+        between = self._low + self._width * tf.sigmoid(state)
+        h = tf.where(self._is_between, between, self._low)
+        moved = tf.where(self._is_hidden, state, tf.zeros_like(state))
+        hidden = self._middle + tf.linalg.matvec(self._spread, moved)
+        return tf.where(self._is_hidden, hidden, h)
+
+    def start(self):
+        """The state at the middle, `[num_chains * B, D]`."""
+        width = tf.where(self._is_between, self._width, tf.ones_like(self._width))
+        place = tf.clip_by_value((self._middle - self._low) / width, 0.01, 0.99)
+        logit = tf.math.log(place / (1 - place))
+        return tf.where(self._is_between, logit, tf.zeros_like(logit))
+
+    def log_prob(self, state):
+        """Up to a constant, `[num_chains * B]`."""
+        h = self.to_h(state)
+        event = tf.reshape(h, [-1, *self._behind.event_shape])
+        result = self._behind.log_prob(event, **self._kwargs)
+        log_slope = -tf.nn.softplus(state) - tf.nn.softplus(-state)
+        is_idle = ~self._is_hidden & ~self._is_between
+        own = tf.where(self._is_between, log_slope, tf.zeros_like(state))
+        own = tf.where(is_idle, -0.5 * state**2, own)
+        return result + tf.reduce_sum(own, axis=-1)
+
+
+def _spread(behind, is_hidden):
+    """Per example a matrix S with S S^T the covariance of its hidden coordinates given all others,
+    by the linear layers, `[B, D, D]`; a diagonal one where that is too much.
+    """
+    scale = tf.reshape(conditional_scales(behind), [-1])
+    size = scale.shape[0]
+    if not mixes_linearly(behind) or size > MAX_SIZE_TO_SOLVE:
+        return tf.linalg.diag(scale)[tf.newaxis] * tf.ones([len(is_hidden), 1, 1], scale.dtype)
+    # In units of the deviations given all others, which may differ by many orders of magnitude.
+    precision = linear_precision(behind) * scale * scale[:, tf.newaxis]
+    both = tf.cast(is_hidden[:, :, tf.newaxis] & is_hidden[:, tf.newaxis, :], scale.dtype)
+    identity = tf.eye(size, dtype=scale.dtype)
+    factor = tf.linalg.cholesky(identity + both * (precision - identity))
+    inverse = tf.linalg.triangular_solve(factor, identity + tf.zeros_like(factor))
+    return scale[:, tf.newaxis] * tf.linalg.matrix_transpose(inverse)
+
+
+def _run(target, num_kept, num_warmup, thinning, seed):
+    """States after the warm-up `[num_kept, num_chains * B, D]`, and whether each step of them was
+    accepted.
+    """
+
+    @tf.function
+    def run():
+        state = target.start()
+        kernel = tfp.mcmc.HamiltonianMonteCarlo(
+            target.log_prob,
+            step_size=tf.fill([tf.shape(state)[0], 1], tf.constant(0.3, state.dtype)),
+            num_leapfrog_steps=_NUM_LEAPFROG_STEPS,
+        )
+        kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
+            kernel,
+            num_adaptation_steps=max(1, int(0.8 * num_warmup)),
+            target_accept_prob=tf.constant(_TARGET_ACCEPTANCE, state.dtype),
+        )
+        return tfp.mcmc.sample_chain(
+            num_results=num_kept,
+            num_burnin_steps=num_warmup,
+            num_steps_between_results=thinning - 1,
+            current_state=state,
+            kernel=kernel,
+            trace_fn=lambda _, results: results.inner_results.is_accepted,
+            seed=seed,
+        )
+
+    states, accepted = run()
+    return states, tf.cast(accepted, states.dtype)
+
+
+def _effective(states, is_free, num_draws):
+    """The least effective sample size over the free coordinates, `[B]`."""
+    num_kept, num_chains = states.shape[:2]
+    if num_kept < 3:
+        return np.full(len(is_free), float(num_chains))
+    across = 1 if num_chains > 1 else None
+    sizes = tfp.mcmc.effective_sample_size(states, cross_chain_dims=across).numpy()
+    if across is None:
+        sizes = sizes[0]
+    sizes = np.where(is_free & np.isfinite(sizes), sizes, num_draws)
+    return np.minimum(sizes.min(axis=-1), num_draws)
