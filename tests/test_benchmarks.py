@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import nice_tf
+from nice_tf.evaluation import simple_densities
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -51,8 +52,8 @@ def test_gaussian_copula_on_exact_marginals_is_the_gaussian(densities, monkeypat
 
         return marginals
 
-    monkeypatch.setattr(densities, "fit_marginals", exact)
-    monkeypatch.setattr(densities, "RIDGES", [1e-9])  # of z and of x it is not the same
+    monkeypatch.setattr(simple_densities, "fit_marginals", exact)
+    monkeypatch.setattr(simple_densities, "RIDGES", [1e-9])  # of z and of x it is not the same
     copula = densities.on_copula(densities.gaussian)(sample)
     plain = densities.gaussian(sample)
     x = gaussian_rows(50, 2)
@@ -109,7 +110,7 @@ def test_mixture_takes_as_many_components_as_validation_says(densities):
 
 
 def test_densities_of_standardized_columns_are_densities_of_the_columns(densities, monkeypatch):
-    monkeypatch.setattr(densities, "RIDGES", [1e-9])
+    monkeypatch.setattr(simple_densities, "RIDGES", [1e-9])
     sample = gaussian_sample(densities, size=2000)
     found = densities.standardized(densities.gaussian)(sample)
     x = gaussian_rows(50, 2)
