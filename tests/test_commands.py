@@ -241,6 +241,8 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
                 f"--manual_dir={files}",
                 f"--data_dir={prepared}",
                 "--hidden_units=8",
+                "--channels=4",
+                "--residual_blocks=1",
                 "--batch_size=5000",
             ]
         finished = run_here(*arguments, cwd=tmp_path)
