@@ -86,7 +86,26 @@ class Config:
     columns: str = _setting(
         "",
         "data",
-        "names of the columns of a table to model, by commas; empty: all that hold numbers",
+        "names of the columns of a table to model, by commas; empty: all that hold numbers, "
+        "categories, dates or times",
+    )
+    categories: str = _setting(
+        "",
+        "data",
+        "names of columns of a table that are categories whatever they hold, by commas: integers "
+        "that are codes",
+    )
+    numbers: str = _setting(
+        "",
+        "data",
+        "names of columns of a table that must be numbers, by commas: a text among them is refused",
+    )
+    max_categories: int = _setting(
+        100,
+        "data",
+        "different texts in a column of a table, at most; one with more is left out",
+        at_least=2,
+        below=10_001,
     )
     delimiter: str = _setting(
         "",
@@ -558,11 +577,17 @@ class Config:
     @property
     def column_names(self) -> list[str]:
         """The names of `columns`; one with a comma in it stands in double quotes."""
-        return [
-            name.strip()
-            for name in next(csv.reader([self.columns], skipinitialspace=True), [])
-            if name.strip()
-        ]
+        return _names_in(self.columns)
+
+    @property
+    def category_names(self) -> list[str]:
+        """The names of `categories`, as `column_names`."""
+        return _names_in(self.categories)
+
+    @property
+    def number_names(self) -> list[str]:
+        """The names of `numbers`, as `column_names`."""
+        return _names_in(self.numbers)
 
     @property
     def widths_by_coupling(self) -> tuple[tuple[int, ...], ...]:
@@ -634,6 +659,12 @@ def _as_tuple(name, value):
             f"{name} must be a list of whole numbers or a list of such lists, got {value!r}"
         )
     return parts
+
+
+def _names_in(text):
+    """Names by commas."""
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return [name.strip() for name in names if name.strip()]
 
 
 def _is_size(value):

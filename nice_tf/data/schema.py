@@ -1,9 +1,9 @@
-"""What a table of numbers holds: the columns of its density, and those that were left out."""
+"""What a table holds: the columns of its density, and those that were left out."""
 
 import csv
 import dataclasses
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,64 @@ _EXACT = 2**53  # from here on float64 has not all integers
 
 
 @dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How what a table holds becomes the numbers of a column.
+
+    Attributes:
+      type: of Arrow, by name, in which values come back; empty for plain numbers.
+      categories: of a column of categories, as text: the number of one is its place here. One that
+        is not among them has the place behind the last.
+      origin: of a column of dates or times, what is 0, as an integer of `type`.
+      ticks: of a column of dates or times, how many integers of `type` are 1; 0 for others.
+    """
+
+    type: str = ""
+    categories: tuple[str, ...] = ()
+    origin: int = 0
+    ticks: int = 0
+
+    @property
+    def kind(self) -> str:
+        """`"category"`, `"date"` (times, too), `"boolean"` or `"number"`."""
+        if self.categories:
+            return "category"
+        if self.ticks:
+            return "date"
+        if self.type:
+            return "boolean"
+        return "number"
+
+    @property
+    def is_read_apart(self) -> bool:
+        """Whether values are no numbers as the file has them."""
+        return bool(self.categories or self.ticks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What says something, ready for JSON; nothing of plain numbers."""
+        if self.categories:
+            return {"kind": self.kind, "type": self.type, "categories": list(self.categories)}
+        if self.ticks:
+            dates = {"origin": self.origin, "ticks": self.ticks}
+            return {"kind": self.kind, "type": self.type, **dates}
+        if self.type:
+            return {"kind": self.kind, "type": self.type}
+        return {}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Encoding":
+        """The inverse of `as_dict`; further keys are left alone."""
+        return cls(
+            type=values.get("type", ""),
+            categories=tuple(values.get("categories", ())),
+            origin=values.get("origin", 0),
+            ticks=values.get("ticks", 0),
+        )
+
+
+PLAIN = Encoding()
+
+
+@dataclasses.dataclass(frozen=True)
 class Column:
     """A column of the density.
 
@@ -23,12 +81,35 @@ class Column:
       step: distance of the values that it can take, 1 for most integers; 0 for continuous values.
       low: lowest value seen.
       high: highest value seen.
+      encoding: how the file's values become these.
     """
 
     name: str
     step: float
     low: float
     high: float
+    encoding: Encoding = PLAIN
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Those of `encoding`; none of other columns."""
+        return self.encoding.categories
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON, those of `encoding` among the others."""
+        own = {"name": self.name, "step": self.step, "low": self.low, "high": self.high}
+        return own | self.encoding.as_dict()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Column":
+        """The inverse of `as_dict`."""
+        return cls(
+            name=values["name"],
+            step=values["step"],
+            low=values["low"],
+            high=values["high"],
+            encoding=Encoding.from_dict(values),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +119,7 @@ class Schema:
     Attributes:
       columns: those of the density, in the order of its coordinates.
       constants: columns of a single value, by name, kept out of the density.
-      ignored: names of the others: text, dates, without any value, or not chosen.
+      ignored: names of the others: identifiers, free text, without any value, or not chosen.
       halves: names of the constants that were stored in 16 bits.
       singles: names of those that were stored in 32 bits and are so large that 32 bits do not hold
         every integer.
@@ -80,7 +161,7 @@ class Schema:
         runs stay the same.
         """
         values = {
-            "columns": list(map(dataclasses.asdict, self.columns)),
+            "columns": [column.as_dict() for column in self.columns],
             "constants": self.constants,
             "ignored": list(self.ignored),
         }
@@ -96,7 +177,7 @@ class Schema:
     def from_dict(cls, values: dict[str, Any]) -> "Schema":
         """The inverse of `as_dict`."""
         return cls(
-            columns=tuple(Column(**column) for column in values["columns"]),
+            columns=tuple(map(Column.from_dict, values["columns"])),
             constants=values["constants"],
             ignored=tuple(values["ignored"]),
             halves=tuple(values.get("halves", ())),
@@ -131,8 +212,8 @@ class Schema:
         return np.where(steps > 0, whole, x).astype(x.dtype)
 
     def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of the density as columns of the table: on their steps where they have some,
-        integers as integers.
+        """Rows of the density as columns of numbers: on their steps where they have some,
+        integers as integers. `tables.encodings.decoded` makes them what the table holds.
 
         Args:
           x: `[N, D]`, in the table's units.
@@ -154,19 +235,32 @@ class Schema:
             result[name] = np.full(len(x), value)
         return result
 
+    def of_kind(self, kind: str) -> list[Column]:
+        """The columns of an `Encoding.kind`."""
+        return [column for column in self.columns if column.encoding.kind == kind]
+
     def describe(self) -> str:
         """One line on the columns, for the user."""
         discrete = []
+        categories = []
         for column in self.columns:
-            if column.step:
+            if column.categories:
+                categories.append(f"{column.name} ({len(column.categories)})")
+            elif column.step:
                 discrete.append(f"{column.name} (step {column.step:g})")
-        parts = [f"{len(self.columns)}, {len(self.columns) - len(discrete)} continuous"]
+        num_continuous = sum(not column.step for column in self.columns)
+        parts = [f"{len(self.columns)}, {num_continuous} continuous"]
         if discrete:
             parts.append(f"discrete: {_few(discrete)}")
+        if categories:
+            parts.append(f"categories: {_few(categories)}")
+        dates = [column.name for column in self.of_kind("date")]
+        if dates:
+            parts.append(f"dates or times: {_few(dates)}")
         if self.constants:
             parts.append(f"constant, left out: {_few(self.constants)}")
         if self.ignored:
-            parts.append(f"no numbers or not chosen, left out: {_few(self.ignored)}")
+            parts.append(f"not chosen or left out: {_few(self.ignored)}")
         if self.delimiter and (self.delimiter, self.decimal) != (",", "."):
             parts.append(
                 f"read as CSV with {self.delimiter!r} between columns and {self.decimal!r} before "
@@ -282,13 +376,19 @@ def _is_single(value):
     return float(single) == value and float(str(single)) != value
 
 
-def csv_bytes(columns: dict[str, np.ndarray]) -> bytes:
-    """Columns of one length as the content of a CSV file, each number with the digits that tell it
-    from others.
+def csv_bytes(columns: Mapping[str, Any]) -> bytes:
+    """Columns of one length, arrays of NumPy or Arrow, as the content of a CSV file, each number
+    with the digits that tell it from others.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    texts = [map(str, values) for values in columns.values()]
+    texts = list(map(_texts, columns.values()))
     writer.writerows(zip(*texts, strict=True))
     return text.getvalue().encode()
+
+
+def _texts(values):
+    if isinstance(values, np.ndarray):
+        return list(map(str, values))
+    return values.cast("string").to_pylist()  # of Arrow

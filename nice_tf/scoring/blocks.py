@@ -21,6 +21,8 @@ class Block:
         each.
       kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of
         pictures, `file`, the path of each in the folder.
+      unseen: of a table, where a column of categories has one that training did not, by name, `[n]`
+        in bool each.
       stored_as: by name, the type of those constants that the file has in fewer digits than
         float64.
     """
@@ -30,6 +32,7 @@ class Block:
     constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     kept: dict[str, pa.Array] = dataclasses.field(default_factory=dict)
     stored_as: dict[str, str] = dataclasses.field(default_factory=dict)
+    unseen: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from nice_tf import drawing
 from nice_tf.data.cache import file_states, write_header, write_rows
+from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.tables.paths import is_parquet
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
@@ -265,7 +266,7 @@ def _write_table(output, draws, *, overwrite):
 
     def tables(first):
         for x in draws.blocks(first):
-            yield pa.table(schema.as_columns(x))
+            yield pa.table(decoded(schema, x))
 
     def num_rows():
         return draws.num_samples

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
+from nice_tf.data.tables.encodings import as_dates, as_type, decoded_values
 from nice_tf.errors import UserError
 from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.model import Model
@@ -43,8 +44,12 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     if num_filled:
         filled = fill_gaps(model, block.values, first=block.first)
         by_name = schema.as_columns(filled.astype(model.dtype))
-        for place, name in enumerate(schema.names):
-            columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], by_name[name])
+        for place, column in enumerate(schema.columns):
+            name = column.name
+            values = by_name[name]
+            if column.encoding.is_read_apart:
+                values = _decoded(values, missing[:, place], column)
+            columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], values)
     for name, values in block.constants.items():
         gaps = np.isnan(values)
         constant = np.full(len(values), schema.constants[name])
@@ -67,15 +72,29 @@ def table_schema(model: Model) -> Schema:
     return model.schema
 
 
+def _decoded(values, missing, column):
+    """What fills the gaps of a column of categories, dates or times; other rows may have new ones,
+    which stay as they are.
+    """
+    filled = np.where(missing, values, column.low)
+    return decoded_values(np.clip(filled, column.low, column.high), column.encoding)
+
+
 def _with_gaps_filled(name, column, missing, values):
     if not missing.any():
         return column
-    if pa.types.is_integer(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        plain = pc.cast(column, kind.value_type)
+        return as_type(_with_gaps_filled(name, plain, missing, values), kind)
+    if pa.types.is_temporal(kind):
+        return pc.if_else(pa.array(missing), as_dates(values, kind), column)
+    if pa.types.is_integer(kind) and isinstance(values, np.ndarray):
         values = np.rint(values).astype(np.int64)
     # By way of text: the shortest decimals that tell a value from others, in whatever type the
     # column has.
     texts = pc.cast(pa.array(values), pa.string())
-    if pa.types.is_decimal(column.type):
+    if pa.types.is_decimal(kind):
         places = column.type.scale
         texts = pa.array([f"{value:.{places}f}" for value in np.asarray(values).tolist()])
     if pa.types.is_string(column.type):

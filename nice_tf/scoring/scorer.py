@@ -65,7 +65,8 @@ class Scorer:
           Columns `row`; those that are kept; what `Model.score` gives; `is_anomaly`; if missing
           values are filled `num_imputed`; if the rows have constant columns `off_constant`, the
           names of those whose value is not the one of training, of whom the density is 0, which
-          flags them; `top_1`, `top_1_nats` and so on.
+          flags them; of a table with categories `unseen`, the names of the columns whose category
+          training did not have, which flags the row, too; `top_1`, `top_1_nats` and so on.
 
         Raises:
           UserError: a missing value, if they are not to be filled; names of columns to keep that
@@ -84,6 +85,9 @@ class Scorer:
         if block.constants:
             columns["off_constant"] = self._off_constant(block)
             columns["is_anomaly"] |= columns["off_constant"] != ""
+        if block.unseen:
+            columns["unseen"] = _names_of(block.unseen)
+            columns["is_anomaly"] |= columns["unseen"] != ""
         columns |= self._top(values)
         taken = sorted({"row", *columns} & set(block.kept))
         if taken:
@@ -107,10 +111,7 @@ class Scorer:
         for name, values in block.constants.items():
             kind = np.dtype(block.stored_as.get(name, "float64")).type
             differs[name] = self._schema.differs(name, values, kind)
-        found = np.full(len(block.values), "", object)
-        for row in np.flatnonzero(np.any(list(differs.values()), axis=0)):
-            found[row] = ", ".join(name for name in differs if differs[name][row])
-        return found
+        return _names_of(differs)
 
     @property
     def _schema(self):
@@ -130,6 +131,15 @@ class Scorer:
             result[f"top_{place + 1}"] = names[order[:, place]]
             result[f"top_{place + 1}_nats"] = found[:, place]
         return result
+
+
+def _names_of(masks):
+    """For each row the names of the masks that are true there, as one text, `[n]`."""
+    any_is_true = np.any(list(masks.values()), axis=0)
+    found = np.full(len(any_is_true), "", object)
+    for row in np.flatnonzero(any_is_true):
+        found[row] = ", ".join(name for name in masks if masks[name][row])
+    return found
 
 
 def find_missing(values: np.ndarray) -> np.ndarray:
@@ -171,6 +181,7 @@ class Summary:
     num_rows: int = 0
     num_flagged: int = 0
     num_off_constant: int = 0
+    num_unseen: int = 0
     sum_log_prob: float = 0.0
 
     def add(self, table: pa.Table) -> None:
@@ -180,6 +191,8 @@ class Summary:
         self.sum_log_prob += float(np.sum(table["log_prob"].to_numpy(), dtype=np.float64))
         if "off_constant" in table.column_names:
             self.num_off_constant += pc.sum(pc.not_equal(table["off_constant"], "")).as_py()
+        if "unseen" in table.column_names:
+            self.num_unseen += pc.sum(pc.not_equal(table["unseen"], "")).as_py()
 
     def describe(self, threshold: float, tail_step: float) -> str:
         """For the user, a line each; `tail_step` is that of tail_probability."""
@@ -200,5 +213,10 @@ class Summary:
                 f"warning: {self.num_off_constant:,} of the rows differ from training in columns "
                 "that were constant there, where their density is 0: off_constant names these "
                 "columns, log_prob is of the others alone"
+            )
+        if self.num_unseen:
+            lines.append(
+                f"warning: {self.num_unseen:,} of the rows have categories that training did not: "
+                "unseen names their columns"
             )
         return "\n".join(lines)

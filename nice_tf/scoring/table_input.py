@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.tables.cells import is_number, no_number
-from nice_tf.data.tables.choice import choose
-from nice_tf.data.tables.columns import is_text_like, numbers
+from nice_tf.data.tables.choice import check_holds_numbers
+from nice_tf.data.tables.columns import is_text_like
+from nice_tf.data.tables.encodings import encoded, numbers
 from nice_tf.data.tables.paths import left_out, table_files
 from nice_tf.data.tables.table import NULLS, Table
 from nice_tf.errors import UserError
@@ -71,8 +72,13 @@ class TableInput:
         self._check_names()
         self._constants = [name for name in schema.constants if name in self.names]
         self._wanted = [*schema.names, *self._constants]
+        self._encodings = {}
+        for column in schema.columns:
+            if column.encoding.is_read_apart:
+                self._encodings[column.name] = column.encoding
         if not self._table.is_csv:
-            choose(self._table, self._wanted)
+            others = [name for name in self._wanted if name not in self._encodings]
+            check_holds_numbers(self._table, others)
 
     def _check_names(self):
         absent = [name for name in self._keep if name not in self.names]
@@ -119,26 +125,38 @@ class TableInput:
         for name in self._wanted:
             if name in self._keep:
                 continue
-            if name in self._table.numeric:
+            if name in self._table.numeric and name not in self._encodings:
                 columns.append(name)
             else:
-                texts.append(name)  # read as text, to name what it is
-        spelled = [name for name in self._wanted if name in texts]
+                texts.append(name)  # read as it stands, to name what it is
+        spelled = []
+        for name in self._wanted:
+            if name in texts and name not in self._encodings:
+                spelled.append(name)
         batches = self._table.batches(columns, texts, spelled)
         for batch in _resized(batches, size, first):
             yield self._block(batch, first)
             first += len(batch)
 
     def _block(self, batch, first):
-        parsed = {name: self._as_numbers(batch[name], name, first) for name in self._wanted}
-        values = numbers(parsed, self._wanted)
+        parsed = {}
+        for name in self._wanted:
+            if name in self._encodings:
+                parsed[name] = self._encoded(batch[name], name, first)
+            else:
+                parsed[name] = self._as_numbers(batch[name], name, first)
+        values = numbers(parsed, self._wanted, {})
         check_finite(values, self._wanted, self._what, first)
         num_columns = len(self._schema.columns)
         of_density = values[:, :num_columns]
         check_holds(self._dtype, of_density, self._wanted, self._what, first)
         constants = dict(zip(self._constants, values[:, num_columns:].T, strict=True))
         kept = {name: batch[name] for name in self._keep}
-        return Block(first, of_density, constants, kept, self._stored_as)
+        unseen = {}
+        for place, column in enumerate(self._schema.columns):
+            if column.categories:
+                unseen[column.name] = of_density[:, place] == len(column.categories)
+        return Block(first, of_density, constants, kept, self._stored_as, unseen)
 
     @functools.cached_property
     def _stored_as(self):
@@ -156,14 +174,44 @@ class TableInput:
         """
         if not pa.types.is_string(column.type):
             return column
-        column = pc.utf8_trim_whitespace(column)
-        is_null = pc.is_in(column, value_set=pa.array(NULLS))
-        column = pc.if_else(is_null, pa.scalar(None, pa.string()), column)
+        column = _without_nulls(pc.utf8_trim_whitespace(column))
         for kind in (pa.float64(), pa.bool_()):  # true and false count as 1 and 0
             with contextlib.suppress(pa.ArrowInvalid):
                 return pc.cast(column, kind)
         row, text = _first_wrong(column.to_pylist())
         raise UserError(no_number(name, self._what, first + row, text))
+
+
+    def _encoded(self, column, name, first):
+        """A column of categories, dates or times as numbers."""
+        encoding = self._encodings[name]
+        if self._table.is_csv:
+            column = _without_nulls(column)
+        try:
+            return pa.array(encoded(column, encoding))
+        except pa.ArrowException as error:
+            where = ""
+            for row, value in enumerate(column):
+                if not _is_taken(column.slice(row, 1), encoding):
+                    where = f" has {value.as_py()!r} in row {first + row} (counted from 0), and"
+                    break
+            raise UserError(
+                f"column {name} of {self._what}{where} must be of type {encoding.type}: {error}"
+            ) from error
+
+
+def _without_nulls(texts):
+    """Texts of CSV, those that stand for a missing value as null."""
+    is_null = pc.is_in(texts, value_set=pa.array(NULLS))
+    return pc.if_else(is_null, pa.scalar(None, texts.type), texts)
+
+
+def _is_taken(column, encoding):
+    try:
+        encoded(column, encoding)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _first_wrong(texts):

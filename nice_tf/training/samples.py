@@ -88,7 +88,10 @@ def write_samples(
 
 
 def _write_table(x, data, classes, run):
-    columns = data.schema.as_columns(x.numpy())
+    # pyarrow is imported where a table is written: the start of other runs need not wait for it.
+    from nice_tf.data.tables.encodings import decoded
+
+    columns = decoded(data.schema, x.numpy())
     if data.labels:
         columns[data.labels.name] = data.labels.names(classes)
     path = run.path / "samples.csv"

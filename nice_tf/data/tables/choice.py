@@ -1,45 +1,81 @@
-"""Which columns of a table a density is of: those that are asked for, or all that hold numbers."""
+"""Which columns of a table a density is of: those that are asked for, or all that it can take."""
 
 import re
 from collections.abc import Sequence
 
 import pyarrow as pa
 
+from nice_tf.data.tables import kinds as kinds_lib
 from nice_tf.data.tables.columns import is_text, repeated
+from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
 
 _ROW_NUMBER = re.compile(r"|__index_level_\d+__")
 
 
-def choose(table: Table, names: Sequence[str], *, label: str | None = None) -> list[str]:
-    """The columns that are asked for, or all that hold numbers. The table then knows their types.
+def choose(
+    table: Table, names: Sequence[str], *, label: str | None = None, kinds: Kinds
+) -> tuple[list[str], dict[str, str]]:
+    """The columns that are asked for, or all that hold numbers, categories, dates or times. The
+    table then knows their types and encodings.
 
     Args:
       table: with the columns.
-      names: of columns; none for all that hold numbers, except for row numbers: columns without a
-        name, and the index that pandas writes.
+      names: of columns; none for all, except for row numbers: columns without a name, and the index
+        that pandas writes.
       label: name of a column that is left to `labels`.
+      kinds: what the user says of the kinds of columns.
+
+    Returns:
+      Their names, and by name the reasons why others are left out.
 
     Raises:
-      UserError: one that the table lacks, that does not hold numbers or that is named twice; fewer
-        than one in all; or none is asked for, and one has numbers in most of its rows and text in
-        others.
+      UserError: one that the table lacks, that cannot be taken or that is named twice; fewer than
+        one in all; or one has numbers in most of its rows and text in others.
     """
     _check_names(table, names, label)
     candidates = [name for name in names or table.names if name != label]
-    _find_types(table, candidates, is_wanted=bool(names))
-    if names:
-        return list(names)
-    chosen = [name for name in table.numeric if name != label and not _ROW_NUMBER.fullmatch(name)]
+    kinds.check(candidates, table.what)
+    asked_for = {*names, *kinds.categories, *kinds.numbers}
+    others = []
+    for name in candidates:
+        if name in asked_for or not _ROW_NUMBER.fullmatch(name):
+            others.append(name)
+    _find_types(table, others, kinds)
+    found = kinds_lib.find(table, others, kinds, is_wanted=bool(names))
+    table.encodings = found.encodings
+    chosen = []
+    for name in others:
+        if name in found.encodings or name in table.numeric:
+            chosen.append(name)
+        elif names and name not in found.left_out:
+            raise UserError(
+                f"column {name} of {table.what} is of type {table.types[name]}: numbers, text, "
+                "dates or times are needed"
+            )
     if not chosen:
-        hint = ""
-        if table.is_csv and len(table.names) == 1:
-            hint = "; CSV files separate their columns by commas, or as delimiter says"
-        raise UserError(
-            f"{table.what} has no column of numbers among {', '.join(table.names)}{hint}"
-        )
-    return chosen
+        raise UserError(_said_of_none(table, found.left_out))
+    return chosen, found.left_out
+
+
+def _said_of_none(table, left_out):
+    if left_out:
+        each = [f"{name} {reason}" for name, reason in left_out.items()]
+        return f"{table.what} has no column that can be taken: {'; '.join(each)}"
+    hint = ""
+    if table.is_csv and len(table.names) == 1:
+        hint = "; CSV files separate their columns by commas, or as delimiter says"
+    return f"{table.what} has no column of numbers among {', '.join(table.names)}{hint}"
+
+
+def check_holds_numbers(table: Table, names: Sequence[str]) -> None:
+    """Checks that columns hold numbers. The table then knows their types.
+
+    Raises:
+      UserError: one does not.
+    """
+    _find_types(table, names, Kinds(numbers=names))
 
 
 def _check_names(table, names, label):
@@ -61,24 +97,33 @@ def _check_names(table, names, label):
         )
 
 
-def _find_types(table, names, *, is_wanted):
+def _find_types(table, names, kinds):
     """Finds the type of columns of text, and of those that are empty at the start of a file, by all
     their cells.
     """
-    texts = [name for name in names if is_text(table.types[name])]
     if table.is_csv:
-        texts += [name for name in names if pa.types.is_null(table.types[name])]
+        for name in kinds.categories:
+            table.set_type(name, pa.string())
+    texts = []
+    for name in names:
+        kind = table.types[name]
+        if name not in kinds.categories and (is_text(kind) or _may_be_of_any(table, kind)):
+            texts.append(name)
     for name, tally in table.tallies(texts).items():
         if tally.present:
-            table.check_is_no_number(name, tally, is_wanted=is_wanted)
+            table.check_is_no_number(name, tally, is_wanted=name in kinds.numbers)
             _set_type(table, name, tally)
-    if not is_wanted:
-        return
-    for name in names:
+    for name in kinds.numbers:
+        kind = table.types[name]
+        if pa.types.is_dictionary(kind):
+            table.set_type(name, kind.value_type)
         if name not in table.numeric:
-            raise UserError(
-                f"column {name} of {table.what} is of type {table.types[name]}: numbers are needed"
-            )
+            raise UserError(f"column {name} of {table.what} is of type {kind}: numbers are needed")
+
+
+def _may_be_of_any(table, kind):
+    """Whether a column of CSV is empty at the start of its file."""
+    return table.is_csv and pa.types.is_null(kind)
 
 
 def _set_type(table, name, tally):

@@ -1,10 +1,9 @@
-"""Columns of Arrow: of which types they are, and their numbers as an array."""
+"""Columns of Arrow: of which types they are."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 
 def holds_numbers(kind: pa.DataType) -> bool:
@@ -52,12 +51,3 @@ def precision(kind: pa.DataType) -> float:
 def repeated(names: Sequence[str]) -> list[str]:
     """The names that are there more than once, sorted."""
     return sorted({name for name in names if names.count(name) > 1})
-
-
-def numbers(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
-    """Columns of a batch as numbers, `[n, columns]` in float64, NaN where one is missing."""
-    arrays = []
-    for name in names:
-        column = pc.cast(batch[name], pa.float64(), safe=False)
-        arrays.append(column.to_numpy(zero_copy_only=False))
-    return np.stack(arrays, axis=-1)

@@ -1,5 +1,7 @@
 """Whether a floating-point type tells the values of a table's columns apart."""
 
+import dataclasses
+
 import numpy as np
 
 from nice_tf.data.schema import Column, Schema
@@ -15,6 +17,29 @@ def check_resolution(schema: Schema, dtype: np.dtype) -> None:
     for column in schema.columns:
         if not _is_told_apart(column, dtype):
             raise UserError(_what_is_wrong(column, dtype))
+
+
+def with_dates_told_apart(schema: Schema, dtype: np.dtype) -> tuple[Schema, list[str]]:
+    """A schema whose dates and times have no step where a type does not tell its values apart, as
+    of seconds over years in float32: they are then continuous.
+
+    Returns:
+      The schema, and what the user should know, a line each.
+    """
+    columns = []
+    changed = []
+    for column in schema.columns:
+        if column.encoding.kind == "date" and not _is_told_apart(column, dtype):
+            column = dataclasses.replace(column, step=0.0)
+            changed.append(column.name)
+        columns.append(column)
+    if not changed:
+        return schema, []
+    note = (
+        f"column {', '.join(changed)} has times finer than {dtype} tells apart within its range, "
+        "and is taken as continuous; precision float64 keeps their steps"
+    )
+    return dataclasses.replace(schema, columns=tuple(columns)), [note]
 
 
 def _is_told_apart(column, dtype):

@@ -8,9 +8,10 @@ import numpy as np
 from nice_tf.config import Config
 from nice_tf.data.cache import kept
 from nice_tf.data.found import Found, by_split, storage_of
+from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.labels import read_labels
 from nice_tf.data.tables.paths import left_out, table_files
-from nice_tf.data.tables.resolution import check_resolution
+from nice_tf.data.tables.resolution import check_resolution, with_dates_told_apart
 from nice_tf.data.tables.survey_table import survey_table
 from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
@@ -28,12 +29,14 @@ def read(config: Config) -> Found:
         raise UserError(f"dataset {config.dataset}: there is no such table")
     label = config.condition_on or None
     table = Table(files, delimiter=config.delimiter, decimal=config.decimal)
-    schema, survey = survey_table(table, config.column_names, label=label)
+    kinds = Kinds(config.category_names, config.number_names, config.max_categories)
+    schema, survey = survey_table(table, config.column_names, label=label, kinds=kinds)
     dtype: np.dtype = np.dtype(np.float32)
     if config.precision == "float64":
         dtype = np.dtype(np.float64)
+    schema, notes = with_dates_told_apart(schema, dtype)
     check_resolution(schema, dtype)
-    warnings = [*left_out(config.dataset), *survey.warnings(schema)]
+    warnings = [*left_out(config.dataset), *survey.warnings(schema), *notes]
     warnings += _said_of_missing(survey.missing(), config)
     present = [survey.present[name] for name in schema.names]
     arrays = {}
@@ -62,7 +65,8 @@ def _said_of_missing(missing, config):
 
 def _rows(table, schema, dtype, present, config):
     """The rows of one split; `present` are values of each column to fill gaps with."""
-    key = repr((schema.names, dtype.str, config.split_seed))
+    encodings = [column.encoding for column in schema.columns if column.encoding.is_read_apart]
+    key = repr((schema.names, dtype.str, config.split_seed, *encodings))
     name = f"table-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     content = _filled_blocks(table, schema.names, dtype, present, config.split_seed)
     num_bytes = table.num_rows * len(schema.columns) * dtype.itemsize

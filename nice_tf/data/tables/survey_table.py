@@ -8,41 +8,51 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Encoding, Schema
 from nice_tf.data.tables import cells
 from nice_tf.data.tables.choice import choose
 from nice_tf.data.tables.csv_format import PLAIN
+from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.survey import Survey
 from nice_tf.data.tables.table import MostlyText, Table
+from nice_tf.data.tables.types import name_of
 from nice_tf.errors import UserError
 
 # What pandas and R's readr make of a column without a name; so may be called what is no index.
 _PERHAPS_ROW_NUMBER = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?|\.\.\.\d+")
 
+ALL_AS_THEY_ARE = Kinds()
+
 
 def survey_table(
-    table: Table, columns: Sequence[str] = (), *, label: str | None = None
+    table: Table,
+    columns: Sequence[str] = (),
+    *,
+    label: str | None = None,
+    kinds: Kinds = ALL_AS_THEY_ARE,
 ) -> tuple[Schema, Survey]:
-    """Reads these columns, or all that hold numbers but the label, for the table's schema.
+    """Reads these columns, or all that `choose` takes but the label, for the table's schema.
 
     Raises:
       UserError: as `choose`, `Table.batches` and `Survey` say; fewer than two rows; integers that
         float64 cannot hold.
     """
-    chosen = choose(table, columns, label=label)
+    chosen, left_out = choose(table, columns, label=label, kinds=kinds)
     try:
         survey = _surveyed(table, chosen)
     except MostlyText as error:
-        if columns:
-            raise
         for name in error.names:
+            if name in kinds.numbers:
+                raise
             table.set_type(name, pa.string())
-        return survey_table(table, columns, label=label)
+        return survey_table(table, columns, label=label, kinds=kinds)
     if survey.num_rows < 2:
         raise UserError(f"{table.what}: at least 2 rows are needed, got {survey.num_rows}")
     for name, largest in survey.largest().items():
         if name not in survey.empty:
             _check_is_exact(table, name, largest)
+    for reason in dict.fromkeys(left_out.values()):
+        survey.leave_out([name for name in left_out if left_out[name] == reason], reason)
     if columns:
         survey.check_has_values()
     else:
@@ -73,9 +83,20 @@ def _schema(table, survey, label):
     known = {*survey.names, label}
     ignored = [name for name in table.names if name not in known]
     # Plain CSV that shows it is read the same again: only what was told is to be kept.
+    form = {}
     if table.is_csv and (table.is_told or table.format != PLAIN):
-        return survey.schema(ignored, **dataclasses.asdict(table.format))
-    return survey.schema(ignored)
+        form = dataclasses.asdict(table.format)
+    schema = survey.schema(ignored, **form)
+    columns = []
+    for column in schema.columns:
+        columns.append(dataclasses.replace(column, encoding=_encoding(table, column.name)))
+    return dataclasses.replace(schema, columns=tuple(columns))
+
+
+def _encoding(table, name):
+    if pa.types.is_boolean(table.types[name]):
+        return Encoding(type=name_of(pa.bool_()))
+    return table.encodings.get(name, Encoding())
 
 
 def _check_is_exact(table, name, largest):

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from nice_tf.data.schema import Schema
-from nice_tf.data.tables import cells, columns, csv_files, parquet_files
+from nice_tf.data.schema import Encoding, Schema
+from nice_tf.data.tables import cells, columns, csv_files, encodings, parquet_files
 from nice_tf.data.tables.csv_format import PLAIN, CsvFormat
 from nice_tf.data.tables.csv_sniffing import sniff_formats
 from nice_tf.data.tables.paths import is_parquet
@@ -44,6 +44,7 @@ class Table:
       names: of all columns.
       types: of all columns, by name, of CSV files as far as the start of the first tells.
       numeric: names of those that hold numbers; true and false count as 1 and 0.
+      encodings: by name, of columns that do not, how they become some, once that is known.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Table:
         """
         self.names: list[str] = []
         self.types: dict[str, pa.DataType] = {}
+        self.encodings: dict[str, Encoding] = {}
         self.files = [os.fspath(file) for file in files]
         self.what = _what(self.files)
         _check_files(self.files, self.what)
@@ -190,7 +192,10 @@ class Table:
         Raises:
           UserError: the first text is named by its row.
         """
-        hint = ". Or leave the column out: columns names those that are wanted"
+        hint = (
+            ". Or leave the column out: columns names those that are wanted; or give it in "
+            "categories"
+        )
         if self._schema:  # a model needs its columns; only training can do without one
             hint = ""
         is_plain = all(form == PLAIN for form in self._formats.values())
@@ -214,7 +219,7 @@ class Table:
         columns.
 
         Args:
-          names: of columns of numbers.
+          names: of columns of numbers, or of `encodings`.
           texts: of further columns, which come as they stand: of CSV files as text, an empty cell
             as an empty one; but with dots in numbers that have decimal commas.
           spelled: of those of `texts` that must be numbers.
@@ -242,7 +247,10 @@ class Table:
         types = {}
         for name in names:
             types[name] = self.types[name]
-            if name in self.numeric and not self._is_logical(name):
+            if name in self.encodings:
+                if self.is_csv:
+                    types[name] = pa.string()
+            elif name in self.numeric and not self._is_logical(name):
                 types[name] = pa.float64()
         for name in texts:
             types[name] = self.types[name]
@@ -301,7 +309,7 @@ class Table:
         as `batches`.
         """
         for batch in self.batches(names):
-            yield columns.numbers(batch, names)
+            yield encodings.numbers(batch, names, self.encodings)
 
     @property
     def num_rows(self) -> int:
