@@ -126,7 +126,11 @@ def write(name: str, path: pathlib.Path) -> None:
     Raises:
       UserError: its package is not installed, or does not hold it any more.
     """
-    source = TABLES[name]
+    write_source(TABLES[name], path)
+
+
+def write_source(source: Source, path: pathlib.Path) -> None:
+    """As `write`, of any source."""
     names, rows = _read(source)
     left_out = (*source.leave_out, "class")
     kept = [column for column in source.columns or names if column not in left_out]

@@ -23,6 +23,7 @@ from nice_tf.data.schema import Column, Schema, csv_bytes, same_number
 from nice_tf.data.tables import csv_files
 from nice_tf.data.tables.csv_delimiters import sniff_delimiter
 from nice_tf.data.tables.csv_format import DELIMITERS, CsvFormat
+from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.labels import read_labels
 from nice_tf.data.tables.paths import left_out, table_files
 from nice_tf.data.tables.survey_table import survey_table
@@ -382,20 +383,17 @@ def sparse(share, text="C85", number=N):
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
-def test_text_that_is_mostly_empty_is_left_out(load, tmp_path, write):
-    cabin = sparse(0.2)
+def test_text_that_is_mostly_empty_is_a_category_with_gaps(load, tmp_path, write):
+    cabin = np.where(np.arange(N) % 10 == 1, "B5", sparse(0.2))
     cabin = cabin if write is write_csv else np.where(cabin == "", None, cabin)
     path = write(tmp_path / f"a.{write.__name__[6:]}", a=A, cabin=cabin, b=B)
-    found = load(path)
-    assert (
-        found.schema.names == ["a", "b"]
-        and found.schema.ignored == ("cabin",)
-        and found.warnings == ()
-    )
-    with pytest.raises(
-        UserError, match=r"column cabin of .* has 'C85' in row 1 \(counted from 0\)"
-    ):
-        load(path, columns="a,b,cabin")
+    with pytest.raises(UserError, match=r"missing values in cabin \(48, the first in row 0\)"):
+        load(path)
+    found = load(path, impute=True)
+    assert found.schema.columns[1].categories == ("B5", "C85")
+    assert set(found.train[:, 1]) == {0, 1}
+    with pytest.raises(UserError, match=r"column cabin of .* has 'B5' in row 1 \(counted from 0\)"):
+        load(path, numbers="cabin")
     typo = np.where(np.arange(N) == 31, "oops", sparse(0.2, "4.5"))
     typo = typo if write is write_csv else np.where(typo == "", None, typo)
     with pytest.raises(
@@ -418,6 +416,7 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
     assert csv_files.first_types(str(path), CsvFormat())["note"] == pa.null()
     schema, found = survey(path)
     assert schema.names == ["a", "count", "flag", "b"] and schema.ignored == ("note",)
+    assert "column note has a single value and is left out" in found.warnings(schema)
     assert found.missing() == {"count": (30, 0), "flag": (30, 0)}
     with pytest.raises(UserError, match=r"column a of .* has 'oops' in row 45"):
         survey(
@@ -430,26 +429,33 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
     assert set(read_labels(Table([labelled]), "y")) == {"", "x"}
 
 
-def test_columns_that_start_with_numbers_and_are_text_are_left_out(tmp_path, monkeypatch):
+def test_columns_that_start_with_numbers_and_are_text_are_categories(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 256)
     path = write_csv(tmp_path / "a.csv", a=A, code=["1"] * 20 + ["x1"] * 40, b=B)
     assert csv_files.first_types(str(path), CsvFormat())["code"] == pa.int64()
-    assert survey(path)[0].names == ["a", "b"]
+    assert survey(path)[0].columns[1].categories == ("x1", "1")
+    assert survey(path, ["a", "code"])[0].columns[1].categories == ("x1", "1")
     few = write_csv(tmp_path / "b.csv", a=A, code=["1"] * 40 + ["x1"] * 20, b=B)
-    for table, columns in ((few, []), (path, ["a", "code"])):
-        with pytest.raises(UserError, match=r"column code of .* has 'x1' in row [24]0 "):
-            survey(table, columns)
+    for columns in ([], ["a", "code"]):
+        with pytest.raises(UserError, match=r"column code of .* has 'x1' in row 40 .*categories"):
+            survey(few, columns)
+    with pytest.raises(UserError, match=r"column code of .* has 'x1' in row 20 "):
+        survey_table(Table([path]), kinds=Kinds(numbers=["code"]))
+    kept = survey_table(Table([few]), kinds=Kinds(categories=["code"]))[0]
+    assert kept.columns[1].categories == ("1", "x1")
     flags = write_csv(tmp_path / "c.csv", a=A, flag=["true"] * 50 + ["perhaps"] * 10, b=B)
     with pytest.raises(UserError, match=r"column flag of .* has 'perhaps' in row 50"):
         survey(flags)
 
 
-def test_text_of_other_bytes_is_left_out_as_before(tmp_path):
+def test_text_of_other_bytes_is_left_out(tmp_path):
     path = write_csv(tmp_path / "a.csv", a=np.tile(A, 9), w=["text"] * 9 * N, b=np.tile(B, 9))
     path.write_bytes(
         path.read_bytes() + b"0.5,\xff\xfe,0.5\n"
     )  # beyond what is decoded with the names
-    assert survey(path)[0].ignored == ("w",)
+    schema, found = survey(path)
+    assert schema.ignored == ("w",)
+    assert "column w has text that is not in UTF-8 and is left out" in found.warnings(schema)
 
 
 @pytest.mark.parametrize(
@@ -626,7 +632,7 @@ def test_settings_say_what_a_file_does_not(load, tmp_path):
     tabs = write_text(tmp_path / "tabs.csv", LINES, "\t", ".")
     assert nice_tf.Config(delimiter="\\t").delimiter == "\t"
     assert load(tabs, delimiter="\\t").schema.names == ["a", "b", "c"]
-    with pytest.raises(UserError, match="no column of numbers among a;b;c; CSV files separate"):
+    with pytest.raises(UserError, match="a;b;c has another text in most of its rows"):
         survey(write_text(tmp_path / "b.csv", LINES, ";", "."), delimiter=",")
 
 

@@ -38,6 +38,25 @@ def check_description(values: dict[str, Any]) -> None:
         _check_schema(values["schema"], shape)
 
 
+def _check_encoding(column):
+    """Looks at how the values of a column become numbers."""
+    encoding = column.encoding
+    if encoding.kind == "number":
+        return
+    # pyarrow is imported for a table alone: the start of other runs need not wait for it.
+    from nice_tf.data.tables.types import type_of
+
+    type_of(encoding.type)
+    categories = encoding.categories
+    if not _are_texts(categories) or len(set(categories)) < len(categories):
+        raise ValueError(f"schema has the categories {categories} of {column.name}")
+    if categories and (column.step, column.low, column.high) != (1, 0, len(categories) - 1):
+        raise ValueError(f"schema has {len(categories)} categories of {column.name}, and {column}")
+    whole = (encoding.origin, encoding.ticks)
+    if not all(isinstance(number, int) for number in whole) or encoding.ticks < 0:
+        raise ValueError(f"schema has the dates {encoding} of {column.name}")
+
+
 def _is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MAX_SIZE
 
@@ -68,6 +87,8 @@ def _check_schema(values, shape):
     numbers = np.array([low, high, schema.steps], np.float64)
     if not np.all(np.isfinite(numbers)) or np.any(high < low) or np.any(schema.steps < 0):
         raise ValueError("schema has columns without finite bounds and steps")
+    for column in schema.columns:
+        _check_encoding(column)
     for value in schema.constants.values():
         if not np.isfinite(float(value)):
             raise ValueError("schema has constants that are not finite")

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -376,19 +376,13 @@ def _is_single(value):
     return float(single) == value and float(str(single)) != value
 
 
-def csv_bytes(columns: Mapping[str, Any]) -> bytes:
-    """Columns of one length, arrays of NumPy or Arrow, as the content of a CSV file, each number
-    with the digits that tell it from others.
+def csv_bytes(columns: Mapping[str, Iterable[Any]]) -> bytes:
+    """Columns of one length as the content of a CSV file, each number with the digits that tell it
+    from others.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    texts = list(map(_texts, columns.values()))
+    texts = [map(str, values) for values in columns.values()]
     writer.writerows(zip(*texts, strict=True))
     return text.getvalue().encode()
-
-
-def _texts(values):
-    if isinstance(values, np.ndarray):
-        return list(map(str, values))
-    return values.cast("string").to_pylist()  # of Arrow

@@ -181,7 +181,6 @@ class TableInput:
         row, text = _first_wrong(column.to_pylist())
         raise UserError(no_number(name, self._what, first + row, text))
 
-
     def _encoded(self, column, name, first):
         """A column of categories, dates or times as numbers."""
         encoding = self._encodings[name]

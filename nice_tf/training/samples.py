@@ -89,9 +89,11 @@ def write_samples(
 
 def _write_table(x, data, classes, run):
     # pyarrow is imported where a table is written: the start of other runs need not wait for it.
-    from nice_tf.data.tables.encodings import decoded
+    from nice_tf.data.tables.encodings import decoded, spelled
 
-    columns = decoded(data.schema, x.numpy())
+    columns = {}
+    for name, values in decoded(data.schema, x.numpy()).items():
+        columns[name] = spelled(values)
     if data.labels:
         columns[data.labels.name] = data.labels.names(classes)
     path = run.path / "samples.csv"

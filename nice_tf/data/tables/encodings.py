@@ -1,6 +1,7 @@
-"""What a table's columns hold that is no number: categories, dates and times, to numbers and back."""
+"""What columns hold that is no number: categories, dates and times, to numbers and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +188,10 @@ def as_type(texts: pa.Array, kind: pa.DataType) -> pa.Array:
         values = pc.cast(texts, kind.value_type)
         return pc.cast(values.dictionary_encode(), kind)
     return pc.cast(texts, kind)
+
+
+def spelled(values: np.ndarray | pa.Array) -> Iterable[Any]:
+    """What `decoded` gives of a column as CSV has it: of Arrow as text, numbers as they are."""
+    if isinstance(values, np.ndarray):
+        return values
+    return pc.cast(values, pa.string()).to_pylist()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from nice_tf.data.schema import Encoding
 from nice_tf.data.tables import encodings
-from nice_tf.data.tables.columns import is_text
+from nice_tf.data.tables.columns import is_text, is_text_like
 from nice_tf.data.tables.table import Table
 from nice_tf.data.tables.types import name_of, type_of
 from nice_tf.errors import UserError
@@ -102,6 +102,8 @@ def find(table: Table, names: Sequence[str], kinds: Kinds, *, is_wanted: bool) -
             _take_dates(found, name, seen)
     texts = []
     for name in names:
+        if table.is_csv and pa.types.is_binary(table.types[name]):
+            table.set_type(name, pa.string())  # of other bytes than UTF-8, as counting tells
         if name in kinds.categories or _may_be_categories(table.types[name]):
             texts.append(name)
     texts = [name for name in texts if not pa.types.is_boolean(table.types[name])]
@@ -112,7 +114,9 @@ def find(table: Table, names: Sequence[str], kinds: Kinds, *, is_wanted: bool) -
 
 
 def _may_be_categories(kind):
-    return is_text(kind) or pa.types.is_dictionary(kind)
+    if pa.types.is_dictionary(kind):
+        return is_text_like(kind.value_type)
+    return is_text(kind)
 
 
 def _stored(table: Table, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -172,7 +176,7 @@ def _are_days(ticks, kind):
 def _dates_in(table, names):
     found = {}
     for name in names:
-        kinds = (table.types[name],)
+        kinds: Sequence[pa.DataType] = (table.types[name],)
         if table.is_csv and pa.types.is_time(kinds[0]):
             kinds = _TIMES_OF_TEXT
         elif table.is_csv:
@@ -192,7 +196,7 @@ def _take_dates(found, name, seen):
         return
     low, high = seen.ends
     if low == high:
-        found.left_out[name] = "has the same value in all rows and is left out"
+        found.left_out[name] = "has a single value and is left out"
         return
     a_day = encodings.ticks_a_day(seen.kind)
     ticks = a_day // 86_400
@@ -263,7 +267,7 @@ def _take_categories(found, table, name, counts, kinds, *, is_asked_for):
             f"max_categories, {kinds.max_categories}"
         )
     if not reason and len(counts.of_text) == 1:
-        reason = "has the same value in all rows"
+        reason = "has a single value"
     if reason:
         found.left_out[name] = f"{reason} and is left out"
         return
