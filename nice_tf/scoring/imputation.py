@@ -97,7 +97,7 @@ def _with_gaps_filled(name, column, missing, values):
     if pa.types.is_decimal(kind):
         places = column.type.scale
         texts = pa.array([f"{value:.{places}f}" for value in np.asarray(values).tolist()])
-    if pa.types.is_string(column.type):
+    if pa.types.is_string(kind) and isinstance(values, np.ndarray):
         texts = _spelled_as_in(column, texts)
     texts = pc.if_else(pa.array(missing), texts, pa.scalar(None, pa.string()))
     try:

@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 from nice_tf.data.schema import Schema
 from nice_tf.evaluation.ledger import as_text
 from nice_tf.runs.workdir import Workdir
@@ -38,7 +40,7 @@ layers and a {trained.prior_text}, exported by nice_tf.
 
 {data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {data["num_test"]} test examples
 of shape {data["event_shape"]}. Values: {_unit(data)}.
-
+{_encodings(data)}
 ## Likelihood
 
 ```
@@ -64,6 +66,42 @@ request.
 |---|---|
 {settings}
 """
+
+
+def _encodings(data):
+    """What the numbers of categories, dates and booleans stand for, if there are some."""
+    if "schema" not in data:
+        return ""
+    rows = []
+    for column in Schema.from_dict(data["schema"]).columns:
+        if column.encoding.kind != "number":
+            rows.append(f"| {_cell(column.name)} | {column.encoding.kind} | {_meaning(column)} |")
+    if not rows:
+        return ""
+    lines = ["", "| column | kind | its numbers |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _meaning(column):
+    encoding = column.encoding
+    if encoding.kind == "boolean":
+        return "0: false, 1: true"
+    if encoding.categories:
+        named = [f"{code}: {_cell(text)}" for code, text in enumerate(encoding.categories)]
+        return f"{', '.join(named)}; {len(named)}: any other"
+    # pyarrow is imported for a table alone: other exports need not wait for it.
+    from nice_tf.data.tables.encodings import decoded_values, ticks_a_day
+    from nice_tf.data.tables.types import type_of
+
+    (origin,) = decoded_values(np.zeros(1), encoding).cast("string").to_pylist()
+    unit = "second"
+    if encoding.ticks == ticks_a_day(type_of(encoding.type)):
+        unit = "day"
+    return f"0: {origin}, 1 is a {unit}; in steps of {column.step:g}"
+
+
+def _cell(text):
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _unit(data):

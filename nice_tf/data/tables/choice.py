@@ -114,11 +114,10 @@ def _find_types(table, names, kinds):
             table.check_is_no_number(name, tally, is_wanted=name in kinds.numbers)
             _set_type(table, name, tally)
     for name in kinds.numbers:
-        kind = table.types[name]
-        if pa.types.is_dictionary(kind):
-            table.set_type(name, kind.value_type)
         if name not in table.numeric:
-            raise UserError(f"column {name} of {table.what} is of type {kind}: numbers are needed")
+            raise UserError(
+                f"column {name} of {table.what} is of type {table.types[name]}: numbers are needed"
+            )
 
 
 def _may_be_of_any(table, kind):
