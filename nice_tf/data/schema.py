@@ -20,8 +20,9 @@ class Encoding:
 
     Attributes:
       type: of Arrow, by name, in which values come back; empty for plain numbers.
-      categories: of a column of categories, as text: the number of one is its place here. One that
-        is not among them has the place behind the last.
+      categories: of a column of categories, as text: the number of one is its place here. The most
+        frequent come first, or those of an ordered dictionary of Arrow in its order. One that is
+        not among them has the place behind the last.
       origin: of a column of dates or times, what is 0, as an integer of `type`.
       ticks: of a column of dates or times, how many integers of `type` are 1; 0 for others.
     """
@@ -41,6 +42,11 @@ class Encoding:
         if self.type:
             return "boolean"
         return "number"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether categories are in an order of their own, instead of the most frequent first."""
+        return self.type.endswith("ordered=1>")
 
     @property
     def is_read_apart(self) -> bool:
@@ -210,6 +216,22 @@ class Schema:
         steps = self.steps
         whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
         return np.where(steps > 0, whole, x).astype(x.dtype)
+
+    def usual(self, middles: np.ndarray) -> np.ndarray:
+        """The value of each column that others are compared with: the middle, on its step; of
+        categories in no order the most frequent.
+
+        Args:
+          middles: of each column, `[D]`.
+
+        Returns:
+          `[D]`, in the type of `middles`.
+        """
+        found = self.rounded(middles)
+        for place, column in enumerate(self.columns):
+            if column.categories and not column.encoding.is_ordered:
+                found[place] = 0
+        return found
 
     def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Rows of the density as columns of numbers: on their steps where they have some,

@@ -148,7 +148,7 @@ class Model:
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
         """What makes a table's rows unusual: nats that log_prob would gain if a value were its
-        column's median, or without marginals its mean.
+        column's median, or without marginals its mean; of categories the most frequent.
 
         Args:
           x: `[B, D]` in data units.

@@ -41,7 +41,7 @@ class FlowServer(tf.Module):
         explain   x (tables only)                -> contribution [B, D], log_prob [B]
 
     `contribution` is what an example's log_prob would gain if this value were its column's
-    median, or without marginals its mean.
+    median, or without marginals its mean; of categories the most frequent.
     `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of
     validation examples of lower log-likelihood: near 0 means unusual.
     """
@@ -83,7 +83,7 @@ class FlowServer(tf.Module):
         self._means = None
         self.value_dtype = tf.float32
         if schema:
-            self._means = schema.rounded(data_mean(flow).numpy())
+            self._means = schema.usual(data_mean(flow).numpy())
             # A table may need float64 to tell its values apart.
             self.value_dtype = flow.dtype
         self._inpaint_steps = inpaint_steps
