@@ -1,5 +1,6 @@
 """Pictures; the only user of matplotlib."""
 
+import abc
 import dataclasses
 import io
 import itertools
@@ -16,7 +17,7 @@ COLUMNS = 10  # of a grid of samples
 _ROWS = 20  # at most, where a row shows a class
 GAP = 128  # grey between pictures
 _INK = "#010203"  # stands for the page's own text colour
-_COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and on black
+COLORS = ("#3b82c4", "#d9822b", "#3d9970", "#b4568c")  # readable on white and on black
 # What of a chart is drawn in ink, as matplotlib names it.
 _INKED: tuple[Any, ...] = (
     "text.color",
@@ -99,8 +100,50 @@ def write_png(path: pathlib.Path, grid: np.ndarray, *, min_width: int = 640) -> 
     write_atomically(path, png(grid, min_width=min_width))
 
 
+class Drawing(abc.ABC):
+    """What matplotlib draws, for a file or for a page."""
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return 7, 3.6
+
+    @abc.abstractmethod
+    def draw_on(self, figure: Any, ink: str) -> None:
+        """Draws all of it.
+
+        Args:
+          figure: of matplotlib, empty.
+          ink: the colour of text and axes.
+        """
+
+    def png(self) -> bytes:
+        """On white."""
+        return self._drawn("png", "#202020", facecolor="white", dpi=120)
+
+    def svg(self) -> str:
+        """For a page: on nothing, with axes in its text colour, whichever theme it has."""
+        # Without a fixed date the same chart would be another file each time.
+        content = self._drawn("svg", _INK, transparent=True, metadata={"Date": None}, dpi=100)
+        drawing = content.decode().replace(_INK, "currentColor")
+        return drawing[drawing.index("<svg") :]
+
+    def _drawn(self, kind, ink, **options):
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        style = dict.fromkeys(_INKED, ink)
+        style["svg.hashsalt"] = "nice_tf"  # a drawn one would differ each time, too
+        content = io.BytesIO()
+        with matplotlib.rc_context(style):
+            figure = Figure(figsize=self.size, layout="constrained")
+            self.draw_on(figure, ink)
+            figure.savefig(content, format=kind, **options)
+        return content.getvalue()
+
+
 @dataclasses.dataclass(frozen=True)
-class Chart:
+class Chart(Drawing):
     """Lines over a common horizontal axis.
 
     Attributes:
@@ -117,32 +160,10 @@ class Chart:
     log_y: bool = False
     marked_x: float | None = None
 
-    def png(self) -> bytes:
-        """On white."""
-        return self._draw("png", "#202020", facecolor="white", dpi=120)
-
-    def svg(self) -> str:
-        """For a page: on nothing, with axes in its text colour, whichever theme it has."""
-        # Without a fixed date the same chart would be another file each time.
-        content = self._draw("svg", _INK, transparent=True, metadata={"Date": None})
-        drawing = content.decode().replace(_INK, "currentColor")
-        return drawing[drawing.index("<svg") :]
-
-    def _draw(self, kind, ink, **options):
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        style = dict.fromkeys(_INKED, ink)
-        style["svg.hashsalt"] = "nice_tf"  # a drawn one would differ each time, too
-        content = io.BytesIO()
-        with matplotlib.rc_context(style):
-            figure = Figure(figsize=(7, 3.6), layout="constrained")
-            self._plot(figure.add_subplot(), ink)
-            figure.savefig(content, format=kind, **options)
-        return content.getvalue()
-
-    def _plot(self, axes, ink):
-        for (name, (x, y)), color in zip(self.lines.items(), itertools.cycle(_COLORS)):
+    def draw_on(self, figure: Any, ink: str) -> None:
+        """One pair of axes."""
+        axes = figure.add_subplot()
+        for (name, (x, y)), color in zip(self.lines.items(), itertools.cycle(COLORS)):
             axes.plot(x, y, label=name, color=color, marker="." if len(x) < 3 else None)
         if self.marked_x is not None:
             axes.axvline(self.marked_x, color=ink, linestyle=":", linewidth=1)

@@ -17,6 +17,7 @@ from nice_tf.errors import UserError
 from nice_tf.evaluation.ledger import in_digits, ledger
 from nice_tf.files import write_atomically
 from nice_tf.reports import figures
+from nice_tf.reports.tables import MAX_COLUMNS, TableReport
 from nice_tf.runs import finished
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import devices
@@ -66,8 +67,15 @@ def write_report(
     with _saying_what_is_damaged(folder.evaluation):
         result = folder.finished_evaluation()
         sections = [_header(run, result), _section("Likelihood", _ledger(result))]
+    table = None
+    if run.data.schema:
+        table = TableReport(run)
+        sections[-1] = _section("Likelihood", _ledger(result) + _simpler(table))
+        sections.append(_section("Columns", _columns(table)))
     with _saying_what_is_damaged(folder.metrics):
         sections.append(_section("Learning curves", _learning_curves(folder, run)))
+    if table:
+        sections += _table_sections(table)
     pictures = _sample_pictures(folder)
     if pictures:
         sections.append(_section("Samples", _figures(pictures)))
@@ -141,9 +149,10 @@ def _header(run, result):
     text = (
         f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
         f"examples of shape {data.event_shape}; {run.config.num_couplings} additive couplings, "
-        f"{run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation. The "
-        "examples shown below are of validation, never of test."
+        f"{run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation."
     )
+    if not data.schema:
+        text += " The examples shown below are of validation, never of test."
     log_prob = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f}"
     lines = [
         f"<h1>NICE on {html.escape(data.name)}</h1>",
@@ -166,6 +175,69 @@ def _ledger(result):
         "standard error over examples."
     )
     return _table(("", "value", "", "unit"), rows, numbers=(1, 2)) + f"<p>{text}</p>"
+
+
+def _simpler(table):
+    text = (
+        "Beside it, densities without a network, on the same rows at the same noise. A network "
+        "that is not ahead of them is not worth its training."
+    )
+    rows = [[*row, "nats"] for row in table.likelihoods()]
+    return f"<p>{text}</p>" + _table(("", "value", "", "unit"), rows, numbers=(1, 2))
+
+
+def _columns(table):
+    head = ("column", "kind", "step", "lowest", "highest", "most frequent", "in data", "in samples")
+    parts = [_table(head, table.columns(), numbers=(3, 4, 6, 7))]
+    for warning in table.run.data.warnings:
+        parts.append(f"<p>Warning: {html.escape(warning)}</p>")
+    parts.append(f"<p>{html.escape(table.schema.describe())}.</p>")
+    return "\n".join(parts)
+
+
+def _table_sections(table):
+    """What only a table has."""
+    histograms = (
+        "Shares of the values, data filled and samples as a line. What lies beyond the 2nd and the "
+        "98th percentile is in the bins at the ends"
+    )
+    num_left = len(table.schema.columns) - MAX_COLUMNS
+    if num_left > 0:
+        histograms += f". {num_left} more columns are not drawn"
+    found = [
+        _section("Data and samples", _figures([_wide(table.histograms(), f"{histograms}.")])),
+        _section(
+            "Pairs of columns",
+            _figures(
+                [
+                    _wide(
+                        table.pairs(),
+                        "The pairs of the strongest rank correlation, each by itself.",
+                    )
+                ]
+            ),
+        ),
+        _section(
+            "Correlations",
+            _figures([_wide(table.matrices(), "Spearman's, blue above 0 and orange below.")]),
+        ),
+        _section(
+            "Calibration",
+            _figures([_chart(table.calibration(), "A score is to act on if both lines agree.")]),
+        ),
+    ]
+    text = (
+        "Of test, with the columns that cost them most: what the row would gain if the value were "
+        "its column's median. Look here for mistakes in the data."
+    )
+    unusual = _table(("log-likelihood", "why"), table.unusual(), numbers=(0,))
+    found.append(_section("The least likely rows", f"<p>{text}</p>{unusual}"))
+    return found
+
+
+def _wide(drawn, caption):
+    text = html.escape(caption)
+    return f'<figure class="wide">{drawn.svg()}<figcaption>{text}</figcaption></figure>'
 
 
 def _learning_curves(workdir, run):

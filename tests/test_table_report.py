@@ -1,0 +1,151 @@
+"""The report of a table: its figures are those of the data, of the samples and of the scores."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import nice_tf
+from nice_tf.evaluation import likelihood
+from nice_tf.reports import page, tables
+from nice_tf.runs import finished
+from nice_tf.scoring.model import Model
+
+NUMBER = 900
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on a table of all kinds of columns; `mass` follows `size` closely."""
+    path = tmp_path_factory.mktemp("report")
+    generator = np.random.default_rng(0)
+    size = generator.gamma(3.0, 1.0, NUMBER)
+    zeros = np.where(generator.random(NUMBER) < 0.4, 0.0, np.round(size, 2))
+    days = generator.integers(0, 400, NUMBER)
+    columns = {
+        "size": size,
+        "mass": size**2 + 0.05 * generator.normal(size=NUMBER),
+        "rain": zeros,
+        "count": generator.poisson(2.0, NUMBER),
+        "colour": pa.array(generator.choice(["red", "green", "blue"], NUMBER, p=[0.6, 0.3, 0.1])),
+        "is_old": pa.array(generator.random(NUMBER) < 0.2),
+        "day": pa.array(days.astype("datetime64[D]")),
+    }
+    pq.write_table(pa.table(columns), path / "rows.parquet")
+    config = nice_tf.Config(
+        dataset=str(path / "rows.parquet"),
+        marginals="quantile",
+        whitening="triangular",
+        hidden_units=(16,),
+        epochs=3,
+        batch_size=50,
+        num_draws=3,
+        precision="float32",
+        output_scale="one",
+    )
+    nice_tf.train_and_evaluate(config, path / "run")
+    return path / "run"
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return tables.TableReport(finished.load_finished_run(run))
+
+
+def test_columns_are_described(report):
+    lines = {line[0]: line[1:] for line in report.columns()}
+    train = report.run.data.train
+    assert list(lines) == ["size", "mass", "rain", "count", "colour", "is_old", "day"]
+    kinds = [line[0] for line in lines.values()]
+    assert kinds == ["number", "number", "number", "number", "category", "boolean", "date"]
+    assert lines["colour"][1:5] == ["3 values", "", "", "red"]
+    share = np.mean(train[:, 2] == 0)
+    assert lines["rain"][1] == "0.01" and lines["rain"][4:6] == ["0", f"{share:.1%}"]
+    of_samples = np.mean(np.abs(report.samples[:, 2]) < 1e-6)
+    assert lines["rain"][6] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
+    assert lines["day"][2].startswith("1970-0") and lines["day"][3].startswith("1971-0")
+
+
+def test_histograms_hold_all_rows_and_samples(report):
+    drawn = report.histograms()
+    panels = {panel.name: panel for panel in drawn.panels}
+    for panel in panels.values():
+        np.testing.assert_allclose([panel.data.sum(), panel.samples.sum()], 1)
+    colours = panels["colour"]
+    train = report.run.data.train
+    place = colours.labels.index("red")
+    assert colours.data[place] == np.mean(train[:, 4] == place)
+    assert colours.samples[place] == np.mean(report.samples[:, 4] == place)
+    assert list(panels["is_old"].labels) == ["false", "true"]
+    assert panels["size"].labels is None and len(panels["size"].data) == 40
+
+
+def test_the_closest_pair_is_drawn_first(report):
+    pairs = report.pairs().pairs
+    assert {pairs[0].x.name, pairs[0].y.name} == {"size", "mass"}
+    assert len(pairs) == 3  # of seven columns
+    of_data, of_samples = report.correlations
+    assert of_data[0, 1] > 0.98 and of_samples[0, 1] > 0.5
+    np.testing.assert_allclose(np.diag(of_data), 1)
+
+
+def test_simpler_densities_are_at_the_noise_of_the_evaluation(report, run):
+    """The marginals alone are in evaluation.json, too: the same but for their fit's last digits."""
+    evaluation = nice_tf.runs.workdir.Workdir(run).finished_evaluation()
+    found = {line[0]: float(line[1]) for line in report.likelihoods()}
+    assert abs(found["independent columns"] - evaluation["marginals"]["log_prob"]) < 0.2
+    assert found["Gaussian copula on these columns"] > found["independent columns"] + 0.5
+    noisy = report._noisy(report.run.data.test, "test", 3)
+    again = report.run.flow.log_prob(noisy[0].astype(np.float32)).numpy()
+    settings = dataclasses.replace(report.run.config, num_draws=1)
+    (expected,) = likelihood.log_probs(
+        report.run.flow,
+        report.run.data.test,
+        levels=None,
+        config=settings,
+        split="test",
+        steps=report.run.data.steps,
+    )
+    np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_calibration_and_reasons_are_those_that_score_gives(report, run):
+    model = Model.load(run)
+    test = report.run.data.test
+    scores = model.score(test)
+    np.testing.assert_allclose(report.tail_probabilities, scores["tail_probability"], atol=0.02)
+    chart = report.calibration()
+    shares, found = chart.lines["test"]
+    place = np.argmin(np.abs(shares - 0.5))
+    assert found[place] == np.mean(report.tail_probabilities <= shares[place])
+    lines = report.unusual()
+    assert len(lines) == 10
+    order = np.argsort(scores["log_prob"])
+    assert abs(float(lines[0][0]) - scores["log_prob"][order[0]]) < 0.02
+    costs = model.contributions(test[order[:1]])[0]
+    name = report.schema.names[np.argmax(costs)]
+    assert lines[0][1].startswith(f"{name} = ")
+    assert f"({costs.max():.1f} nats)" in lines[0][1]
+
+
+def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):
+    path = page.write_report(finished.load_finished_run(run), run, tmp_path / "report.html")
+    text = path.read_text()
+    titles = re.findall("<h2>(.*?)</h2>", text)
+    assert titles[:8] == [
+        "Likelihood",
+        "Columns",
+        "Learning curves",
+        "Data and samples",
+        "Pairs of columns",
+        "Correlations",
+        "Calibration",
+        "The least likely rows",
+    ]
+    assert ("Gaussian copula" in text and "colour = " in text) or "size = " in text
+    outside = re.sub(r'xmlns(:\w+)?="[^"]*"|"http://www.w3.org[^"]*"', "", text)
+    assert 'src="http' not in outside and "never of test" not in text
+    assert len(text) < 3_000_000
