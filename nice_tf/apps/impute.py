@@ -1,6 +1,7 @@
-"""Fills the missing cells of a table with the most likely values, given the others of their row; all else stays.
+"""Fills the missing cells of a table, given the others of their row; all else stays.
 
-python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=filled.csv
+python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=filled.csv              the most likely values
+python -m nice_tf.apps.impute --model=runs/table --input=rows.csv --output=drawn.csv --draws=20    twenty draws of each row
 """
 
 from absl import flags
@@ -10,6 +11,14 @@ from nice_tf.cli import command
 
 command.define_model_flags("impute")
 command.define_input_flag("impute")
+flags.DEFINE_integer(
+    "draws",
+    0,
+    "0: the most likely values. Else so many draws of each row from what the missing values may be, "
+    "given the others: one file of all, with columns row and draw; the model must be a run",
+    module_name="impute",
+)
+flags.DEFINE_integer("seed", 0, "of the draws", module_name="impute")
 
 
 def main() -> None:
@@ -19,7 +28,16 @@ def main() -> None:
     output = command.required("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
-    print(files.fill_file(model, source, output, overwrite=flags.FLAGS.overwrite))
+    values = flags.FLAGS
+    said = files.fill_file(
+        model,
+        source,
+        output,
+        num_draws=values.draws,
+        seed=values.seed,
+        overwrite=values.overwrite,
+    )
+    print(said)
 
 
 if __name__ == "__main__":

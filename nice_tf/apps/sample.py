@@ -2,6 +2,7 @@
 
 python -m nice_tf.apps.sample --model=runs/digits --output=samples.png
 python -m nice_tf.apps.sample --model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
+python -m nice_tf.apps.sample --model=runs/table --output=rows.csv --given=region=West,year=2019
 """
 
 from absl import flags
@@ -17,6 +18,12 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "temperature", 1.0, "factor on the prior's draw; less than 1: more usual", module_name="sample"
 )
+flags.DEFINE_list(
+    "given",
+    [],
+    "NAME=VALUE by commas: rows of a table that have these values; the model must be a run",
+    module_name="sample",
+)
 
 
 def main() -> None:
@@ -25,13 +32,14 @@ def main() -> None:
     model = asked.model()
     output = command.required("output")
     with command.quiet_tensorflow():
-        from nice_tf.scoring import files
+        from nice_tf.scoring import files, given
     path = files.sample_file(
         model,
         output,
         num_samples=values.num_samples,
         seed=values.seed,
         temperature=values.temperature,
+        given=given.parse(values.given),
         overwrite=values.overwrite,
     )
     print(path)

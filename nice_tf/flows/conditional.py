@@ -13,6 +13,7 @@ from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
 
 tfd = tfp.distributions
 
+THINNING = 8
 _NUM_LEAPFROG_STEPS = 4
 _TARGET_ACCEPTANCE = 0.8
 
@@ -25,8 +26,8 @@ class Draws:
       x: `[num_draws, B, *event_shape]`; known values are as they were given.
       acceptance: share of the proposals that was accepted, `[B]`; about 0.8 is aimed at.
       effective_sample_size: how many independent draws the draws of an example are worth, the least
-        over its coordinates that are not known, `[B]` (Geyer 1992, by `tfp.mcmc`); `num_draws`
-        where all is known.
+        over its hidden coordinates, `[B]`: by the autocorrelation of all steps of the chains
+        (`tfp.mcmc.effective_sample_size`), at most `num_draws`.
     """
 
     x: np.ndarray
@@ -44,7 +45,7 @@ def draw_between(
     seed: tf.Tensor,
     num_chains: int = 4,
     num_warmup: int = 300,
-    thinning: int = 5,
+    thinning: int = THINNING,
     context: tf.Tensor | None = None,
 ) -> Draws:
     """Draws from p(x | low <= x <= high), each example from its own.
@@ -107,14 +108,14 @@ def draw_between(
         num_chains=num_chains,
         kwargs=_repeated_context(context, num_examples, num_chains),
     )
-    states, accepted = _run(target, num_kept, num_warmup, thinning, seed)
-    h = target.to_h(states)  # [num_kept, num_chains * B, D]
+    states, accepted = _run(target, num_kept * thinning, num_warmup, seed)
+    h = target.to_h(states[::thinning])  # [num_kept, num_chains * B, D]
     x = _values(front, h, [num_kept, num_chains, num_examples, *event_shape])
     is_known = low == high
     x = np.where(is_known, low, x)
     drawn = np.reshape(x, [num_kept * num_chains, num_examples, *event_shape])[:num_draws]
-    of_hidden = tf.reshape(states, [num_kept, num_chains, num_examples, size])
-    worth = _effective(of_hidden, ~is_known.reshape(num_examples, size), num_draws)
+    steps = tf.reshape(states, [num_kept * thinning, num_chains, num_examples, size])
+    worth = _effective(steps, is_hidden.reshape(num_examples, size), num_draws)
     share = tf.reduce_mean(tf.reshape(accepted, [-1, num_chains, num_examples]), axis=[0, 1])
     return Draws(drawn, share.numpy(), worth)
 
@@ -218,8 +219,8 @@ def _spread(behind, is_hidden):
     return scale[:, tf.newaxis] * tf.linalg.matrix_transpose(inverse)
 
 
-def _run(target, num_kept, num_warmup, thinning, seed):
-    """States after the warm-up `[num_kept, num_chains * B, D]`, and whether each step of them was
+def _run(target, num_steps, num_warmup, seed):
+    """States after the warm-up `[num_steps, num_chains * B, D]`, and whether each step was
     accepted.
     """
 
@@ -237,9 +238,8 @@ def _run(target, num_kept, num_warmup, thinning, seed):
             target_accept_prob=tf.constant(_TARGET_ACCEPTANCE, state.dtype),
         )
         return tfp.mcmc.sample_chain(
-            num_results=num_kept,
+            num_results=num_steps,
             num_burnin_steps=num_warmup,
-            num_steps_between_results=thinning - 1,
             current_state=state,
             kernel=kernel,
             trace_fn=lambda _, results: results.inner_results.is_accepted,
@@ -250,14 +250,16 @@ def _run(target, num_kept, num_warmup, thinning, seed):
     return states, tf.cast(accepted, states.dtype)
 
 
-def _effective(states, is_free, num_draws):
-    """The least effective sample size over the free coordinates, `[B]`."""
-    num_kept, num_chains = states.shape[:2]
-    if num_kept < 3:
-        return np.full(len(is_free), float(num_chains))
-    across = 1 if num_chains > 1 else None
-    sizes = tfp.mcmc.effective_sample_size(states, cross_chain_dims=across).numpy()
+def _effective(steps, is_hidden, num_draws):
+    """The least effective sample size over the hidden coordinates, `[B]`."""
+    num_steps, num_chains = steps.shape[:2]
+    if num_steps < 4:
+        return np.full(len(is_hidden), float(num_chains))
+    across = None
+    if num_chains > 1:
+        across = 1
+    sizes = tfp.mcmc.effective_sample_size(steps, cross_chain_dims=across).numpy()
     if across is None:
         sizes = sizes[0]
-    sizes = np.where(is_free & np.isfinite(sizes), sizes, num_draws)
+    sizes = np.where(is_hidden & np.isfinite(sizes), sizes, num_draws)
     return np.minimum(sizes.min(axis=-1), num_draws)

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from nice_tf.scoring import output as output_lib
 from nice_tf.scoring import scorer as scorer_lib
 from nice_tf.scoring.array_input import ArrayInput
 from nice_tf.scoring.blocks import Block, rows_at_once
+from nice_tf.scoring.draws import Drawer
+from nice_tf.scoring.given import known_values
 from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.table_input import TableInput
@@ -88,21 +90,47 @@ def fill_file(
     input: str | os.PathLike,
     output: str | os.PathLike,
     *,
+    num_draws: int = 0,
+    seed: int = 0,
     overwrite: bool = False,
 ) -> str:
-    """Fills the missing values of a table into a file of the same kind; arguments and errors as for
-    `score_file`.
+    """Fills the missing values of a table into a file of the same kind.
+
+    Args:
+      model: as for `score_file`; a run for draws.
+      input: as for `score_file`.
+      output: as for `score_file`.
+      num_draws: 0 for one most likely value per gap. Else so many draws from what the values may
+        be given the others: each row comes so many times, with its number in `row` and that of the
+        draw in `draw`.
+      seed: of the draws.
+      overwrite: as for `score_file`.
 
     Returns:
-      What there is to say, a line.
+      What there is to say, some lines.
+
+    Raises:
+      UserError: as for `score_file`; draws of an export.
     """
+    check_at_least("draws", num_draws, 0)
     output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
-    loaded = Model.load(model)
+    drawer = None
+    if num_draws:
+        drawer = Drawer.load(model, num_draws, seed)
+        loaded = drawer.model
+    else:
+        loaded = Model.load(model)
     imputation.table_schema(loaded)
     source = open_input(os.fspath(input), loaded, keep=None)
     if is_parquet(source.files[0]) != output.endswith(".parquet"):
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
+    if drawer:
+        settings = {"command": "impute", "draws": num_draws, "seed": seed}
+        work = _Work(loaded, source, drawer, drawer.rows_at_once, settings)
+        rate = work.write(output, overwrite=overwrite)
+        said = f"{output}: {drawer.trust.describe(num_draws)}, {rate}"
+        return "\n".join([*_warnings(source), said])
     answer = functools.partial(imputation.filled_table, loaded)
     size = rows_at_once(loaded.event_size, scorer_lib.HARD_WORK)
     work = _Work(loaded, source, answer, size, {"command": "impute"})
@@ -134,7 +162,13 @@ class _Work:
     size: int
     settings: dict[str, Any]
 
-    def write(self, output: str, *, overwrite: bool, observe: Callable[[pa.Table], None]) -> str:
+    def write(
+        self,
+        output: str,
+        *,
+        overwrite: bool,
+        observe: Callable[[pa.Table], None] | None = None,
+    ) -> str:
         """Writes the answers to a file, and says how fast; arguments and errors as for
         `output.write`.
         """
@@ -178,6 +212,7 @@ def sample_file(
     num_samples: int,
     seed: int = 0,
     temperature: float = 1.0,
+    given: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> str:
     """Draws samples into a file, in the data's own units: integers as integers, values of a table
@@ -190,6 +225,8 @@ def sample_file(
       num_samples: how many, at least 1.
       seed: as for `Model.sample`.
       temperature: as there.
+      given: of tables, the values that some columns are to have, as text by name. The model must
+        be a run; its samples are drawn by Hamiltonian Monte Carlo, as `fill_file` draws.
       overwrite: replace the file.
 
     Returns:
@@ -201,6 +238,8 @@ def sample_file(
     output = os.fspath(output)
     output_lib.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
     _check_wanted(num_samples, seed, temperature)
+    if given:
+        return _sample_given(model, output, num_samples, seed, temperature, given, overwrite)
     loaded = Model.load(model)
     _check_has_samples_for(output, loaded, num_samples)
     draws = _Draws(loaded, num_samples, seed, temperature)
@@ -215,6 +254,30 @@ def sample_file(
     if num_samples > 1:
         noun = "samples"
     return f"{output}: {num_samples:,} {noun}"
+
+
+def _sample_given(model, output, num_samples, seed, temperature, given, overwrite):
+    """Rows of a table some of whose values are given."""
+    if temperature != 1:
+        raise UserError(f"temperature is not for samples of given values, got {temperature}")
+    drawer = Drawer.load(model, num_samples, seed)
+    if not output.endswith(output_lib.SUFFIXES):
+        raise UserError(f"output {output} must end in {' or '.join(output_lib.SUFFIXES)}: rows")
+    known = known_values(drawer.schema, given)
+    settings = {
+        "command": "sample",
+        "model": _identity(drawer.model),
+        "seed": seed,
+        "num_samples": num_samples,
+        "given": dict(given),
+    }
+
+    def tables(first):
+        rows = drawer.given(known)
+        yield pa.table(decoded(drawer.schema, rows[first:]))
+
+    output_lib.write(output, tables, settings=settings, overwrite=overwrite)
+    return f"{output}: {num_samples:,} rows; {drawer.trust.describe(num_samples)}"
 
 
 def _check_wanted(num_samples, seed, temperature):

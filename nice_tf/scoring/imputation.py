@@ -38,24 +38,43 @@ def filled_table(model: Model, block: Block) -> pa.Table:
       UserError: a model of other data than tables.
     """
     schema = table_schema(model)
-    missing = find_missing(block.values)
-    num_filled = int(missing.sum())
-    columns = dict(block.kept)
-    if num_filled:
+    filled = block.values
+    if find_missing(block.values).any():
         filled = fill_gaps(model, block.values, first=block.first)
-        by_name = schema.as_columns(filled.astype(model.dtype))
-        for place, column in enumerate(schema.columns):
-            name = column.name
-            values = by_name[name]
-            if column.encoding.is_read_apart:
-                values = _decoded(values, missing[:, place], column)
-            columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], values)
+    table = with_gaps_from(filled.astype(model.dtype), block, schema)
+    number = int(find_missing(block.values).sum())
+    for values in block.constants.values():
+        number += int(np.isnan(values).sum())
+    return table.replace_schema_metadata({NUM_FILLED: str(number)})
+
+
+def with_gaps_from(filled: np.ndarray, block: Block, schema: Schema) -> pa.Table:
+    """The columns that a block keeps, with what is missing taken from other rows.
+
+    Args:
+      filled: `[n, D]`, as the block's values, without gaps.
+      block: with all columns of the schema among those that it keeps.
+      schema: of the table.
+
+    Raises:
+      UserError: a value that the type of its column cannot hold.
+    """
+    missing = find_missing(block.values)
+    columns = dict(block.kept)
+    by_name = schema.as_columns(filled)
+    for place, column in enumerate(schema.columns):
+        name = column.name
+        values = by_name[name]
+        if not missing[:, place].any():
+            continue
+        if column.encoding.is_read_apart:
+            values = _decoded(values, missing[:, place], column)
+        columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], values)
     for name, values in block.constants.items():
         gaps = np.isnan(values)
         constant = np.full(len(values), schema.constants[name])
         columns[name] = _with_gaps_filled(name, columns[name], gaps, constant)
-        num_filled += int(gaps.sum())
-    return pa.table(columns, metadata={NUM_FILLED: str(num_filled)})
+    return pa.table(columns)
 
 
 def table_schema(model: Model) -> Schema:

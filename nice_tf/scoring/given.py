@@ -1,0 +1,78 @@
+"""Values that a user gives of a row, as text, as the numbers of a schema."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from nice_tf.data.schema import Column, Schema
+from nice_tf.data.tables.cells import is_number
+from nice_tf.data.tables.encodings import encoded
+from nice_tf.errors import UserError
+
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+
+
+def parse(texts: list[str]) -> dict[str, str]:
+    """Texts NAME=VALUE as values by name.
+
+    Raises:
+      UserError: one without a name or without a value, or a name that comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        name = name.strip()
+        value = value.strip()
+        if not (name and sign and value):
+            raise UserError(f"--given must be NAME=VALUE, by commas, got {text!r}")
+        if name in found:
+            raise UserError(f"--given has {name} twice")
+        found[name] = value
+    return found
+
+
+def known_values(schema: Schema, given: Mapping[str, str]) -> np.ndarray:
+    """A row of which some values are known, `[D]` in float64 with NaN for the rest.
+
+    Args:
+      schema: of the table.
+      given: values by the names of columns, as the table spells them.
+
+    Raises:
+      UserError: a column that the density does not have, a category that training did not have, a
+        text that is no number or date.
+    """
+    row = np.full(len(schema.columns), np.nan)
+    places = {column.name: place for place, column in enumerate(schema.columns)}
+    for name, text in given.items():
+        if name not in places:
+            raise UserError(
+                f"--given has no column {name} to give: the model is of the columns "
+                f"{', '.join(schema.names)}"
+            )
+        place = places[name]
+        row[place] = _number(schema.columns[place], text)
+    if not np.isnan(row).any():
+        raise UserError("--given names every column: there is nothing to draw")
+    return row
+
+
+def _number(column: Column, text: str) -> float:
+    encoding = column.encoding
+    if column.categories and text not in column.categories:
+        raise UserError(
+            f"--given {column.name}={text}: it must be one of {', '.join(column.categories)}"
+        )
+    if encoding.is_read_apart:
+        try:
+            return float(encoded(pa.array([text]), encoding)[0])
+        except pa.ArrowException as error:
+            raise UserError(
+                f"--given {column.name}={text}: it must be of type {encoding.type} ({error})"
+            ) from error
+    if text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    if not is_number(text):
+        raise UserError(f"--given {column.name}={text}: it must be a number")
+    return float(text)
