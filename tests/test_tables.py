@@ -231,6 +231,23 @@ def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     ), "integers may repeat"
 
 
+def test_spikes_and_rounding_are_a_line_each_and_marginals_bound_them(load, tmp_path):
+    """Nothing is said of rounded numbers where marginals hold them."""
+    columns = {
+        "zeros": np.where(np.arange(N) % 3, A, 0.0),
+        "twos": np.where(np.arange(N) % 4, B, 2.0),
+        "rounded": np.where(np.arange(N) % 20, C + A, 1.23456),
+    }
+    path = write_csv(tmp_path / "a.csv", **columns)
+    spikes, rounded = load(path).warnings
+    assert spikes.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows and ")
+    assert rounded.startswith("column rounded is 1.23456 in 5.0% of rows, as rounded numbers do")
+    assert "marginals quantile bounds it" in spikes and "marginals quantile" in rounded
+    (only,) = load(path, marginals="quantile").warnings
+    assert only.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows")
+    assert "no upper bound" not in only and "a spike, which the marginals hold" in only
+
+
 def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
     columns = {"a": A, "b": 1e3 * B, "c": C, "d": 7 - 2 * A + B, "e": A + 1e-4 * B**2}
     for write in (write_csv, write_parquet):

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 
 _MAX_TIES = 0.01  # share of rows
+_SPIKE = 0.1  # share of rows from which on a value that comes back is no rounding
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
-def warnings(rows: np.ndarray, names: Sequence[str], continuous: Sequence[str]) -> list[str]:
+def warnings(
+    rows: np.ndarray,
+    names: Sequence[str],
+    continuous: Sequence[str],
+    *,
+    has_marginals: bool = False,
+) -> list[str]:
     """What the user should know, a line each.
 
     Args:
       rows: of the table, `[n, columns]`, NaN where a value is missing.
       names: of the columns.
       continuous: names of those without steps.
+      has_marginals: whether the flow has marginals, which hold spikes and bound their density.
     """
     if not continuous:
         return []
     places = [names.index(name) for name in continuous]
-    found = []
-    for name, place in zip(continuous, places, strict=True):
-        found += _ties(name, rows[:, place])
+    found = _of_ties(_ties(rows[:, places], continuous), has_marginals)
     found += _repeats(rows)
     dependent = [continuous[k] for k in _dependent(rows[:, places])]
     if dependent:
@@ -34,16 +40,43 @@ def warnings(rows: np.ndarray, names: Sequence[str], continuous: Sequence[str]) 
     return found
 
 
-def _ties(name, column):
-    """A line if a column has one value again and again."""
-    values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-    share = int(np.max(counts, initial=0)) / len(column)
-    if share <= max(_MAX_TIES, 2 / len(column)):
-        return []
-    return [
-        f"column {name} is {values[counts.argmax()]:g} in {share:.1%} of rows and "
-        "continuous elsewhere: its density has no upper bound there"
-    ]
+def _ties(rows, names):
+    """Values that come back again and again: (name, value, share) of each column that has one."""
+    found = []
+    for name, column in zip(names, rows.T, strict=True):
+        values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        share = int(np.max(counts, initial=0)) / len(column)
+        if share > max(_MAX_TIES, 2 / len(column)):
+            found.append((name, values[counts.argmax()], share))
+    return found
+
+
+def _of_ties(ties, has_marginals):
+    """One line for the spikes, one for what looks like rounding."""
+    spikes: list[str] = []
+    rounded: list[str] = []
+    for name, value, share in ties:
+        kind = rounded
+        if share >= _SPIKE:
+            kind = spikes
+        kind.append(f"{name} is {value:g} in {share:.1%}")
+    lines = []
+    if spikes and has_marginals:
+        lines.append(
+            f"column {', '.join(spikes)} of rows and continuous elsewhere: a spike, which the "
+            "marginals hold; log p of these rows goes by its width there"
+        )
+    elif spikes:
+        lines.append(
+            f"column {', '.join(spikes)} of rows and continuous elsewhere: its density has no "
+            "upper bound there; marginals quantile bounds it"
+        )
+    if rounded and not has_marginals:
+        lines.append(
+            f"column {', '.join(rounded)} of rows, as rounded numbers do: with many epochs the "
+            "density can grow there; marginals quantile bounds it"
+        )
+    return lines
 
 
 def _repeats(rows):

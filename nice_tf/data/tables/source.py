@@ -36,7 +36,8 @@ def read(config: Config) -> Found:
         dtype = np.dtype(np.float64)
     schema, notes = with_dates_told_apart(schema, dtype)
     check_resolution(schema, dtype)
-    warnings = [*left_out(config.dataset), *survey.warnings(schema), *notes]
+    of_columns = survey.warnings(schema, has_marginals=config.marginals != "none")
+    warnings = [*left_out(config.dataset), *of_columns, *notes]
     warnings += _said_of_missing(survey.missing(), config)
     present = [survey.present[name] for name in schema.names]
     arrays = {}

@@ -205,14 +205,19 @@ class Survey:
         step = self._grids[k].step(places)
         return Column(name, step, round(low, places), round(high, places))
 
-    def warnings(self, schema: Schema) -> list[str]:
+    def warnings(self, schema: Schema, *, has_marginals: bool = False) -> list[str]:
         """What makes a density of these columns degenerate, a line each; looked for in the first
         rows.
+
+        Args:
+          schema: the columns.
+          has_marginals: as for `degenerate.warnings`.
         """
         kept = [k for k, name in enumerate(self._names) if name in self.names]
         rows = np.concatenate(self._start)[:, kept]
         continuous = [column.name for column in schema.columns if not column.step]
-        return self._notes + degenerate.warnings(rows, self.names, continuous)
+        found = degenerate.warnings(rows, self.names, continuous, has_marginals=has_marginals)
+        return self._notes + found
 
 
 def _is_one_in(kind, low, high):
