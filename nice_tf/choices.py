@@ -21,6 +21,7 @@ OPTIMIZERS = ("adam", "rmsprop")
 PRECISIONS = ("auto", "float32", "float64", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential")
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+TEST_ROWS = ("held_out", "validation")
 
 INTERPOLATIONS = ("linear", "spherical")
 

@@ -180,6 +180,14 @@ class Config:
         "compare",
         at_least=0,
     )
+    test_rows: str = _setting(
+        "held_out",
+        "data",
+        "what the result is of: examples held out of training; or those of validation, so that "
+        "all of an array or table are for train and validation. It is then a little too good: the "
+        "best epoch was chosen on them",
+        choices=choices.TEST_ROWS,
+    )
     dequantization: str = _setting(
         "uniform",
         "data",

@@ -11,8 +11,8 @@ import shutil
 
 from absl import flags
 
-import nice_tf
 from nice_tf.cli import command
+from nice_tf.cli.config_flags import shipped_configs
 from nice_tf.errors import UserError
 from nice_tf.files import temporary_folder
 
@@ -24,15 +24,13 @@ flags.DEFINE_string(
 def main() -> None:
     """Copies the folder."""
     output = pathlib.Path(flags.FLAGS.output_dir)
-    # In a wheel beside the modules, in the repository beside the package.
-    package = pathlib.Path(nice_tf.__file__).parent
-    source = package / "configs"
-    if not source.is_dir():
-        source = package.parent / "configs"
     try:
         with temporary_folder(output.absolute().parent, f".{output.name}.unfinished-") as temporary:
             shutil.copytree(
-                source, temporary, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+                shipped_configs(),
+                temporary,
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
             )
             if output.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 from absl import flags
@@ -79,6 +80,22 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     for field in dataclasses.fields(Config):
         settings[field.name] = flag_values[field.name].value
     return Config.from_dict(settings)
+
+
+def shipped_configs() -> pathlib.Path:
+    """The folder of the flag files that come with the package: in a wheel beside the modules, in
+    the repository beside the package.
+    """
+    package = pathlib.Path(__file__).parents[1]
+    folder = package / "configs"
+    if folder.is_dir():
+        return folder
+    return package.parent / "configs"
+
+
+def shipped_flagfile(name: str) -> pathlib.Path:
+    """One of them: `table` for configs/table.flags."""
+    return shipped_configs() / f"{name}.flags"
 
 
 def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:

@@ -72,12 +72,8 @@ class Scorer:
           UserError: a missing value, if they are not to be filled; names of columns to keep that
             are taken.
         """
-        values = block.values
-        missing = find_missing(values)
-        if missing.any():
-            if not self.impute:
-                raise UserError(self._where_missing(block, missing))
-            values = fill_gaps(self.model, values, first=block.first)
+        missing = find_missing(block.values)
+        values = self.filled(block)
         columns = _by_calls(self.model.score, values, values[0].size)
         columns["is_anomaly"] = columns["tail_probability"] <= self.threshold
         if self.impute:
@@ -96,6 +92,19 @@ class Scorer:
             )
         row = np.arange(block.first, block.first + len(values))
         return pa.table({"row": row, **block.kept, **columns})
+
+    def filled(self, block: Block) -> np.ndarray:
+        """The values of a block, its gaps filled.
+
+        Raises:
+          UserError: a missing value, if they are not to be filled.
+        """
+        missing = find_missing(block.values)
+        if not missing.any():
+            return block.values
+        if not self.impute:
+            raise UserError(self._where_missing(block, missing))
+        return fill_gaps(self.model, block.values, first=block.first)
 
     def _where_missing(self, block, missing):
         row, column = np.argwhere(missing)[0]

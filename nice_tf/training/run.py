@@ -389,6 +389,9 @@ def _finish(config, data, run):
         _LOG.warning("%s was changed after it was written: it is computed anew", path)
     draws = likelihood.number_of_draws(data.levels, data.steps, config)
     result = run.read_evaluation(epoch=epoch, num_draws=draws)
+    split = "test"
+    if config.test_rows == "validation":
+        split = "validation"
     if result is None:
         with _saying_what_failed(data, run):
             result = likelihood.evaluate(
@@ -396,7 +399,7 @@ def _finish(config, data, run):
                 data.test,
                 levels=data.levels,
                 config=config,
-                split="test",
+                split=split,
                 dataset=data.name,
                 epoch=epoch,
                 schema=data.schema,

@@ -1,0 +1,140 @@
+"""What users hold, arrays and data frames, as Arrow tables, and back."""
+
+import base64
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.interchange
+
+from nice_tf.errors import UserError
+
+
+def is_frame(x: Any) -> bool:
+    """Whether this is a table with names: of pandas, Arrow, or with either of their protocols."""
+    if len(getattr(x, "shape", ())) != 2:
+        return False
+    has_protocol = hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__")
+    return isinstance(x, pa.RecordBatch) or has_protocol
+
+
+def as_table(x: Any) -> pa.Table:
+    """A data frame as an Arrow table; the index of pandas is no column.
+
+    Raises:
+      UserError: a column's name twice; columns that Arrow cannot hold, as such of mixed types.
+    """
+    try:
+        if is_pandas(x):
+            _check_unique([str(name) for name in x.columns])
+            return pa.Table.from_pandas(x, preserve_index=False)
+        if isinstance(x, pa.RecordBatch):
+            table = pa.Table.from_batches([x])
+        elif hasattr(x, "__arrow_c_stream__"):
+            table = pa.table(x)
+        else:
+            table = pyarrow.interchange.from_dataframe(x)
+    except pa.ArrowException as error:
+        cause = "; ".join(map(str, error.args))
+        raise UserError(f"X cannot be read as a table: {cause}") from error
+    _check_unique(table.column_names)
+    return table
+
+
+def table_of_array(values: np.ndarray) -> pa.Table:
+    """An array `[N, D]` as a table of columns x0, x1 and so on."""
+    names = [f"x{number}" for number in range(values.shape[1])]
+    columns = [pa.array(np.ascontiguousarray(column)) for column in values.T]
+    return pa.table(columns, names=names)
+
+
+def is_pandas(x: Any) -> bool:
+    """Whether this is a data frame of pandas, which is not imported for that."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(x, pandas.DataFrame)
+
+
+def _check_unique(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"X has columns of one name: {', '.join(twice)} is there more than once")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What X was in `fit`, so that samples come back as it went in.
+
+    Attributes:
+      container: `"array"`, `"pandas"` or `"arrow"`.
+      schema: names and types of the columns, with what pandas knows of them.
+      dtype: of an array; of others `"float64"`.
+    """
+
+    container: str
+    schema: pa.Schema
+    dtype: str = "float64"
+
+    @classmethod
+    def of(cls, x: Any, table: pa.Table) -> "Kind":
+        """That of what was made into a table."""
+        if isinstance(x, np.ndarray):
+            return cls("array", table.schema, x.dtype.str)
+        if is_pandas(x):
+            return cls("pandas", table.schema)
+        return cls("arrow", table.schema)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all columns."""
+        return self.schema.names
+
+    def restored(self, columns: dict[str, Any], num_rows: int) -> Any:
+        """Columns as what X was.
+
+        Args:
+          columns: values of the columns by name, `[num_rows]` each; a column that is not among them
+            has none: it is NaN in an array and missing in a frame.
+          num_rows: how many.
+
+        Returns:
+          `[num_rows, columns]`: an array, or a frame of pandas or Arrow.
+        """
+        arrays = []
+        for field in self.schema:
+            if field.name in columns:
+                arrays.append(_cast(pa.array(columns[field.name]), field.type))
+            else:
+                arrays.append(pa.nulls(num_rows, field.type))
+        table = pa.table(arrays, names=self.names)
+        if self.container == "array":
+            numbers = [column.to_numpy() for column in table.columns]
+            return np.stack(numbers, axis=-1).astype(self.dtype)
+        table = table.replace_schema_metadata(self.schema.metadata)
+        if self.container == "pandas":
+            return table.to_pandas()
+        return table
+
+    def as_dict(self) -> dict[str, str]:
+        """All fields, ready for JSON."""
+        return {
+            "container": self.container,
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, str]) -> "Kind":
+        """The inverse of `as_dict`."""
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(values["schema"])))
+        return cls(values["container"], schema, values["dtype"])
+
+
+def _cast(column, kind):
+    """A column in the type that it had in X, where its values fit."""
+    try:
+        return column.cast(kind, safe=False)
+    except pa.ArrowException:
+        return column

@@ -1,0 +1,75 @@
+"""A finished run in memory: what an estimator holds in place of a folder."""
+
+import functools
+import io
+import json
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring.model import Model
+
+
+class KeptRun:
+    """The files of a finished run that its answers need, and the model that they hold.
+
+    A pickle carries the files alone: the model is loaded again where it is first asked.
+
+    Attributes:
+      files: content by path in the folder of the run.
+    """
+
+    def __init__(self, files: dict[str, bytes]):
+        self.files = files
+
+    @classmethod
+    def read(cls, workdir: str | os.PathLike) -> "KeptRun":
+        """Takes them from a folder: results, settings, and the weights of the best epoch."""
+        run = Workdir(workdir)
+        paths = [run.config, run.checksums, run.evaluation, run.calibration, run.metrics]
+        paths += sorted(run.best.glob("epoch-*"))
+        files = {}
+        for path in paths:
+            files[str(path.relative_to(run.path))] = path.read_bytes()
+        return cls(files)
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Writes them into a folder, which is then that of the run."""
+        for name, content in self.files.items():
+            path = pathlib.Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """Loaded, with all it needs in memory."""
+        with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder:
+            self.write(folder)
+            return Model.load(folder)
+
+    def history(self) -> dict[str, list[float]]:
+        """The columns of metrics.csv: a list by name, with a value for each epoch."""
+        result: dict[str, list[float]] = {}
+        with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder:
+            self.write(folder)
+            rows = Workdir(folder).read_metrics()
+        for row in rows:
+            for name, value in row.items():
+                result.setdefault(name, []).append(float(value))
+        return result
+
+    @property
+    def best_epoch(self) -> int:
+        """Whose weights these are, counted from 1."""
+        evaluation = json.loads(self.files["evaluation.json"])
+        return evaluation["epoch"]
+
+    def usual_log_probs(self) -> np.ndarray:
+        """Log-likelihoods of the validation rows, ascending."""
+        return np.load(io.BytesIO(self.files["calibration.npy"]))
+
+    def __getstate__(self) -> dict[str, dict[str, bytes]]:
+        return {"files": self.files}

@@ -1,0 +1,105 @@
+"""Rows that a density finds unlikely, as an outlier detector of scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import OutlierMixin
+
+from nice_tf.errors import UserError
+from nice_tf.estimators.base import Estimator
+
+_USUAL_SHARE = 0.01  # of usual rows that `auto` flags, as the score command does
+
+
+class NiceOutlierDetector(OutlierMixin, Estimator):
+    """Flags the rows of lowest density; the density is that of `NiceDensity`.
+
+    How it compares with other detectors, and what a low density does not say: docs/anomaly.md.
+
+    Attributes after `fit`, beside those of `NiceDensity`:
+      offset_: the log-density below which a row is an outlier.
+    """
+
+    def __init__(
+        self,
+        *,
+        contamination: float | str = "auto",
+        num_couplings: int | None = None,
+        hidden_units: Any = None,
+        epochs: int | None = None,
+        early_stopping_epochs: int | None = None,
+        validation_fraction: float | None = None,
+        impute: bool = False,
+        settings: dict[str, Any] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        """Takes the parameters; `fit` looks at them.
+
+        Args:
+          contamination: share of the rows of `fit` that are outliers, above 0 and at most 0.5;
+            `"auto"` puts the threshold where a hundredth of the validation rows lies below, which
+            were not trained on: of new rows that are as usual about as many are flagged.
+          num_couplings: as of `NiceDensity`, here and below.
+          hidden_units: as there.
+          epochs: as there.
+          early_stopping_epochs: as there.
+          validation_fraction: as there.
+          impute: as there.
+          settings: as there.
+          random_state: as there.
+          verbose: as there.
+        """
+        self.contamination = contamination
+        self.num_couplings = num_couplings
+        self.hidden_units = hidden_units
+        self.epochs = epochs
+        self.early_stopping_epochs = early_stopping_epochs
+        self.validation_fraction = validation_fraction
+        self.impute = impute
+        self.settings = settings
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> "NiceOutlierDetector":
+        """As `NiceDensity.fit`, and sets the threshold."""
+        self._check_contamination()
+        super().fit(X, y)
+        share = _USUAL_SHARE
+        log_probs = self.run_.usual_log_probs()
+        if not isinstance(self.contamination, str):
+            share = self.contamination
+            log_probs = self.score_samples(X)
+        self.offset_ = float(np.quantile(log_probs, share))
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """As `NiceDensity.score_samples`; but -infinity where a column that was constant in `fit`
+        has another value: the density of such a row is 0.
+        """
+        log_probs, is_off = self._log_probs(X)
+        return np.where(is_off, -np.inf, log_probs)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """The log-density less the threshold, `[N]`: below 0 for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """1 for usual rows and -1 for outliers, `[N]`."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _check_contamination(self):
+        value = self.contamination
+        if isinstance(value, str):
+            if value == "auto":
+                return
+        elif 0 < value <= 0.5:
+            return
+        raise UserError(f"contamination must be 'auto', or above 0 and at most 0.5, got {value!r}")
+
+    def _description(self):
+        return {**super()._description(), "offset": self.offset_}
+
+    def _restore(self, values):
+        super()._restore(values)
+        self.offset_ = values["offset"]
