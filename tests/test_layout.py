@@ -28,6 +28,7 @@ OWNERS = {
     "tensorflow_serving": "serving/",
     "matplotlib": "drawing.py",
     "apache_beam": "scoring/beam.py",
+    "sklearn.base": "estimators/",
 }
 
 

@@ -98,6 +98,9 @@ class Estimator(BaseEstimator):
             train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.read(workdir)
             said = [_about_x(warning, path) for warning in started[0].warnings]
+        ignored = self.run_.model.schema.ignored
+        if ignored:
+            said.append(f"columns {', '.join(ignored)} of X hold no numbers and are left out")
         for warning in said:
             warnings.warn(warning, stacklevel=2)
         self.kind_ = kind
@@ -262,8 +265,10 @@ class Estimator(BaseEstimator):
     def _read(self, X, *, reset):
         """X as a table, checked as scikit-learn does, and what it was."""
         minimum = 1
+        num_columns = 1
         if reset:
             minimum = _MIN_ROWS
+            num_columns = 2
         if is_frame(X):
             table = as_table(X)
             named = table
@@ -282,7 +287,7 @@ class Estimator(BaseEstimator):
                 reset=reset,
                 ensure_all_finite=finite,
                 ensure_min_samples=minimum,
-                ensure_min_features=2,
+                ensure_min_features=num_columns,
             )
             table = table_of_array(X)
         if not reset:

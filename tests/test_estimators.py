@@ -1,0 +1,342 @@
+"""The estimators: scikit-learn's own checks, and the same answers as from files."""
+
+import json
+import os
+import pickle
+import tempfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_layout import CONTRACT
+
+import nice_tf
+from nice_tf import estimators
+from nice_tf.data import dataset
+from nice_tf.errors import UserError
+from nice_tf.estimators import NiceDensity, NiceOutlierDetector
+
+TINY = {"num_couplings": 3, "hidden_units": (8,), "epochs": 2}
+# What is traced fastest. In float64, because checks compare rows alone with rows in a batch to 1e-7.
+PLAIN = {
+    "num_couplings": 3,
+    "hidden_units": (4,),
+    "epochs": 1,
+    "settings": {
+        "precision": "float64",
+        "marginals": "none",
+        "whitening": "standardize",
+        "prior": "logistic",
+        "ema_decay": 0.0,
+    },
+}
+ROWS = 90
+# All of them take 100 s a class; without them the suite has those of the interface.
+HAS_ALL_CHECKS = "NICE_TF_ALL_CHECKS" in os.environ
+
+
+def frame(number=ROWS, seed=0):
+    """Columns of several types: `k` is constant, `t` text."""
+    generator = np.random.default_rng(seed)
+    a = generator.normal(3, 2, number)
+    return pa.table(
+        {
+            "a": a,
+            "b": pa.array(generator.integers(0, 9, number), pa.int32()),
+            "c": pa.array(2 * a + generator.normal(size=number), pa.float32()),
+            "f": pa.array(generator.uniform(size=number) < 0.3),
+            "k": np.full(number, 7),
+            "t": [f"row {k}" for k in range(number)],
+        }
+    )
+
+
+def changed(name, values):
+    table = frame()
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with pytest.warns(UserWarning, match="columns t of X hold no numbers and are left out"):
+        return NiceDensity(random_state=3, **TINY).fit(frame())
+
+
+def values(number=ROWS, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=[number, 2]) @ [[1.0, 0.5], [0.0, 1.0]]
+
+
+def test_names_stay():
+    assert estimators.__all__ == CONTRACT["estimators"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's data, which repeat rows
+@parametrize_with_checks(
+    [NiceDensity(**PLAIN), NiceOutlierDetector(**PLAIN)],
+    legacy=HAS_ALL_CHECKS,
+    expected_failed_checks=lambda estimator: {},  # none
+)
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_numbers_are_those_of_train(fitted, run_here, tmp_path):
+    pq.write_table(frame(), tmp_path / "table.parquet")
+    arguments = [
+        f"--flagfile={ROOT / 'configs' / 'table.flags'}",
+        "--dataset=table.parquet",
+        "--workdir=run",
+        "--test_rows=validation",
+        "--seed=3",
+        "--split_seed=3",
+        "--num_couplings=3",
+        "--hidden_units=8",
+        "--epochs=2",
+    ]
+    finished = run_here(ROOT / "train.py", *arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["split"] == "validation" and evaluation["num_examples"] == ROWS // 6
+    assert evaluation["epoch"] == fitted.best_epoch_
+    nice_tf.score_file(tmp_path / "run", tmp_path / "table.parquet", tmp_path / "scores.parquet")
+    scores = pq.read_table(tmp_path / "scores.parquet")["log_prob"].to_numpy()
+    np.testing.assert_array_equal(fitted.score_samples(frame()), scores)
+    metrics = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    place = metrics[0].split(",").index("val_log_prob")
+    assert [float(row.split(",")[place]) for row in metrics[1:]] == fitted.history_["val_log_prob"]
+
+
+def test_all_rows_are_train_or_validation(fitted):
+    description = fitted.run_.model.description
+    assert description["num_train"] + description["num_validation"] == ROWS
+    config = nice_tf.Config(num_validation=20, test_rows="validation", batch_size=10)
+    data = dataset.load(config)
+    assert len(data.train) == 1797 - 20 and data.test is data.validation
+
+
+def test_the_same_answers_from_a_folder_a_pickle_and_an_export(fitted, tmp_path):
+    fitted.save(tmp_path / "saved")
+    again = NiceDensity.load(tmp_path / "saved")
+    assert again.get_params() == fitted.get_params()
+    assert list(again.feature_names_in_) == list("abcfkt") and again.n_features_in_ == 6
+    expected = fitted.score_samples(frame(seed=1))
+    for other in (again, pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(other.score_samples(frame(seed=1)), expected)
+        assert other.sample(5, random_state=0).equals(fitted.sample(5, random_state=0))
+    version = fitted.export(tmp_path / "export")
+    pq.write_table(frame(seed=1), tmp_path / "new.parquet")
+    nice_tf.score_file(version, tmp_path / "new.parquet", tmp_path / "scores.parquet")
+    scores = pq.read_table(tmp_path / "scores.parquet")["log_prob"].to_numpy()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    with pytest.raises(UserError, match="is there already"):
+        fitted.save(tmp_path / "saved")
+    with pytest.raises(UserError, match="holds a NiceDensity, not a NiceOutlierDetector"):
+        NiceOutlierDetector.load(tmp_path / "saved")
+    (tmp_path / "saved" / "estimator.json").write_text('{"class": "NiceDensity"}')
+    with pytest.raises(UserError, match="damaged"):
+        NiceDensity.load(tmp_path / "saved")
+    with pytest.raises(UserError, match="holds no estimator that was saved"):
+        NiceDensity.load(tmp_path)
+
+
+def test_samples_are_as_x_was(fitted):
+    rows = fitted.sample(40, random_state=1)
+    assert rows.schema.equals(frame().schema)
+    assert rows["k"].to_pylist() == [7] * 40 and rows["t"].null_count == 40
+    assert set(rows["b"].to_pylist()) <= set(range(9)) and len(set(rows["f"].to_pylist())) == 2
+    assert not rows.equals(fitted.sample(40, random_state=2))
+    assert fitted.sample(3).equals(fitted.sample(3))  # of the estimator's own random_state
+    assert np.isfinite(fitted.score_samples(rows)).all()
+
+
+def test_codes_and_back(fitted):
+    codes = fitted.transform(frame())
+    assert codes.shape == (ROWS, 4) and codes.dtype == np.float64
+    rows = fitted.inverse_transform(codes)
+    for name in ("b", "f", "k"):
+        assert rows[name].equals(frame()[name])
+    np.testing.assert_allclose(rows["a"].to_numpy(), frame()["a"].to_numpy(), rtol=1e-3, atol=1e-3)
+    assert list(fitted.get_feature_names_out()) == [f"nicedensity{k}" for k in range(4)]
+    with pytest.raises(ValueError, match="X has 3 features, the latent codes have 4"):
+        fitted.inverse_transform(codes[:, :3])
+
+
+def test_rows_off_a_constant():
+    table = changed("k", [8] + [7] * (ROWS - 1)).drop_columns(["t"])
+    detector = NiceOutlierDetector(random_state=3, **PLAIN).fit(frame().drop_columns(["t"]))
+    assert detector.decision_function(table)[0] == -np.inf and detector.predict(table)[0] == -1
+    assert np.isfinite(detector.score_samples(table)[1:]).all()
+    with pytest.warns(UserWarning, match="1 rows of X differ from fit in columns that were const"):
+        log_probs, _ = detector._log_probs(table)
+        scores = NiceDensity.score_samples(detector, table)
+    np.testing.assert_array_equal(scores, log_probs)
+
+
+def test_thresholds():
+    x = np.concatenate([values(200), [[30.0, -30.0]]])
+    detector = NiceOutlierDetector(random_state=0, contamination=0.1, **PLAIN)
+    found = detector.fit_predict(x)
+    assert np.sum(found == -1) == 20 and found[-1] == -1
+    assert np.array_equal(found == -1, detector.decision_function(x) < 0)
+    detector.set_params(contamination="auto").fit(x[:200])
+    usual = detector.run_.usual_log_probs()
+    assert detector.offset_ == np.quantile(usual, 0.01) and detector.predict(x)[-1] == -1
+    again = pickle.loads(pickle.dumps(detector))
+    assert np.array_equal(again.predict(x), detector.predict(x))
+    for wrong in (0, 0.6, "all", float("nan")):
+        with pytest.raises(UserError, match="contamination must be"):
+            detector.set_params(contamination=wrong).fit(x)
+
+
+def test_pipelines_and_cross_validation():
+    x = values()
+    pipeline = make_pipeline(StandardScaler(), NiceDensity(random_state=0, **PLAIN))
+    scores = cross_val_score(pipeline, x, cv=2)
+    assert scores.shape == (2,) and np.isfinite(scores).all()
+    density = clone(pipeline).fit(x[:45]).steps[-1][1]
+    z = StandardScaler().fit(x[:45]).transform(x[45:])
+    np.testing.assert_allclose(density.score(z), np.mean(density.score_samples(z)), rtol=1e-12)
+
+
+def test_nothing_is_written_or_printed(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = {**PLAIN["settings"], "in_memory_mb": 0}
+    density = NiceDensity(random_state=0, **{**PLAIN, "settings": settings}).fit(values())
+    density.score_samples(values())
+    density.sample(2)
+    with pytest.raises(ValueError):
+        density.fit([["text", "more"]] * 9)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert not [name for name in names if "autograph" not in name]  # TensorFlow's, until it ends
+    assert capfd.readouterr() == ("", "")
+    density.set_params(verbose=2).fit(values())
+    assert "val_log_prob" in capfd.readouterr().out
+
+
+def test_random_state_is_the_seed():
+    x = values()
+    scores = []
+    for random_state in (0, 0, np.random.RandomState(0), 1):
+        density = NiceDensity(random_state=random_state, **PLAIN).fit(x)
+        scores.append(density.score(x))
+    assert scores[0] == scores[1] and len(set(scores)) == 3
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (frame().rename_columns(list("abcfkq")), "unseen at fit time:\n- q\n"),
+        (frame().select(list("acbfkt")), "must be in the same order"),
+        (changed("a", ["text"] * ROWS), "column a of X has 'text' in row 0"),
+        (frame().slice(0, 0), "X has 0 rows"),
+        (changed("a", [None] + [1.0] * (ROWS - 1)), "column a has a missing value in row 0"),
+        (changed("a", [1.0, np.inf] + [1.0] * (ROWS - 2)), "column a of X has inf in row 1"),
+        (
+            pa.Table.from_arrays([pa.array([1.0]), pa.array([1.0])], names=["a", "a"]),
+            "X has columns of one name: a is there more than once",
+        ),
+        (np.zeros([2, 5]), "X has 5 features, but NiceDensity is expecting 6"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_bad_rows_to_score(fitted, X, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.score_samples(X)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation_fraction": 1.0}, "validation_fraction must be above 0 and below 1, got 1.0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"settings": {"seed": 1}}, "settings cannot have seed"),
+        ({"settings": {"speed": 1}}, "settings has speed, which is no setting"),
+        ({"random_state": "x"}, "cannot be used to seed"),
+    ],
+)
+def test_bad_parameters(changes, message):
+    with pytest.raises(ValueError, match=message):
+        NiceDensity(**changes).fit(values())
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (frame(5), "X has 5 rows .* at least 6"),
+        (changed("a", [1.0] * (ROWS - 1) + [None]), "X has missing values in a \\(1, the first in"),
+        (changed("a", [np.inf] * ROWS), "column a has inf in row 0"),
+        (frame().select(["a", "k"]), "NICE needs examples of at least 2 values"),
+        (frame().select(["k", "t"]), "the columns k have the same value"),
+        (frame().select(["t"]), "X has no column of numbers among t"),
+        (np.full([20, 2], np.nan), "Input X contains NaN"),
+    ],
+)
+def test_bad_rows_to_fit(X, message):
+    with pytest.raises(ValueError, match=message):
+        NiceDensity(**PLAIN).fit(X)
+
+
+def test_before_fit_and_after_a_second_one():
+    density = NiceDensity(random_state=0, **PLAIN)
+    for ask in (density.score_samples, density.transform, density.score):
+        with pytest.raises(NotFittedError):
+            ask(values())
+    for ask in (density.sample, lambda: density.save("no"), lambda: density.export("no")):
+        with pytest.raises(NotFittedError):
+            ask()
+    first = density.fit(values()).score(values())
+    density.fit(np.concatenate([values(), values(seed=1)], axis=1))
+    assert density.n_features_in_ == 4
+    assert density.fit(values()).score(values()) == first
+
+
+def test_gaps_are_filled_where_asked():
+    x = values()
+    x[[3, 50], [0, 1]] = np.nan
+    with pytest.warns(UserWarning, match="missing values were filled .* x0 .* x1"):
+        density = NiceDensity(random_state=0, impute=True, **PLAIN).fit(x)
+    assert np.isfinite(density.score_samples(x)).all()
+    assert np.isfinite(density.transform(x)).all()
+    assert np.isfinite(density.sample(5)).all()
+    seen = ~np.isnan(x).any(axis=1)
+    np.testing.assert_allclose(density.score_samples(x[seen]), density.score_samples(x)[seen])
+
+
+def test_frames_of_pandas(fitted):
+    pandas = pytest.importorskip("pandas")
+    data = frame().to_pandas().astype({"b": "Int64"})
+    with pytest.warns(UserWarning, match="columns t"):
+        density = NiceDensity(random_state=3, **TINY).fit(data)
+    np.testing.assert_array_equal(density.score_samples(data), fitted.score_samples(frame()))
+    rows = density.sample(4)
+    assert isinstance(rows, pandas.DataFrame)
+    assert rows.dtypes.astype(str).to_dict() == data.dtypes.astype(str).to_dict()
+    assert density.inverse_transform(density.transform(data))["b"].equals(data["b"])
+    with pytest.raises(UserError, match="X cannot be read as a table: .* column a"):
+        density.score_samples(data.assign(a=[1, "text"] * (ROWS // 2)))
+    with pytest.raises(UserError, match="a is there more than once"):
+        density.fit(pandas.concat([data, data[["a"]]], axis=1))
+    unnamed = NiceDensity(random_state=0, **PLAIN).fit(pandas.DataFrame(values()))
+    assert not hasattr(unnamed, "feature_names_in_")
+    assert unnamed.score_samples(values()).shape == (ROWS,)
+
+
+def test_arrays_keep_their_type():
+    x = np.stack([values()[:, 0], np.arange(ROWS) % 7], axis=-1).astype(np.float32)
+    density = NiceDensity(random_state=0, **PLAIN).fit(x)
+    rows = density.sample(6)
+    assert rows.dtype == np.float32 and rows.shape == (6, 2)
+    assert set(rows[:, 1]) <= set(range(7))
+    whole = NiceDensity(random_state=0, **PLAIN).fit((1000 * x).astype(np.int16))
+    assert whole.sample(6).dtype == np.int16
