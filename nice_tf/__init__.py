@@ -34,6 +34,7 @@ _PUBLIC = {
     "encoder": "flows.flow",
     "export_saved_model": "serving.export",
     "fill_file": "scoring.files",
+    "fit": "training.own_flow",
     "freeze": "flows.flow",
     "gaussian_prior": "flows.priors",
     "initialize_from_data": "flows.initialization",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.scoring.model import Model as Model
     from nice_tf.serving.export import export_saved_model as export_saved_model
     from nice_tf.serving.signatures import FlowServer as FlowServer
+    from nice_tf.training.own_flow import fit as fit
     from nice_tf.training.run import train_and_evaluate as train_and_evaluate
 
 else:

@@ -323,7 +323,7 @@ def test_frames_of_pandas(fitted):
     assert isinstance(rows, pandas.DataFrame)
     assert rows.dtypes.astype(str).to_dict() == data.dtypes.astype(str).to_dict()
     assert density.inverse_transform(density.transform(data))["b"].equals(data["b"])
-    with pytest.raises(UserError, match="X cannot be read as a table: .* column a"):
+    with pytest.raises(UserError, match=r"X cannot be read as a table: .* column a"):
         density.score_samples(data.assign(a=[1, "text"] * (ROWS // 2)))
     with pytest.raises(UserError, match="a is there more than once"):
         density.fit(pandas.concat([data, data[["a"]]], axis=1))

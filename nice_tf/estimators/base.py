@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nice_tf.cli.config_flags import read_flagfile, shipped_flagfile
 from nice_tf.config import Config
+from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
 from nice_tf.estimators.kept_run import KeptRun
@@ -98,7 +99,7 @@ class Estimator(BaseEstimator):
             train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.read(workdir)
             said = [_about_x(warning, path) for warning in started[0].warnings]
-        ignored = self.run_.model.schema.ignored
+        ignored = self._schema.ignored
         if ignored:
             said.append(f"columns {', '.join(ignored)} of X hold no numbers and are left out")
         for warning in said:
@@ -128,7 +129,7 @@ class Estimator(BaseEstimator):
         if is_off.any():
             warnings.warn(
                 f"{is_off.sum()} rows of X differ from fit in columns that were constant there, "
-                f"where their density is 0 ({', '.join(self._model.schema.constants)}): the scores "
+                f"where their density is 0 ({', '.join(self._schema.constants)}): the scores "
                 "are of the other columns alone",
                 stacklevel=2,
             )
@@ -195,18 +196,26 @@ class Estimator(BaseEstimator):
           UserError: there is none, one of another class, or a damaged one.
         """
         file = pathlib.Path(path) / _DESCRIPTION
+        damage = (AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
         try:
             values = json.loads(file.read_text())
             name = values["class"]
+        except OSError as error:
+            raise UserError(
+                f"path {path} holds no estimator that was saved ({error.strerror})"
+            ) from error
+        except damage as error:
+            raise UserError(f"{file} is damaged or not of nice_tf ({error!r})") from error
+        if name != cls.__name__:
+            raise UserError(f"path {path} holds a {name}, not a {cls.__name__}: load it as such")
+        try:
             result = cls(**values["params"])
             result._restore(values)
             result.run_ = KeptRun.read(path)
         except OSError as error:
-            raise UserError(f"path {path} holds no estimator that was saved ({error})") from error
-        except (AttributeError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"path {path} lacks a file of its run ({error})") from error
+        except damage as error:
             raise UserError(f"{file} is damaged or not of nice_tf ({error!r})") from error
-        if name != cls.__name__:
-            raise UserError(f"path {path} holds a {name}, not a {cls.__name__}: load it as such")
         result._read_run()
         return result
 
@@ -299,7 +308,7 @@ class Estimator(BaseEstimator):
         model = self._model
         table, _ = self._read(X, reset=False)
         with _folder_for(table) as path, self._quiet():
-            source = TableInput(str(path), model.schema, dtype=model.dtype)
+            source = TableInput(str(path), self._schema, dtype=model.dtype)
             yield from source.blocks(self._rows_at_once)
 
     def _log_probs(self, X):
@@ -318,13 +327,17 @@ class Estimator(BaseEstimator):
 
     def _as_x(self, values):
         """Rows of the density as what X was."""
-        columns = self._model.schema.as_columns(values)
+        columns = self._schema.as_columns(values)
         return self.kind_.restored(columns, len(values))
 
     @property
     def _model(self):
         check_is_fitted(self)
         return self.run_.model
+
+    @property
+    def _schema(self):
+        return Schema.from_dict(self._model.description["schema"])
 
     @property
     def _rows_at_once(self):
