@@ -51,6 +51,17 @@ def test_single_array_is_split_without_overlap(tmp_path):
     assert result.levels == 256 and result.event_size == 6
 
 
+def test_test_can_be_validation(tmp_path):
+    np.save(tmp_path / "all.npy", INTEGERS)
+    result = load(dataset=str(tmp_path / "all.npy"), test_rows="validation")
+    assert (len(result.train), len(result.validation), result.num_held_out) == (50, 10, 0)
+    assert rows(result.train) | rows(result.validation) == rows(INTEGERS)
+    np.testing.assert_array_equal(result.test, result.validation)
+    path = saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:])
+    with pytest.raises(nice_tf.UserError, match="test_rows validation is for one array"):
+        load(dataset=path, test_rows="validation")
+
+
 def test_given_splits_are_kept_and_validation_comes_from_train(tmp_path):
     result = load(
         dataset=saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:]), num_validation=5

@@ -20,7 +20,6 @@ from test_layout import CONTRACT
 
 import nice_tf
 from nice_tf import estimators
-from nice_tf.data import dataset
 from nice_tf.errors import UserError
 from nice_tf.estimators import NiceDensity, NiceOutlierDetector
 
@@ -118,9 +117,6 @@ def test_numbers_are_those_of_train(fitted, run_here, tmp_path):
 def test_all_rows_are_train_or_validation(fitted):
     description = fitted.run_.model.description
     assert description["num_train"] + description["num_validation"] == ROWS
-    config = nice_tf.Config(num_validation=20, test_rows="validation", batch_size=10)
-    data = dataset.load(config)
-    assert len(data.train) == 1797 - 20 and data.test is data.validation
 
 
 def test_the_same_answers_from_a_folder_a_pickle_and_an_export(fitted, tmp_path):

@@ -19,7 +19,7 @@ def print_start(start: RunStart) -> None:
     config = start.config
     lines = [
         f"data       {data.name}: {len(data.train)} train, {len(data.validation)} validation, "
-        f"{len(data.test)} test examples of shape {data.event_shape}, {_scale(data)}",
+        f"{data.num_held_out} test examples of shape {data.event_shape}, {_scale(data)}",
         f"model      {config.num_couplings} additive couplings, {config.prior_text}, "
         f"{start.num_parameters:,} parameters",
         f"device     {start.device}",

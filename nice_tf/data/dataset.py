@@ -60,6 +60,13 @@ class Data:
         return int(np.prod(self.event_shape))
 
     @property
+    def num_held_out(self) -> int:
+        """Number of test examples; 0 where test is validation."""
+        if self.test is self.validation:
+            return 0
+        return len(self.test)
+
+    @property
     def num_classes(self) -> int:
         """C, the length of the flow's context; 0 for p(x)."""
         if self.labels:
@@ -118,6 +125,8 @@ def load(config: Config) -> Data:
     test. Arrays, files or folders of pictures named `train` and `test` (and perhaps `validation`):
     those. A single array, table or folder: shuffled with `split_seed`, one sixth for test.
     Validation, where not given, is the end of train: `num_validation` examples or one sixth.
+    With `test_rows` validation, all of a single one are train and validation, and test is
+    validation.
 
     Raises:
       UserError: no such data, or data that breaks a rule; the message says which and what would

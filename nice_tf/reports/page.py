@@ -147,9 +147,9 @@ def _cpu():
 def _header(run, result):
     data = run.data
     text = (
-        f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test "
-        f"examples of shape {data.event_shape}; {run.config.num_couplings} additive couplings, "
-        f"{run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation."
+        f"{len(data.train)} training, {len(data.validation)} validation and {data.num_held_out} "
+        f"test examples of shape {data.event_shape}; {run.config.num_couplings} additive "
+        f"couplings, {run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation."
     )
     if not data.schema:
         text += " The examples shown below are of validation, never of test."

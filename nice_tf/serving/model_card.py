@@ -25,10 +25,13 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
     noise = ""
     if evaluation["num_draws"] > 1:
         noise = (
-            "The test figure averages over dequantization noise. The `log_prob` signature adds "
+            "The figure averages over dequantization noise. The `log_prob` signature adds "
             "none. To reproduce the figure, add\nu - 1/2 to integer values, u from U[0, 1), times "
             "the column's step in a table.\n\n"
         )
+    num_test = data["num_test"]
+    if trained.test_rows == "validation":
+        num_test = "no"
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
     return f"""\
 # Model card: NICE on {data["name"]}
@@ -38,7 +41,7 @@ layers and a {trained.prior_text}, exported by nice_tf.
 
 ## Data
 
-{data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {data["num_test"]} test examples
+{data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {num_test} test examples
 of shape {data["event_shape"]}. Values: {_unit(data)}.
 {_encodings(data)}
 ## Likelihood
