@@ -188,6 +188,14 @@ class Config:
         "best epoch was chosen on them",
         choices=choices.TEST_ROWS,
     )
+    weights: str = _setting(
+        "",
+        "data",
+        "a .npy file with a weight of at least 0 for each example of one array or table: in the "
+        "training loss and the validation likelihood that chooses the epoch. Examples of weight 0 "
+        "are not in the marginals and the start either, others count once there, and once in the "
+        "result; empty: all count alike",
+    )
     dequantization: str = _setting(
         "uniform",
         "data",

@@ -62,6 +62,32 @@ def test_test_can_be_validation(tmp_path):
         load(dataset=path, test_rows="validation")
 
 
+def weights_file(path, values):
+    np.save(path, values)
+    return str(path)
+
+
+def test_weights_go_with_their_examples(tmp_path):
+    np.save(tmp_path / "all.npy", FLOATS)
+    weights = np.arange(1.0, 61.0)
+    path = weights_file(tmp_path / "w.npy", weights)
+    result = load(dataset=str(tmp_path / "all.npy"), weights=path)
+    for name, values in (("train", result.train), ("test", result.test)):
+        found = [int(np.flatnonzero((row == FLOATS).all(axis=1))[0]) for row in values]
+        ratios = result.weights_of(name) / weights[found]
+        np.testing.assert_allclose(ratios, ratios[0], rtol=1e-5)
+    assert np.mean(result.weights_of("train")) == pytest.approx(1)
+    other = weights_file(tmp_path / "other.npy", weights + 1)
+    again = load(dataset=str(tmp_path / "all.npy"), weights=other)
+    assert again.description()["sha256"] != result.description()["sha256"]
+    short = weights_file(tmp_path / "short.npy", weights[:7])
+    with pytest.raises(nice_tf.UserError, match=r"weights .*short.npy must be one for each of the"):
+        load(dataset=str(tmp_path / "all.npy"), weights=short)
+    path = saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:])
+    with pytest.raises(nice_tf.UserError, match="weights are for one array or table"):
+        load(dataset=path, weights=other)
+
+
 def test_given_splits_are_kept_and_validation_comes_from_train(tmp_path):
     result = load(
         dataset=saved(tmp_path / "a.npz", train=FLOATS[:50], test=FLOATS[50:]), num_validation=5

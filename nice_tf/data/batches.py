@@ -15,6 +15,7 @@ def training_batches(
     first_step: int,
     last_step: int,
     classes: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Shuffled training batches, each a pure function of (seed, step), so that a run resumes at any
     step.
@@ -29,29 +30,32 @@ def training_batches(
       first_step: first step to give.
       last_step: first step not to give any more.
       classes: number of the class of each example, `[N]`.
+      weights: that of each example, `[N]`.
 
     Returns:
       A `tf.data.Dataset` of `last_step - first_step` batches `[batch_size, *event_shape]`; with
-      classes of pairs of such a batch and its classes, `[batch_size]`.
+      classes or weights of tuples: such a batch, its classes and its weights, `[batch_size]` each.
     """
     steps_per_epoch = len(train) // batch_size
     gather = _gather_from(train)
-    gather_classes = None
-    if classes is not None:
-        gather_classes = _gather_from(classes)
+    gather_others = [_gather_from(of_each) for of_each in _given(classes, weights)]
 
     def batch(step):
         order = stateless_seed(seed, "data_order", step // steps_per_epoch)
         positions = (step % steps_per_epoch) * batch_size + tf.range(batch_size, dtype=tf.int64)
         rows = tf.random.experimental.index_shuffle(positions, seed=order, max_index=len(train) - 1)
         values = tf.ensure_shape(gather(rows), [batch_size, *train.shape[1:]])
-        if gather_classes:
-            return values, gather_classes(rows)
+        if gather_others:
+            return values, *[gather_other(rows) for gather_other in gather_others]
         return values
 
     steps = tf.data.Dataset.range(first_step, last_step)
     batches = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _sharded_by_rows(batches).prefetch(tf.data.AUTOTUNE)
+
+
+def _given(*arrays):
+    return [array for array in arrays if array is not None]
 
 
 def _gather_from(values):
@@ -80,21 +84,26 @@ def _gather_from(values):
 
 
 def evaluation_batches(
-    values: Array, batch_size: int, classes: np.ndarray | None = None
+    values: Array,
+    batch_size: int,
+    classes: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """All examples in order, as pairs (number of the batch for each row, batch); the last batch may
     be smaller.
 
-    With the number of each example's class, `[N]`, a batch is a pair, as one of `training_batches`.
+    With the number of each example's class or its weight, `[N]`, a batch is a tuple, as one of
+    `training_batches`.
     """
     if isinstance(values, Rows):
         batches = _batches_of_rows(values, batch_size)
     else:
         batches = tf.data.Dataset.from_tensor_slices(values).batch(batch_size)
     numbered = batches.enumerate().map(_with_number_of_each)
-    if classes is not None:
-        each = tf.data.Dataset.from_tensor_slices(classes).batch(batch_size)
-        numbered = tf.data.Dataset.zip((numbered, each)).map(_with_classes)
+    others = _given(classes, weights)
+    if others:
+        each = tf.data.Dataset.from_tensor_slices(tuple(others)).batch(batch_size)
+        numbered = tf.data.Dataset.zip((numbered, each)).map(_with_others)
     return _sharded_by_rows(numbered).prefetch(tf.data.AUTOTUNE)
 
 
@@ -113,9 +122,9 @@ def _with_number_of_each(number, batch):
     return tf.fill(tf.shape(batch)[:1], number), batch
 
 
-def _with_classes(numbered, classes):
+def _with_others(numbered, others):
     number, batch = numbered
-    return number, (batch, classes)
+    return number, (batch, *others)
 
 
 def _sharded_by_rows(batches):

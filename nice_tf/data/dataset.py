@@ -12,6 +12,7 @@ from nice_tf.data.labels import Labels, check_labels, number_classes
 from nice_tf.data.rows import Array, Rows, chunks
 from nice_tf.data.schema import Schema
 from nice_tf.data.splits import split
+from nice_tf.data.weights import by_mean_of_train, read_weights
 from nice_tf.errors import UserError
 
 
@@ -28,6 +29,8 @@ class Data:
       levels: number of integer levels; `None` for continuous data and for tables.
       schema: of a table, its columns; `None` for other data.
       labels: what the density is conditioned on; `None` for p(x).
+      weights: how much each example counts, by split, `[N]` in float32 each, of mean 1 in train;
+        `None` where all count alike.
       warnings: what the user should know of the data, a line each.
     """
 
@@ -38,6 +41,7 @@ class Data:
     levels: int | None
     schema: Schema | None = None
     labels: Labels | None = None
+    weights: dict[str, np.ndarray] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -79,12 +83,20 @@ class Data:
             return self.labels.numbers[split]
         return None
 
+    def weights_of(self, split: str) -> np.ndarray | None:
+        """The weight of each example of a split, `[N]`; `None` where all count alike."""
+        if self.weights:
+            return self.weights[split]
+        return None
+
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [self.train, self.validation, self.test]
         if self.labels:
             numbers = self.labels.numbers
             arrays += [numbers["train"], numbers["validation"], numbers["test"]]
+        if self.weights:
+            arrays += [self.weights["train"], self.weights["validation"]]
         for values in arrays:
             for rows in chunks(values):
                 digest.update(np.ascontiguousarray(rows).data)
@@ -146,6 +158,7 @@ def load(config: Config) -> Data:
     if found.labels:  # by the same rule, which looks at no values
         split_labels = split(found.labels, found.num_test, config, name)
         labels = number_classes(config.condition_on, split_labels)
+    weights = _weights(found, config)
     checks.check_shapes(arrays, name)
     if found.schema:
         checks.check_columns_vary(arrays["train"], found.schema, config)
@@ -160,9 +173,25 @@ def load(config: Config) -> Data:
         levels=levels,
         schema=found.schema,
         labels=labels,
+        weights=weights,
         warnings=found.warnings,
         **arrays,
     )
+
+
+def _weights(found, config):
+    """The weights of the settings by split; `None` without them."""
+    if not config.weights:
+        return None
+    if len(found.arrays) > 1:
+        raise UserError(
+            f"weights are for one array or table that is yet to be split: {config.dataset} holds "
+            f"{', '.join(sorted(found.arrays))}"
+        )
+    (values,) = found.arrays.values()
+    weights = {"all": read_weights(config.weights, len(values))}
+    weights = split(weights, found.num_test, config, config.dataset)
+    return by_mean_of_train(weights, f"weights {config.weights}")
 
 
 def _check_found(found, config):

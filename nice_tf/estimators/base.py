@@ -1,6 +1,7 @@
 """What the estimators share: from X to a trained run, scores and samples, and files."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nice_tf.cli.config_flags import read_flagfile, shipped_flagfile
 from nice_tf.config import Config
 from nice_tf.data.schema import Schema
+from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
 from nice_tf.estimators.kept_run import KeptRun
@@ -47,6 +49,7 @@ _OWN = (
     "seed",
     "split_seed",
     "test_rows",
+    "weights",
 )
 _BY_NAME = ("num_couplings", "hidden_units", "epochs", "early_stopping_epochs")
 
@@ -72,7 +75,7 @@ class Estimator(BaseEstimator):
     random_state: Any
     verbose: int
 
-    def fit(self: T, X: Any, y: Any = None) -> T:
+    def fit(self: T, X: Any, y: Any = None, sample_weight: Any = None) -> T:
         """Trains on the rows of X, all of which are for training or validation.
 
         X lies in a temporary folder meanwhile, in which the training writes; it is removed at the
@@ -83,6 +86,9 @@ class Estimator(BaseEstimator):
             of Arrow or with their protocols, whose columns of numbers are the density's. Columns
             of one value are no coordinates.
           y: not used.
+          sample_weight: `[N]`, at least 0 each: how much a row counts in the loss and in the
+            validation that chooses the epoch. Rows of weight 0 are not in the fitted marginals
+            either, the others count once there. `None`: all count alike.
 
         Returns:
           The estimator.
@@ -91,10 +97,17 @@ class Estimator(BaseEstimator):
           UserError: a `ValueError`; X or a parameter breaks a rule, or the training diverged.
         """
         table, kind = self._read(X, reset=True)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)
+            sample_weight = check_weights(sample_weight, len(table), "sample_weight")
         seed = _seed_of(self.random_state)
         started: list[RunStart] = []
         with _folder_for(table) as path, self._quiet():
             config = self._config(path, len(table), seed)
+            if sample_weight is not None:
+                weights = path.parent / "sample_weight.npy"
+                np.save(weights, sample_weight)
+                config = dataclasses.replace(config, weights=str(weights))
             workdir = path.parent / "run"
             train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.read(workdir)
@@ -401,6 +414,7 @@ def _folder_for(table):
 
 def _about_x(message, path):
     """A message in which the temporary file is X."""
+    message = message.replace(f"weights {path.parent / 'sample_weight.npy'}", "sample_weight")
     for kind in ("dataset ", "input ", ""):
         message = message.replace(f"{kind}{path}", "X")
     return message.replace(str(path.parent / "run"), "the fit")

@@ -61,10 +61,10 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> "NiceOutlierDetector":
-        """As `NiceDensity.fit`, and sets the threshold."""
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "NiceOutlierDetector":
+        """As `NiceDensity.fit`, and sets the threshold, for which all rows count alike."""
         self._check_contamination()
-        super().fit(X, y)
+        super().fit(X, y, sample_weight)
         share = _USUAL_SHARE
         log_probs = self.run_.usual_log_probs()
         if not isinstance(self.contamination, str):

@@ -11,7 +11,7 @@ import tf_keras
 
 from nice_tf.config import Config
 from nice_tf.data.dataset import Data
-from nice_tf.data.rows import chunks
+from nice_tf.data.rows import chunks, select
 from nice_tf.data.units import to_density_units
 from nice_tf.errors import UserError
 from nice_tf.evaluation.metrics import bits_per_dim
@@ -58,6 +58,7 @@ class FlowModel(tf_keras.Model):
         max_shift: int = 0,
         num_shifted_steps: int = 0,
         num_classes: int = 0,
+        is_weighted: bool = False,
         seed: int = 0,
     ):
         """Makes the model.
@@ -74,6 +75,7 @@ class FlowModel(tf_keras.Model):
           num_shifted_steps: how many steps see shifted pictures.
           num_classes: C, `context_size` of both flows: all batches then also have the numbers of
             their classes; 0 for p(x).
+          is_weighted: all batches end with the weights of their examples, of mean 1.
           seed: of the noise.
         """
         super().__init__()
@@ -87,6 +89,7 @@ class FlowModel(tf_keras.Model):
         self._max_shift = max_shift
         self._num_shifted_steps = num_shifted_steps
         self._num_classes = num_classes
+        self._is_weighted = is_weighted
         self._seed = seed
         self._means = {"log_prob": tf_keras.metrics.Mean("log_prob")}
         if levels is not None:
@@ -145,14 +148,19 @@ class FlowModel(tf_keras.Model):
         return tf.one_hot(classes, self._num_classes, dtype=self.flow.dtype)
 
     def _parts(self, batch):
-        """Values and classes of a batch; `None` for these in p(x)."""
+        """Values, classes and weights of a batch; `None` for what its examples have not."""
+        if not self._num_classes and not self._is_weighted:
+            return batch, None, None
+        if not self._is_weighted:
+            return *batch, None
         if self._num_classes:
             return batch
-        return batch, None
+        values, weights = batch
+        return values, None, weights
 
     def train_step(self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on a batch of data values, or of pairs with their classes."""
-        values, classes = self._parts(batch)
+        """One step of the optimizer on data values, perhaps with classes or weights."""
+        values, classes, weights = self._parts(batch)
         step = self.optimizer.iterations
         replicas = tf.distribute.get_replica_context()
         counters = (step, replicas.replica_id_in_sync_group)
@@ -168,12 +176,15 @@ class FlowModel(tf_keras.Model):
         with tf.GradientTape() as tape:
             log_prob = self.flow.log_prob(x, **kwargs)
             # The optimizer adds the gradients of all replicas, which have equal parts of a batch.
-            loss = -tf.reduce_mean(log_prob) / replicas.num_replicas_in_sync
+            counted = log_prob
+            if weights is not None:
+                counted = log_prob * tf.cast(weights, log_prob.dtype)
+            loss = -tf.reduce_mean(counted) / replicas.num_replicas_in_sync
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self._ema_decay:
             replicas.merge_call(self._update_averages)
-        return self._updated_means(log_prob)
+        return self._updated_means(log_prob, weights)
 
     def _update_averages(self, strategy):
         def update(average, variable):
@@ -189,14 +200,14 @@ class FlowModel(tf_keras.Model):
     ) -> dict[str, tf.Tensor]:
         """Adds one batch of validation, with noise of its own at each visit."""
         numbers, batch = numbered_batch
-        values, classes = self._parts(batch)
+        values, classes, weights = self._parts(batch)
         number = tf.reduce_max(numbers)  # of the batch; a replica's part of it may be empty
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         x = self.density_units(
             values, "validation_noise", self.optimizer.iterations, number, replica
         )
         kwargs = context_kwargs(self._context(classes))
-        return self._updated_means(self.evaluation_flow.log_prob(x, **kwargs))
+        return self._updated_means(self.evaluation_flow.log_prob(x, **kwargs), weights)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """As `tf_keras.Model.evaluate`, on the newest weights."""
@@ -209,12 +220,12 @@ class FlowModel(tf_keras.Model):
         for target, variable in zip(targets, self.flow.variables, strict=True):
             target.assign(variable)
 
-    def _updated_means(self, log_prob):
-        self._means["log_prob"].update_state(log_prob)
+    def _updated_means(self, log_prob, weights):
+        self._means["log_prob"].update_state(log_prob, sample_weight=weights)
         if self._levels is not None:
             event_size = self.flow.event_shape.num_elements()
             bits = bits_per_dim(log_prob, event_size, self._levels)
-            self._means["bits_per_dim"].update_state(bits)
+            self._means["bits_per_dim"].update_state(bits, sample_weight=weights)
         return {name: mean.result() for name, mean in self._means.items()}
 
 
@@ -231,6 +242,18 @@ def _to_start_from(train, whitening):
     if whitening not in ("none", "standardize"):
         number = max(number, 8 * size)  # a covariance wants more than D
     return slice(None, None, -(-len(train) // number))
+
+
+def _that_count(data):
+    """Training examples and their classes, without those of weight 0."""
+    weights = data.weights_of("train")
+    classes = data.classes("train")
+    if weights is None or weights.all():
+        return data.train, classes
+    counted = np.flatnonzero(weights)
+    if classes is not None:
+        classes = classes[counted]
+    return select(data.train, counted), classes
 
 
 def make_model(config: Config, data: Data) -> FlowModel:
@@ -260,17 +283,18 @@ def make_model(config: Config, data: Data) -> FlowModel:
         max_shift=config.max_shift,
         num_shifted_steps=config.num_shifted_epochs * steps_per_epoch,
         num_classes=data.num_classes,
+        is_weighted=data.weights is not None,
         seed=config.seed,
     )
     if config.data_init or config.whitening != "none" or config.marginals != "none":
-        rows = _to_start_from(data.train, config.whitening)
+        train, classes = _that_count(data)
+        rows = _to_start_from(train, config.whitening)
         parts = None
         if rows != slice(None):
-            parts = chunks(data.train)
-        classes = data.classes("train")
+            parts = chunks(train)
         if classes is not None:
             classes = classes[rows]
-        model.initialize_from_data(data.train[rows], classes, scales=config.data_init, parts=parts)
+        model.initialize_from_data(train[rows], classes, scales=config.data_init, parts=parts)
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),

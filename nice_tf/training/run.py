@@ -318,9 +318,13 @@ def fit(
         first_step=epochs_done * steps_per_epoch,
         last_step=config.epochs * steps_per_epoch,
         classes=data.classes("train"),
+        weights=data.weights_of("train"),
     )
     validation = batches.evaluation_batches(
-        data.validation, config.batch_size, data.classes("validation")
+        data.validation,
+        config.batch_size,
+        data.classes("validation"),
+        data.weights_of("validation"),
     )
     model.fit(
         train,
