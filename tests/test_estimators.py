@@ -47,7 +47,7 @@ HAS_ALL_CHECKS = "NICE_TF_ALL_CHECKS" in os.environ
 
 
 def frame(number=ROWS, seed=0):
-    """Columns of several types: `k` is constant, `t` text."""
+    """Columns of several types: `k` is constant, every text of `t` another."""
     generator = np.random.default_rng(seed)
     a = generator.normal(3, 2, number)
     return pa.table(
@@ -56,6 +56,8 @@ def frame(number=ROWS, seed=0):
             "b": pa.array(generator.integers(0, 9, number), pa.int32()),
             "c": pa.array(2 * a + generator.normal(size=number), pa.float32()),
             "f": pa.array(generator.uniform(size=number) < 0.3),
+            "s": pa.array(np.where(a > 3, "large", "small")).dictionary_encode(),
+            "d": pa.array(generator.integers(0, 30, number).astype("datetime64[D]")),
             "k": np.full(number, 7),
             "t": [f"row {k}" for k in range(number)],
         }
@@ -69,7 +71,7 @@ def changed(name, values):
 
 @pytest.fixture(scope="module")
 def fitted():
-    with pytest.warns(UserWarning, match="columns t of X hold no numbers and are left out"):
+    with pytest.warns(UserWarning, match="column t has "):
         return NiceDensity(random_state=3, **TINY).fit(frame())
 
 
@@ -127,7 +129,7 @@ def test_the_same_answers_from_a_folder_a_pickle_and_an_export(fitted, tmp_path)
     fitted.save(tmp_path / "saved")
     again = NiceDensity.load(tmp_path / "saved")
     assert again.get_params() == fitted.get_params()
-    assert list(again.feature_names_in_) == list("abcfkt") and again.n_features_in_ == 6
+    assert list(again.feature_names_in_) == list("abcfsdkt") and again.n_features_in_ == 8
     expected = fitted.score_samples(frame(seed=1))
     for other in (again, pickle.loads(pickle.dumps(fitted))):
         np.testing.assert_array_equal(other.score_samples(frame(seed=1)), expected)
@@ -153,6 +155,7 @@ def test_samples_are_as_x_was(fitted):
     assert rows.schema.equals(frame().schema)
     assert rows["k"].to_pylist() == [7] * 40 and rows["t"].null_count == 40
     assert set(rows["b"].to_pylist()) <= set(range(9)) and len(set(rows["f"].to_pylist())) == 2
+    assert set(rows["s"].to_pylist()) == {"large", "small"}
     assert not rows.equals(fitted.sample(40, random_state=2))
     assert fitted.sample(3).equals(fitted.sample(3))  # of the estimator's own random_state
     assert np.isfinite(fitted.score_samples(rows)).all()
@@ -160,13 +163,13 @@ def test_samples_are_as_x_was(fitted):
 
 def test_codes_and_back(fitted):
     codes = fitted.transform(frame())
-    assert codes.shape == (ROWS, 4) and codes.dtype == np.float64
+    assert codes.shape == (ROWS, 6) and codes.dtype == np.float64
     rows = fitted.inverse_transform(codes)
-    for name in ("b", "f", "k"):
+    for name in ("b", "f", "s", "d", "k"):
         assert rows[name].equals(frame()[name])
     np.testing.assert_allclose(rows["a"].to_numpy(), frame()["a"].to_numpy(), rtol=1e-3, atol=1e-3)
-    assert list(fitted.get_feature_names_out()) == [f"nicedensity{k}" for k in range(4)]
-    with pytest.raises(ValueError, match="X has 3 features, the latent codes have 4"):
+    assert list(fitted.get_feature_names_out()) == [f"nicedensity{k}" for k in range(6)]
+    with pytest.raises(ValueError, match="X has 3 features, the latent codes have 6"):
         fitted.inverse_transform(codes[:, :3])
 
 
@@ -236,8 +239,8 @@ def test_random_state_is_the_seed():
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (frame().rename_columns(list("abcfkq")), "unseen at fit time:\n- q\n"),
-        (frame().select(list("acbfkt")), "must be in the same order"),
+        (frame().rename_columns(list("abcfsdkq")), "unseen at fit time:\n- q\n"),
+        (frame().select(list("acbfsdkt")), "must be in the same order"),
         (changed("a", ["text"] * ROWS), "column a of X has 'text' in row 0"),
         (frame().slice(0, 0), "X has 0 rows"),
         (changed("a", [None] + [1.0] * (ROWS - 1)), "column a has a missing value in row 0"),
@@ -246,7 +249,7 @@ def test_random_state_is_the_seed():
             pa.Table.from_arrays([pa.array([1.0]), pa.array([1.0])], names=["a", "a"]),
             "X has columns of one name: a is there more than once",
         ),
-        (np.zeros([2, 5]), "X has 5 features, but NiceDensity is expecting 6"),
+        (np.zeros([2, 5]), "X has 5 features, but NiceDensity is expecting 8"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
@@ -278,7 +281,7 @@ def test_bad_parameters(changes, message):
         (changed("a", [np.inf] * ROWS), "column a has inf in row 0"),
         (frame().select(["a", "k"]), "NICE needs examples of at least 2 values"),
         (frame().select(["k", "t"]), "the columns k have the same value"),
-        (frame().select(["t"]), "X has no column of numbers among t"),
+        (frame().select(["t"]), "X has no column that can be taken: t has another text"),
         (np.full([20, 2], np.nan), "Input X contains NaN"),
     ],
 )

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nice_tf.cli.config_flags import read_flagfile, shipped_flagfile
 from nice_tf.config import Config
 from nice_tf.data.schema import Schema
+from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
@@ -37,6 +38,7 @@ from nice_tf.version import __version__
 T = TypeVar("T", bound="Estimator")
 
 _MIN_ROWS = 6  # to split
+_EPOCHS = 100  # at most, where nothing else is said: some 2,000 rows are fitted in a minute
 _MAX_SEED = 2**31
 _DESCRIPTION = "estimator.json"  # beside the files of a run
 # Settings that fit makes itself, or that are not for tables of features.
@@ -83,8 +85,8 @@ class Estimator(BaseEstimator):
 
         Args:
           X: `[N, D]`, N at least 6, D at least 2: numbers as an array, or a data frame of pandas,
-            of Arrow or with their protocols, whose columns of numbers are the density's. Columns
-            of one value are no coordinates.
+            of Arrow or with their protocols, with columns of numbers, text, booleans, dates and
+            times. Columns of one value and identifiers are no coordinates; a warning names them.
           y: not used.
           sample_weight: `[N]`, at least 0 each: how much a row counts in the loss and in the
             validation that chooses the epoch. Rows of weight 0 are not in the fitted marginals
@@ -112,9 +114,6 @@ class Estimator(BaseEstimator):
             train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.read(workdir)
             said = [_about_x(warning, path) for warning in started[0].warnings]
-        ignored = self._schema.ignored
-        if ignored:
-            said.append(f"columns {', '.join(ignored)} of X hold no numbers and are left out")
         for warning in said:
             warnings.warn(warning, stacklevel=2)
         self.kind_ = kind
@@ -260,7 +259,7 @@ class Estimator(BaseEstimator):
         wrong = sorted(set(self.settings or {}) & set(_OWN))
         if wrong:
             raise UserError(f"settings cannot have {', '.join(wrong)}: fit sets them itself")
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"epochs": _EPOCHS}
         for name in _BY_NAME:
             value = getattr(self, name)
             if value is not None:
@@ -340,8 +339,7 @@ class Estimator(BaseEstimator):
 
     def _as_x(self, values):
         """Rows of the density as what X was."""
-        columns = self._schema.as_columns(values)
-        return self.kind_.restored(columns, len(values))
+        return self.kind_.restored(decoded(self._schema, values), len(values))
 
     @property
     def _model(self):

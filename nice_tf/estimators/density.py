@@ -43,7 +43,7 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
           num_couplings: as of `nice_tf.Config`; `None`, here and for the next three, for what
             configs/table.flags says.
           hidden_units: a list of widths, as of `nice_tf.Config`.
-          epochs: at most, as of `nice_tf.Config`.
+          epochs: at most, as of `nice_tf.Config`; 100 if not given.
           early_stopping_epochs: as of `nice_tf.Config`.
           validation_fraction: share of the rows, drawn by `random_state`, on which the best epoch
             is chosen; above 0 and below 1; `None` for one sixth. The others are trained on, none is
