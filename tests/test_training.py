@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -492,9 +493,12 @@ def test_spoilt_validation_saves_nothing(tmp_path, monkeypatch):
     )
 
 
-def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
+def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path, capfd):
     config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
-    result = nice_tf.train_and_evaluate(config, tmp_path)
+    result = nice_tf.train_and_evaluate(config, tmp_path, verbose=2)
+    lines = [line for line in capfd.readouterr().out.splitlines() if "patience_left" in line]
+    assert "patience_left: 0.0000" in lines[-1] and "patience_left: 2.0000" in lines[0]
+    shown = [float(re.search(r" best: (\S+)", line)[1]) for line in lines]
     rows = Workdir(tmp_path).read_metrics(up_to_epoch=1000)
     values = [float(row["val_log_prob"]) for row in rows]
     assert (
@@ -502,6 +506,17 @@ def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path):
         and len(rows) == result["epoch"] + 2
         and values[result["epoch"] - 1] == max(values)
     )
+    np.testing.assert_allclose(shown, np.maximum.accumulate(values), rtol=1e-4)
+    assert set(rows[0]) == {
+        "epoch",
+        "step",
+        "log_prob",
+        "bits_per_dim",
+        "val_log_prob",
+        "val_bits_per_dim",
+        "learning_rate",
+        "seconds",
+    }
     again = nice_tf.train_and_evaluate(config, tmp_path)
     assert (
         again.evaluation == result.evaluation

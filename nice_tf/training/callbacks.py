@@ -125,6 +125,24 @@ class Recorder(tf_keras.callbacks.Callback):
         save_last(self._run, self.model, self._state, self._rows)
 
 
+class Standing(tf_keras.callbacks.Callback):
+    """After all others, for the line that Keras prints of an epoch: the best validation
+    log-likelihood so far, and how many epochs without a better one are left.
+    """
+
+    def __init__(self, state: RunState, config: Config):
+        super().__init__()
+        self._state = state
+        self._patience = config.early_stopping_epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Adds to the logs, which the callbacks before have recorded without it."""
+        logs["best"] = float(self._state.best_log_prob)
+        if self._patience:
+            since_best = epoch + 1 - int(self._state.best_epoch)
+            logs["patience_left"] = self._patience - since_best
+
+
 def _as_floats(logs):
     return {name: float(value) for name, value in logs.items()}
 

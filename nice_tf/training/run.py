@@ -31,7 +31,14 @@ from nice_tf.runs.checkpoints import (
 )
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import devices
-from nice_tf.training.callbacks import FolderGuard, NaNGuard, Progress, Recorder, SamplePictures
+from nice_tf.training.callbacks import (
+    FolderGuard,
+    NaNGuard,
+    Progress,
+    Recorder,
+    SamplePictures,
+    Standing,
+)
 from nice_tf.training.model import FlowModel, make_model
 from nice_tf.training.samples import write_samples
 
@@ -197,14 +204,15 @@ def _trained(config, workdir, on_start, verbose):
                     _LOG.warning("%s", warning)
             tidy(run, int(state.epoch))
             rows = _restore_metrics(run, rows, int(state.epoch))
-            # The guard before all others. The recorder last: an epoch that it has saved has left
-            # everything else, too.
+            # The guard before all others. The recorder behind them: an epoch that it has saved has
+            # left everything else, too.
             callbacks = [
                 FolderGuard(run),
                 *callbacks,
                 tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
                 SamplePictures(run, data.levels, config, data.labels),
                 Recorder(run, state, rows),
+                Standing(state, config),
             ]
         if not state.is_finished(config):
             with _saying_what_failed(data, run):
