@@ -364,7 +364,7 @@ def test_bad_weights(sample_weight, message):
 def test_frames_of_pandas(fitted):
     pandas = pytest.importorskip("pandas")
     data = frame().to_pandas().astype({"b": "Int64"})
-    with pytest.warns(UserWarning, match="columns t"):
+    with pytest.warns(UserWarning, match="column t has "):
         density = NiceDensity(random_state=3, **TINY).fit(data)
     np.testing.assert_array_equal(density.score_samples(data), fitted.score_samples(frame()))
     rows = density.sample(4)

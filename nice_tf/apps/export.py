@@ -33,8 +33,8 @@ flags.DEFINE_bool(
 def main() -> None:
     """Exports, then samples and scores one batch through the exported model."""
     values = flags.FLAGS
-    export_dir = command.required("export_dir")
     workdir = asked.workdir()
+    export_dir = command.required("export_dir")
     with command.quiet_tensorflow():
         from nice_tf.serving import export, warmup
     version = export.export_saved_model(
