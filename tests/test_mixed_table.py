@@ -110,7 +110,7 @@ def test_run_export_csv_and_parquet_score_alike(folder, tmp_path):
     np.testing.assert_allclose(from_export, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:column ")  # what training says of zeros and of times
+@pytest.mark.filterwarnings("ignore::UserWarning")  # zeros, fine times, filled values
 def test_an_estimator_scores_a_frame_as_the_run_on_its_file(folder, tmp_path):
     """Both with the split of the estimator: `--test_rows=validation`."""
     density = NiceDensity(
