@@ -127,7 +127,7 @@ def test_an_estimator_scores_a_frame_as_the_run_on_its_file(folder, tmp_path):
     found = scores(tmp_path / "run", folder / "new.parquet", tmp_path / "scores.parquet")
     np.testing.assert_array_equal(density.score_samples(new), found)
     drawn = density.sample(20, random_state=1)
-    assert drawn.schema.equals(new.schema)
+    assert drawn.schema.equals(rows().schema)
     assert set(drawn["region"].to_pylist()) <= {"West", "East", "South"}
 
 
