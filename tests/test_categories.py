@@ -15,6 +15,7 @@ from nice_tf import batch
 from nice_tf.data import dataset
 from nice_tf.data.descriptions import check_description
 from nice_tf.data.schema import Column, Encoding, Schema
+from nice_tf.data.tables import encodings
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.survey_table import survey_table
@@ -452,3 +453,15 @@ def test_kinds_are_those_of_all_blocks(tmp_path, monkeypatch):
     schema = survey(path)[0]
     assert schema.columns[0].categories == ("a", "b", "c")
     assert schema.columns[1].encoding == Encoding("date32[day]", (), 1, 1)
+
+
+def test_entries_of_a_dictionary_keep_their_order():
+    """Of an ordered one it is a meaning: low < mid < high."""
+    kind = pa.dictionary(pa.int8(), pa.string(), ordered=True)
+    entries = pa.array(["low", "mid", "high"])
+    found = encodings.as_type(pa.array(["high", None, "low"]), kind, entries)
+    assert found.type == kind
+    assert found.dictionary.to_pylist() == ["low", "mid", "high"]
+    assert found.to_pylist() == ["high", None, "low"]
+    more = encodings.as_type(pa.array(["top", "mid"]), kind, entries)
+    assert more.dictionary.to_pylist() == ["low", "mid", "high", "top"]

@@ -131,6 +131,12 @@ def test_samples_have_the_values_that_are_given(run, run_here, tmp_path):
         (["length=1"], "no column length to give: .* size, mass, colour, count"),
         (["colour=green"], "colour=green: it must be one of"),
         (["size=long"], "size=long: it must be a number"),
+        (["size=true"], "size=true: it must be a number"),
+        (["size=inf"], "size=inf: it must be finite"),
+        (["size=nan"], "size=nan: it must be"),
+        (["size=1e9"], "size=1e9: it must be from .* the range of the table of training"),
+        (["count=2.5"], "count=2.5: its values lie on steps of 1 from 0"),
+        (["mass=1.05"], "mass=1.05: its values lie on steps of 0.1 from"),
         (["size=1", "mass=2", "colour=red", "count=3"], "every column: there is nothing to draw"),
     ],
 )
@@ -148,8 +154,35 @@ def test_an_export_has_no_draws(run, tmp_path):
         nice_tf.sample_file(
             run, tmp_path / "o.csv", num_samples=2, temperature=0.5, given={"size": "1"}
         )
+    with pytest.raises(nice_tf.UserError, match="seed must be at least 0 and below"):
+        nice_tf.fill_file(run, tmp_path / "in.csv", tmp_path / "out.csv", num_draws=2, seed=2**31)
     with pytest.raises(nice_tf.UserError, match="draws must be at least 0, got -1"):
         nice_tf.fill_file(run, tmp_path / "in.csv", tmp_path / "out.csv", num_draws=-1)
+
+
+def test_an_interrupted_run_of_draws_goes_on_to_the_same_rows(run, tmp_path, monkeypatch):
+    """In blocks of three rows; stopped in the third block."""
+    table = pa.table(rows(9, seed=4))
+    mass = pa.array(table["mass"].to_numpy(), mask=np.arange(9) % 2 == 0)
+    pq.write_table(table.set_column(1, "mass", mass), tmp_path / "in.parquet")
+    monkeypatch.setattr(Drawer, "rows_at_once", 3)
+    arguments = {"num_draws": 4, "seed": 2}
+    nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "whole.parquet", **arguments)
+    draw = Drawer.__call__
+
+    def stopped(self, block):
+        if block.first == 6:
+            raise KeyboardInterrupt
+        return draw(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawer, "__call__", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "two.parquet", **arguments)
+    nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "two.parquet", **arguments)
+    whole = pq.read_table(tmp_path / "whole.parquet")
+    assert len(whole) == 36
+    assert pq.read_table(tmp_path / "two.parquet").equals(whole)
 
 
 def test_names_of_the_output_are_free(run, tmp_path):

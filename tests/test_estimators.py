@@ -22,6 +22,7 @@ import nice_tf
 from nice_tf import estimators
 from nice_tf.errors import UserError
 from nice_tf.estimators import NiceDensity, NiceOutlierDetector
+from nice_tf.estimators.frames import Kind
 
 TINY = {"num_couplings": 3, "hidden_units": (8,), "epochs": 2}
 # What is traced fastest. In float64, because checks compare rows alone with rows in a batch to 1e-7.
@@ -388,3 +389,15 @@ def test_arrays_keep_their_type():
     assert set(rows[:, 1]) <= set(range(7))
     whole = NiceDensity(random_state=0, **PLAIN).fit((1000 * x).astype(np.int16))
     assert whole.sample(6).dtype == np.int16
+
+
+def test_a_draw_behind_the_last_value_of_a_type_does_not_wrap_round():
+    kind = Kind("arrow", pa.schema([("n", pa.uint8())]))
+    found = kind.restored({"n": np.array([-1, 256, 7])}, 3)
+    assert found["n"].to_pylist() == [0, 255, 7] and found["n"].type == pa.uint8()
+
+
+def test_new_categories_are_named_and_outliers(fitted):
+    new = changed("s", ["huge"] + ["small"] * (ROWS - 1))
+    with pytest.warns(UserWarning, match="1 rows of X have categories that fit had not"):
+        assert np.isfinite(fitted.score_samples(new)).all()

@@ -21,7 +21,8 @@ flags.DEFINE_float(
 flags.DEFINE_list(
     "given",
     [],
-    "NAME=VALUE by commas: rows of a table that have these values; the model must be a run",
+    "NAME=VALUE by commas: rows of a table that have these values; the model must be a run. A value "
+    "with a comma stands in double quotes with its name: '\"city=Bern, BE\"'",
     module_name="sample",
 )
 

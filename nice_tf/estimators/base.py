@@ -137,7 +137,13 @@ class Estimator(BaseEstimator):
         Raises:
           UserError: other columns or types than in `fit`, or missing values without `impute`.
         """
-        log_probs, is_off = self._log_probs(X)
+        log_probs, is_off, is_unseen = self._log_probs(X)
+        if is_unseen.any():
+            warnings.warn(
+                f"{is_unseen.sum()} rows of X have categories that fit had not: their log-density "
+                "is that of what lies beyond all categories",
+                stacklevel=2,
+            )
         if is_off.any():
             warnings.warn(
                 f"{is_off.sum()} rows of X differ from fit in columns that were constant there, "
@@ -324,18 +330,19 @@ class Estimator(BaseEstimator):
             yield from source.blocks(self._rows_at_once)
 
     def _log_probs(self, X):
-        """Of each row, and whether it differs in a column that was constant, `[N]` both."""
+        """Of each row, whether it differs in a column that was constant, and whether it has a
+        category that is new, `[N]` each.
+        """
         scorer = Scorer(self._model, top=0, impute=self.impute)
         log_probs = []
         is_off = []
+        is_unseen = []
         for block in self._blocks(X):
             answer = scorer(block)
             log_probs.append(answer["log_prob"].to_numpy().astype(np.float64))
-            off = np.zeros(len(answer), bool)
-            if "off_constant" in answer.column_names:
-                off = answer["off_constant"].to_numpy() != ""
-            is_off.append(off)
-        return np.concatenate(log_probs), np.concatenate(is_off)
+            is_off.append(_is_named(answer, "off_constant"))
+            is_unseen.append(_is_named(answer, "unseen"))
+        return np.concatenate(log_probs), np.concatenate(is_off), np.concatenate(is_unseen)
 
     def _as_x(self, values):
         """Rows of the density as what X was."""
@@ -393,6 +400,13 @@ class Estimator(BaseEstimator):
             yield
         finally:
             logger.setLevel(level)
+
+
+def _is_named(answer, column):
+    """Where a column of names, if there is one, names something, `[n]`."""
+    if column not in answer.column_names:
+        return np.zeros(len(answer), bool)
+    return answer[column].to_numpy() != ""
 
 
 @contextlib.contextmanager

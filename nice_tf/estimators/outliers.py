@@ -75,10 +75,10 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
 
     def score_samples(self, X: Any) -> np.ndarray:
         """As `NiceDensity.score_samples`; but -infinity where a column that was constant in `fit`
-        has another value: the density of such a row is 0.
+        has another value, or a column a category that it had not: no row of `fit` was so.
         """
-        log_probs, is_off = self._log_probs(X)
-        return np.where(is_off, -np.inf, log_probs)
+        log_probs, is_off, is_unseen = self._log_probs(X)
+        return np.where(is_off | is_unseen, -np.inf, log_probs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The log-density less the threshold, `[N]`: below 0 for outliers."""

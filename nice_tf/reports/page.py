@@ -221,14 +221,16 @@ def _table_sections(table):
             "Correlations",
             _figures([_wide(table.matrices(), "Spearman's, blue above 0 and orange below.")]),
         ),
-        _section(
-            "Calibration",
-            _figures([_chart(table.calibration(), "A score is to act on if both lines agree.")]),
-        ),
     ]
+    split = "test"
+    if table.run.data.num_held_out:
+        calibration = _chart(table.calibration(), "A score is to act on if both lines agree.")
+        found.append(_section("Calibration", _figures([calibration])))
+    else:
+        split = "validation"
     text = (
-        "Of test, with the columns that cost them most: what the row would gain if the value were "
-        "its column's median. Look here for mistakes in the data."
+        f"Of {split}, with the columns that cost them most: what the row would gain if the value "
+        "were its column's median, or most frequent category. Look here for mistakes in the data."
     )
     unusual = _table(("log-likelihood", "why"), table.unusual(), numbers=(0,))
     found.append(_section("The least likely rows", f"<p>{text}</p>{unusual}"))

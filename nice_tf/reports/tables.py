@@ -19,6 +19,8 @@ from nice_tf.seeds import stateless_seed
 MAX_COLUMNS = 60  # that are drawn
 _MAX_ROWS = 5_000  # of data and of samples
 _MAX_POINTS = 1_000  # of a pair
+_MAX_FITTED = 100_000  # rows that the simpler densities are fitted to
+_MAX_VALUES = 10**8  # of the test rows with all their noise
 _MAX_BARS = 40  # a column of fewer values has a bar for each
 _NUM_BINS = 40
 _NUM_PAIRS = 4
@@ -137,9 +139,11 @@ class TableReport:
         run = self.run
         steps = run.data.steps
         seed = stateless_seed(run.config.seed, "train_noise", 0)
-        noisy = to_density_units(run.data.train[:], None, "uniform", seed, steps=steps)
+        every = -(-len(run.data.train) // _MAX_FITTED)
+        noisy = to_density_units(run.data.train[::every], None, "uniform", seed, steps=steps)
         validation = self._noisy(run.data.validation, "validation", 1)[0]
-        test = self._noisy(run.data.test, "test", run.config.num_draws)
+        most = max(1, _MAX_VALUES // (len(run.data.test) * run.data.event_size))
+        test = self._noisy(run.data.test, "test", min(run.config.num_draws, most))
         train = np.asarray(noisy, np.float64)[np.newaxis]
         given = simple_densities.sample_of(run.data, train, validation)
         found = []
@@ -214,8 +218,8 @@ class TableReport:
         return found
 
     def _contributions(self, rows, scores):
-        """Nats that a row would gain if a value were its column's median, or mean, `[n, D]`."""
-        middle = self.schema.rounded(data_mean(self.run.flow).numpy())
+        """Nats that a row would gain if a value were the usual one of its column, `[n, D]`."""
+        middle = self.schema.usual(data_mean(self.run.flow).numpy())
         found = []
         for place in range(rows.shape[1]):
             changed = rows.copy()

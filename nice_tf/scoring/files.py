@@ -113,6 +113,7 @@ def fill_file(
       UserError: as for `score_file`; draws of an export.
     """
     check_at_least("draws", num_draws, 0)
+    _check_seed(seed)
     output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
     drawer = None
@@ -127,7 +128,8 @@ def fill_file(
         raise UserError(f"output {output} must be of the kind of the input, {source.files[0]}")
     if drawer:
         settings = {"command": "impute", "draws": num_draws, "seed": seed}
-        work = _Work(loaded, source, drawer, drawer.rows_at_once, settings)
+        size = drawer.rows_at_once
+        work = _Work(loaded, source, drawer, size, settings, rows_each=num_draws)
         rate = work.write(output, overwrite=overwrite)
         said = f"{output}: {drawer.trust.describe(num_draws)}, {rate}"
         return "\n".join([*_warnings(source), said])
@@ -154,6 +156,7 @@ class _Work:
       answer: a table for a block of the input.
       size: rows of a block.
       settings: all that the answers depend on beside model and input.
+      rows_each: rows of an answer per row of the block.
     """
 
     model: Model
@@ -161,6 +164,7 @@ class _Work:
     answer: Callable[[Block], pa.Table]
     size: int
     settings: dict[str, Any]
+    rows_each: int = 1
 
     def write(
         self,
@@ -178,7 +182,8 @@ class _Work:
         states = file_states(files)
 
         def tables(first):
-            for block in self.source.blocks(self.size, first):
+            # A part has whole blocks, so a run is continued behind a whole row of the input.
+            for block in self.source.blocks(self.size, first // self.rows_each):
                 yield self.answer(block)
             if file_states(files) != states:
                 raise UserError(
@@ -186,7 +191,10 @@ class _Work:
                 )
 
         def num_rows():
-            return self.source.num_rows
+            number = self.source.num_rows
+            if number is None:
+                return None
+            return number * self.rows_each
 
         computed, seconds = output_lib.write(
             output,
@@ -282,10 +290,14 @@ def _sample_given(model, output, num_samples, seed, temperature, given, overwrit
 
 def _check_wanted(num_samples, seed, temperature):
     check_at_least("num_samples", num_samples, 1)
-    if not 0 <= seed < 2**31:
-        raise UserError(f"seed must be at least 0 and below {2**31}, got {seed}")
+    _check_seed(seed)
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature must be finite and above 0, got {temperature}")
+
+
+def _check_seed(seed):
+    if not 0 <= seed < 2**31:
+        raise UserError(f"seed must be at least 0 and below {2**31}, got {seed}")
 
 
 def _check_has_samples_for(output, model, num_samples):

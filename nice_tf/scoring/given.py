@@ -1,5 +1,6 @@
 """Values that a user gives of a row, as text, as the numbers of a schema."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,8 @@ from nice_tf.data.tables.encodings import encoded
 from nice_tf.errors import UserError
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
+_FEW = 8  # categories that a message names
+_OFF_STEP = 1e-3  # of a step: more is no rounding
 
 
 def parse(texts: list[str]) -> dict[str, str]:
@@ -23,7 +26,6 @@ def parse(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, sign, value = text.partition("=")
         name = name.strip()
-        value = value.strip()
         if not (name and sign and value):
             raise UserError(f"--given must be NAME=VALUE, by commas, got {text!r}")
         if name in found:
@@ -61,18 +63,44 @@ def known_values(schema: Schema, given: Mapping[str, str]) -> np.ndarray:
 def _number(column: Column, text: str) -> float:
     encoding = column.encoding
     if column.categories and text not in column.categories:
-        raise UserError(
-            f"--given {column.name}={text}: it must be one of {', '.join(column.categories)}"
-        )
+        few = ", ".join(column.categories[:_FEW])
+        if len(column.categories) > _FEW:
+            few += f" and {len(column.categories) - _FEW} more"
+        raise UserError(f"--given {column.name}={text}: it must be one of {few}")
     if encoding.is_read_apart:
         try:
-            return float(encoded(pa.array([text]), encoding)[0])
+            value = float(encoded(pa.array([text]), encoding)[0])
         except pa.ArrowException as error:
             raise UserError(
                 f"--given {column.name}={text}: it must be of type {encoding.type} ({error})"
             ) from error
-    if text.lower() in _BOOLEANS:
+        if not column.low <= value <= column.high:
+            raise UserError(f"--given {column.name}={text}: the model has seen no such dates")
+        return value
+    if encoding.kind == "boolean":
+        if text.lower() not in _BOOLEANS:
+            raise UserError(f"--given {column.name}={text}: it must be true or false")
         return _BOOLEANS[text.lower()]
     if not is_number(text):
         raise UserError(f"--given {column.name}={text}: it must be a number")
-    return float(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise UserError(f"--given {column.name}={text}: it must be finite")
+    if not column.low <= value <= column.high:
+        raise UserError(
+            f"--given {column.name}={text}: it must be from {column.low:g} to {column.high:g}, the "
+            "range of the table of training"
+        )
+    _check_on_step(column, value, text)
+    return value
+
+
+def _check_on_step(column, value, text):
+    if not column.step:
+        return
+    steps = (value - column.low) / column.step
+    if abs(steps - round(steps)) > _OFF_STEP:
+        raise UserError(
+            f"--given {column.name}={text}: its values lie on steps of {column.step:g} from "
+            f"{column.low:g}"
+        )

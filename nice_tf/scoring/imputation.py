@@ -105,7 +105,7 @@ def _with_gaps_filled(name, column, missing, values):
     kind = column.type
     if pa.types.is_dictionary(kind):
         plain = pc.cast(column, kind.value_type)
-        return as_type(_with_gaps_filled(name, plain, missing, values), kind)
+        return as_type(_with_gaps_filled(name, plain, missing, values), kind, column.dictionary)
     if pa.types.is_temporal(kind):
         return pc.if_else(pa.array(missing), as_dates(values, kind), column)
     if pa.types.is_integer(kind) and isinstance(values, np.ndarray):

@@ -102,8 +102,10 @@ def fit(
     )
     best = _Best(config.early_stopping_epochs)
     split = Data("data", train, held_out, held_out, levels)
-    run.fit(model, config, split, epochs_done=0, callbacks=[best], verbose=verbose)
-    best.restore()
+    try:
+        run.fit(model, config, split, epochs_done=0, callbacks=[best], verbose=verbose)
+    finally:  # also after Ctrl-C, or where a later epoch went wrong
+        best.restore()
     return best.history
 
 
@@ -166,6 +168,8 @@ class _Best(tf_keras.callbacks.Callback):
         return self.model.flow.trainable_variables
 
     def restore(self) -> None:
-        """Gives the flow these weights."""
+        """Gives the flow these weights, if there are any yet."""
+        if not self._weights:
+            return
         for variable, value in zip(self._variables, self._weights, strict=True):
             variable.assign(value)

@@ -174,7 +174,8 @@ def decoded_values(values: np.ndarray, encoding: Encoding) -> pa.Array:
     kind = type_of(encoding.type)
     if encoding.categories:
         places = pa.array(np.asarray(values).astype(np.int32))
-        return as_type(pa.array(encoding.categories, pa.string()).take(places), kind)
+        categories = pa.array(encoding.categories, pa.string())
+        return as_type(categories.take(places), kind, categories)
     apart = np.rint(np.asarray(values, np.float64) * encoding.ticks).astype(np.int64)
     ticks = pa.array(encoding.origin + apart)
     if kind.bit_width == 32:
@@ -182,12 +183,26 @@ def decoded_values(values: np.ndarray, encoding: Encoding) -> pa.Array:
     return ticks.cast(kind)
 
 
-def as_type(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Texts in the type of a column of categories; errors are those of pyarrow."""
-    if pa.types.is_dictionary(kind):
-        values = pc.cast(texts, kind.value_type)
-        return pc.cast(values.dictionary_encode(), kind)
-    return pc.cast(texts, kind)
+def as_type(texts: pa.Array, kind: pa.DataType, categories: pa.Array | None = None) -> pa.Array:
+    """Texts in the type of a column of categories; errors are those of pyarrow.
+
+    Args:
+      texts: the values.
+      kind: the type; of a dictionary, the order of its entries is kept, which has a meaning where
+        it is ordered.
+      categories: the entries of a dictionary, others come behind them; in the order of `texts` when
+        not given.
+    """
+    if not pa.types.is_dictionary(kind):
+        return pc.cast(texts, kind)
+    values = pc.cast(texts, kind.value_type)
+    entries = pc.unique(values.drop_null())
+    if categories is not None:
+        known = pc.cast(categories, kind.value_type)
+        new = entries.filter(pc.invert(pc.is_in(entries, value_set=known)))
+        entries = pa.concat_arrays([known, new])
+    codes = pc.cast(pc.index_in(values, value_set=entries), kind.index_type)
+    return pa.DictionaryArray.from_arrays(codes, entries, ordered=kind.ordered)
 
 
 def spelled(values: np.ndarray | pa.Array) -> Iterable[Any]:
