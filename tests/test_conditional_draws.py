@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from flows import random_points
+from flows import random_points, randomize
 from scipy import stats
 
 import nice_tf
@@ -164,3 +164,40 @@ def test_bad_input_is_refused_by_value_and_rule(changes, message):
     high = np.array(arguments.pop("high"))
     with pytest.raises(nice_tf.UserError, match=message):
         draw_between(flow, low, high, start=np.zeros([1, 2]), seed=[0, 0], **arguments)
+
+
+def test_draws_of_chains_that_never_move_are_worth_one():
+    """Where the density cannot be computed no proposal is taken."""
+    flow = nice_tf.build_flow([2], num_couplings=2, hidden_units=(3,), dtype=tf.float64)
+    for layer in nice_tf.layers(flow):
+        if isinstance(layer, nice_tf.AdditiveCoupling):
+            randomize(layer, deviation=np.inf)
+    found = draw_between(
+        flow,
+        np.array([[0.0, -np.inf]]),
+        np.array([[0.0, np.inf]]),
+        start=np.zeros([1, 2]),
+        num_draws=8,
+        num_chains=2,
+        num_warmup=5,
+        seed=[0, 0],
+    )
+    assert found.acceptance[0] == 0 and found.effective_sample_size[0] == 1
+
+
+def test_columns_that_nearly_follow_from_others_can_be_drawn():
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=500)
+    x = np.stack([a, a + 1e-5 * generator.normal(size=500), generator.normal(size=500)], axis=1)
+    flow = nice_tf.build_flow([3], whitening="triangular", hidden_units=(4,))
+    nice_tf.initialize_from_data(flow, tf.constant(x, tf.float32))
+    found = draw_between(
+        flow,
+        np.array([[-np.inf, -np.inf, 0.0]]),
+        np.array([[np.inf, np.inf, 0.0]]),
+        start=np.zeros([1, 3]),
+        num_draws=8,
+        num_warmup=50,
+        seed=[0, 0],
+    )
+    assert np.isfinite(found.x).all() and found.acceptance[0] > 0

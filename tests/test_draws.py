@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
-from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring import given
 from nice_tf.scoring.draws import Drawer
 from nice_tf.scoring.model import Model
@@ -191,4 +190,4 @@ def test_names_of_the_output_are_free(run, tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     with pytest.raises(nice_tf.UserError, match="the input has columns draw, names that"):
         nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "o.parquet", num_draws=2)
-    assert not Workdir(run).path.joinpath("o.parquet").exists()
+    assert not (tmp_path / "o.parquet").exists()

@@ -7,7 +7,7 @@ import pytest
 import nice_tf
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import callbacks
-from nice_tf.training.run import train_and_evaluate
+from nice_tf.training.run import finish_stopped, train_and_evaluate
 
 SETTINGS = nice_tf.Config(
     dataset="digits",
@@ -62,6 +62,26 @@ def test_a_stopped_run_is_finished_used_and_continued(run_here, stopped, tmp_pat
     whole = train_and_evaluate(SETTINGS, tmp_path / "whole")
     assert len(stopped.read_metrics(up_to_epoch=9)) == 3
     assert continued.evaluation == whole.evaluation
+
+
+def test_a_finished_run_that_is_continued_and_stopped_is_open_again(stopped, monkeypatch):
+    """Its evaluation was of weights that are gone."""
+    finish_stopped(stopped.path)
+    save = callbacks.Recorder.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        save(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Recorder, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(SETTINGS, stopped.path)
+    rows = stopped.read_metrics(up_to_epoch=9)
+    assert max(rows, key=lambda row: float(row["val_log_prob"]))["epoch"] == "3"
+    with pytest.raises(nice_tf.UserError, match="is not finished"):
+        stopped.finished_evaluation()
+    assert finish_stopped(stopped.path).epoch == 3
 
 
 def test_there_must_be_an_epoch_to_finish_at(run_here, tmp_path):

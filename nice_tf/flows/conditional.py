@@ -16,6 +16,7 @@ tfd = tfp.distributions
 THINNING = 8
 _NUM_LEAPFROG_STEPS = 4
 _TARGET_ACCEPTANCE = 0.8
+_RIDGE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,7 @@ def draw_between(
         check_at_least(name, number, 1)
     low = np.asarray(low, flow.dtype.as_numpy_dtype)
     high = np.asarray(high, low.dtype)
+    start = np.asarray(start, low.dtype)
     _check_ends(low, high)
     event_shape = flow.event_shape.as_list()
     size = flow.event_shape.num_elements()
@@ -211,12 +213,15 @@ def _spread(behind, is_hidden):
     if not mixes_linearly(behind) or size > MAX_SIZE_TO_SOLVE:
         return tf.linalg.diag(scale)[tf.newaxis] * tf.ones([len(is_hidden), 1, 1], scale.dtype)
     # In units of the deviations given all others, which may differ by many orders of magnitude.
-    precision = linear_precision(behind) * scale * scale[:, tf.newaxis]
-    both = tf.cast(is_hidden[:, :, tf.newaxis] & is_hidden[:, tf.newaxis, :], scale.dtype)
-    identity = tf.eye(size, dtype=scale.dtype)
-    factor = tf.linalg.cholesky(identity + both * (precision - identity))
+    precision = tf.cast(linear_precision(behind) * scale * scale[:, tf.newaxis], tf.float64)
+    both = tf.cast(is_hidden[:, :, tf.newaxis] & is_hidden[:, tf.newaxis, :], tf.float64)
+    identity = tf.eye(size, dtype=tf.float64)
+    matrix = identity + both * (precision - identity)
+    # Columns that nearly follow from others leave it nearly singular. What is added only makes the
+    # steps of the chains shorter.
+    factor = tf.linalg.cholesky(matrix + _RIDGE * identity)
     inverse = tf.linalg.triangular_solve(factor, identity + tf.zeros_like(factor))
-    return scale[:, tf.newaxis] * tf.linalg.matrix_transpose(inverse)
+    return scale[:, tf.newaxis] * tf.cast(tf.linalg.matrix_transpose(inverse), scale.dtype)
 
 
 def _run(target, num_steps, num_warmup, seed):
@@ -261,5 +266,7 @@ def _effective(steps, is_hidden, num_draws):
     sizes = tfp.mcmc.effective_sample_size(steps, cross_chain_dims=across).numpy()
     if across is None:
         sizes = sizes[0]
-    sizes = np.where(is_hidden & np.isfinite(sizes), sizes, num_draws)
+    # Of a chain that never moved there is no autocorrelation: all its draws are one.
+    sizes = np.where(np.isfinite(sizes), sizes, 1)
+    sizes = np.where(is_hidden, sizes, num_draws)
     return np.minimum(sizes.min(axis=-1), num_draws)

@@ -121,7 +121,7 @@ class TableReport:
             labels = _labels(column)
             ends = (column.low - 0.5, column.low + len(labels) - 0.5)
             return table_drawings.Axis(column.name, ends, labels)
-        low, high = np.quantile(self.rows[:, place], _SHOWN)
+        low, high = _shown(self.rows[:, place])
         margin = 0.05 * (high - low) + column.step / 2
         return table_drawings.Axis(column.name, (low - margin, high + margin))
 
@@ -269,14 +269,22 @@ def _panel(column, rows, samples):
             edges = _edges_between(values)
         else:
             # The few values at the ends would leave all others a sliver.
-            low, high = np.quantile(rows, _SHOWN)
-            edges = np.linspace(low, max(high, low + 1e-9), _NUM_BINS + 1)
+            low, high = _shown(rows)
+            edges = np.linspace(low, high, _NUM_BINS + 1)
     shares = []
     for values in (rows, samples):
         inside = np.clip(values, edges[0], edges[-1])
         counts, _ = np.histogram(inside, edges)
         shares.append(counts / len(values))
     return table_drawings.Panel(column.name, edges, shares[0], shares[1], labels)
+
+
+def _shown(values):
+    """The range of a column that is drawn: without its ends, unless nearly all values are one."""
+    low, high = np.quantile(values, _SHOWN)
+    if low < high:
+        return float(low), float(high)
+    return float(values.min()), float(values.max())
 
 
 def _edges_between(values):

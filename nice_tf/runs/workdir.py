@@ -307,6 +307,11 @@ class Workdir:
             )
         return evaluation
 
+    def drop_evaluation(self) -> None:
+        """Removes what was evaluated at weights that are no longer the best: the run is open."""
+        for path in (self.evaluation, self.calibration):
+            path.unlink(missing_ok=True)
+
     def write_evaluation(self, result: dict[str, Any], calibration: np.ndarray) -> None:
         """Writes `calibration.npy`, then `evaluation.json`, which says that the run is finished."""
         self._write_checked(self.calibration, _as_npy(calibration))

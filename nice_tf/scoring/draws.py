@@ -41,7 +41,7 @@ class Trust:
     def describe(self, num_draws: int) -> str:
         """A line."""
         if not self.sizes:
-            return "no value is missing: every draw is the row itself"
+            return "no missing value was drawn by this command"
         sizes = np.array(self.sizes)
         worth = f"{sizes.min():.0f}"
         if len(sizes) > 1:
@@ -98,8 +98,10 @@ class Drawer:
     @property
     def rows_at_once(self) -> int:
         """How many rows a block should have."""
-        values = max(self.num_draws, _NUM_CHAINS) * THINNING * self.model.event_size
-        return max(1, min(256, _VALUES_AT_ONCE // values))
+        size = self.model.event_size
+        steps = max(self.num_draws, _NUM_CHAINS) * THINNING * size
+        # Each chain has a matrix of size x size.
+        return max(1, min(256, _VALUES_AT_ONCE // max(steps, _NUM_CHAINS * size**2)))
 
     def __call__(self, block: Block) -> pa.Table:
         """The rows of a block, each `num_draws` times, with `row` and `draw` before its columns."""

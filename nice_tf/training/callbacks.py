@@ -110,6 +110,7 @@ class Recorder(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Records the epoch."""
         if int(self._state.best_epoch) == epoch + 1:
+            self._run.drop_evaluation()  # of a run that was finished early, and is continued
             save_best(self._run, self.model, self._state)
         self._rows.append(
             {
