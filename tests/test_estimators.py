@@ -180,7 +180,7 @@ def test_rows_off_a_constant():
     assert detector.decision_function(table)[0] == -np.inf and detector.predict(table)[0] == -1
     assert np.isfinite(detector.score_samples(table)[1:]).all()
     with pytest.warns(UserWarning, match="1 rows of X differ from fit in columns that were const"):
-        log_probs, _ = detector._log_probs(table)
+        log_probs, *_ = detector._log_probs(table)
         scores = NiceDensity.score_samples(detector, table)
     np.testing.assert_array_equal(scores, log_probs)
 

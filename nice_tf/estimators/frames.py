@@ -137,7 +137,7 @@ def _cast(column, kind):
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if pa.types.is_integer(kind) and is_number:
         # A draw can lie behind the last value that a narrow type holds, and would wrap round.
-        limits = np.iinfo(kind.to_pandas_dtype())
+        limits = np.iinfo(str(kind))
         values = column.to_numpy(zero_copy_only=False)
         column = pa.array(np.clip(values, limits.min, limits.max))
     try:
