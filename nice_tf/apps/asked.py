@@ -10,11 +10,7 @@ def workdir() -> str:
     Raises:
       UserError: it was not given, or the run is not finished.
     """
-    value = command.required("workdir")
-    run = Workdir(value)
-    if run.config.exists():
-        run.finished_evaluation()
-    return value
+    return _finished("workdir")
 
 
 def model() -> str:
@@ -23,7 +19,11 @@ def model() -> str:
     Raises:
       UserError: it was not given, or it is that of a run that is not finished.
     """
-    value = command.required("model")
+    return _finished("model")
+
+
+def _finished(name):
+    value = command.required(name)
     run = Workdir(value)
     if run.config.exists():
         run.finished_evaluation()
