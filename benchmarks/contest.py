@@ -148,9 +148,14 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--only", help="contestants by commas, e.g. nice_tf-bfloat16,torch-float32-compiled"
     )
     options.add_argument("--json", help="file for every figure")
+    add_architecture(options)
+    return options
+
+
+def add_architecture(options: argparse.ArgumentParser) -> None:
+    """Adds the options that `architecture` reads."""
     for field in dataclasses.fields(Architecture):
         options.add_argument(f"--{field.name}", type=int, default=field.default)
-    return options
 
 
 def chosen(

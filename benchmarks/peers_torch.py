@@ -26,7 +26,8 @@ class LogisticPrior(torch.nn.Module):
 
     def sample(self, num_samples):
         """Rows of h."""
-        u = torch.rand(num_samples, len(self.log_scale)).clamp_min(1e-38)
+        device = self.log_scale.device
+        u = torch.rand(num_samples, len(self.log_scale), device=device).clamp_min(1e-38)
         return (torch.log(u) - torch.log1p(-u)) * torch.exp(-self.log_scale)
 
 
@@ -42,29 +43,35 @@ class Plain:
     optimizer.
     """
 
-    def __init__(self, contestant, shape):
+    def __init__(self, contestant, shape, *, device="cpu"):
         self._compiled, self._shape = contestant.compiled, shape
+        self._device = device
         self._autocast = torch.autocast(
-            "cpu", torch.bfloat16, enabled=contestant.precision == "bfloat16"
+            device, torch.bfloat16, enabled=contestant.precision == "bfloat16"
         )
         self._prior = LogisticPrior(shape.event_size)
-        self._module = self._make_module()
+        self._module = self._make_module().to(device)
         size = sum(parameter.numel() for parameter in self._module.parameters())
         if size != shape.num_parameters:
             raise ValueError(f"{size} parameters in place of {shape.num_parameters}")
 
     def training_step(self, values, batch):
         """From 8-bit integers to new weights."""
-        data = torch.from_numpy(values)
+        device = self._device
+        data = torch.from_numpy(values).to(device)
         fused = True if self._compiled else None
         optimizer = torch.optim.Adam(
             self._module.parameters(), 1e-3, betas=(0.9, 0.99), eps=1e-4, fused=fused
         )
-        log_prob = torch.compile(self._log_prob) if self._compiled else self._log_prob
+        log_prob = self._log_prob
+        if self._compiled:
+            # "reduce-overhead" is CUDA graphs.
+            mode = "default" if device == "cpu" else "reduce-overhead"
+            log_prob = torch.compile(log_prob, mode=mode)
 
         def step():
-            rows = torch.randint(len(data), [batch])
-            x = (data[rows] + torch.rand(batch, data.shape[1])) / 256
+            rows = torch.randint(len(data), [batch], device=device)
+            x = (data[rows] + torch.rand(batch, data.shape[1], device=device)) / 256
             optimizer.zero_grad()
             with self._autocast:
                 loss = -log_prob(x).mean()

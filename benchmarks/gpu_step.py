@@ -1,0 +1,224 @@
+"""Our training step on a GPU of a machine without TensorFlow, beside PyTorch and beside what the card can do.
+
+    python benchmarks/gpu_step.py --export=DIR    # where TensorFlow and this package are, no GPU needed
+    python benchmarks/gpu_step.py --run=DIR       # where JAX, PyTorch and a GPU are
+
+`--export` writes the step that XLA compiles for `train.py` (paper's MNIST architecture unless said) as HLO, some MB in
+all. `--run` compiles it, as StableHLO, by JAX's PJRT client, checks the first steps against the log-likelihoods that
+TensorFlow had, and times it in turn with the same network in PyTorch: eager, and by torch.compile with CUDA graphs and
+the fused Adam. float32 products may use TF32, in all of them. Without a GPU it runs on the CPU, as a trial.
+
+The floor of a step is the longer of two times: its matrix products at the measured rate of a large one, and reading and
+writing weights and both moments once (24 bytes each) at the measured rate of a copy.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+import contest
+import exported_step
+
+BATCHES = (200, 1000)
+# Of another TensorFlow and another machine's products, relative.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 1e-2}
+
+
+def export(folder: pathlib.Path, shape: contest.Architecture) -> None:
+    """Writes the steps."""
+    import tensorflow as tf
+
+    from nice_tf.config import Config
+    from nice_tf.data.dataset import Data
+    from nice_tf.training.model import make_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = []
+    for batch, precision in itertools.product(BATCHES, contest.PRECISIONS):
+        values = exported_step.random_batch([batch, shape.event_size])
+        config = Config(
+            num_couplings=shape.couplings,
+            hidden_units=(shape.hidden,) * shape.depth,
+            precision=precision,
+            batch_size=batch,
+            jit_compile="true",
+        )
+        data = Data("random", train=values, validation=values, test=values, levels=256)
+        model = make_model(config, data)
+        step = tf.function(model.train_step, jit_compile=True)
+        kernels = [v for v in model.flow.trainable_variables if v.shape.rank == 2]
+        name = f"{precision}_{batch}"
+        about = {"precision": precision, "batch": batch, "tensorflow": tf.__version__}
+        steps.append(exported_step.write(folder, name, step, tf.constant(values), kernels, about))
+        print(f"{name}: log-likelihood {steps[-1]['expected']}", flush=True)
+    content = {"version": exported_step.VERSION, "architecture": vars(shape), "steps": steps}
+    (folder / exported_step.DESCRIPTION).write_text(json.dumps(content, indent=1))
+
+
+def _check(step, description):
+    """Raises where the first steps differ from TensorFlow's."""
+    for number, expected in enumerate(description["expected"], start=1):
+        value = float(step())
+        tolerance = TOLERANCES[description["precision"]] * abs(expected)
+        print(f"{description['name']} step {number}: {value:.3f}, TensorFlow {expected:.3f}")
+        if not abs(value - expected) <= tolerance:
+            raise exported_step.FormatError(
+                f"{description['name']}: step {number} came to {value}, TensorFlow had {expected}, "
+                f"more than {tolerance:.3g} apart"
+            )
+
+
+def _torch_steps(shape, description, device):
+    """The same network in PyTorch, by name; those that cannot run here are named and left out."""
+    import peers_torch
+    import torch
+
+    values = exported_step.random_batch([10 * description["batch"], shape.event_size])
+    steps = {}
+    for compiled in (False, True):
+        contestant = contest.Contestant("torch", description["precision"], compiled)
+        try:
+            peer = peers_torch.Plain(contestant, shape, device=device)
+            step = peer.training_step(values, description["batch"])
+            float(step())
+        except Exception as error:
+            print(f"skipped {contestant}: {str(error).splitlines()[0]}")
+            continue
+        steps["torch compiled" if compiled else "torch eager"] = step
+    torch.set_float32_matmul_precision("high")
+    return steps
+
+
+def _ceilings(device):
+    """Measured FLOP/s of a large product by precision, and bytes a second of a large copy."""
+    import torch
+
+    size = 8192
+    if device == "cpu":
+        size = 1024
+    rates = {}
+    for precision in contest.PRECISIONS:
+        a = torch.randn(size, size, device=device, dtype=getattr(torch, precision))
+        seconds = _seconds(lambda a=a: a @ a, device)
+        rates[precision] = 2 * size**3 / seconds
+    source = torch.randn(size, size, device=device)
+    target = torch.empty_like(source)
+    seconds = _seconds(lambda: target.copy_(source), device)
+    return rates, 2 * source.numel() * source.element_size() / seconds
+
+
+def _seconds(call, device, repeats=20):
+    """Median seconds of a PyTorch call."""
+    import torch
+
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[repeats // 4 :])
+
+
+def _block(step, count):
+    """Seconds a step over a block of steps; the number at its end waits for the device."""
+    start = time.perf_counter()
+    for _ in range(count):
+        result = step()
+    float(result)
+    return (time.perf_counter() - start) / count
+
+
+def _measure(steps, rounds, count):
+    """Median seconds a step by name, measured in turn."""
+    for step in steps.values():
+        _block(step, min(count, 20))
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(_block(step, count))
+    return times
+
+
+def run(folder: pathlib.Path, rounds: int, count: int) -> dict:
+    """Checks and times the steps of a folder; prints the table.
+
+    Raises:
+      FormatError: as for `exported_step.read` and `JaxStep`, or the first steps differ.
+    """
+    descriptions = exported_step.read(folder)
+    import torch
+
+    content = json.loads((folder / exported_step.DESCRIPTION).read_text())
+    shape = contest.Architecture(**content["architecture"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
+    rates, bandwidth = _ceilings(device)
+    name = "CPU"
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    text = ", ".join(f"{rate / 1e12:.1f} ({precision})" for precision, rate in rates.items())
+    print(f"{name}: products {text} TFLOP/s, copy {bandwidth / 1e12:.2f} TB/s", flush=True)
+    figures = {
+        "device": name,
+        "torch": torch.__version__,
+        "rates": rates,
+        "bandwidth": bandwidth,
+        "steps": [],
+    }
+    for description in descriptions:
+        ours = exported_step.JaxStep(folder, description)
+        _check(ours, description)
+        steps = {"nice_tf": ours, **_torch_steps(shape, description, device)}
+        times = _measure(steps, rounds, count)
+        flops = shape.training_flops(description["batch"])
+        floor = max(flops / rates[description["precision"]], 24 * shape.num_parameters / bandwidth)
+        figures["steps"].append({"name": description["name"], "floor": floor, "times": times})
+        _print_step(figures["steps"][-1])
+        del ours, steps
+    return figures
+
+
+def _print_step(step):
+    print(f"{'':>16} {'ms':>8} {'lowest':>8} {'highest':>8} {'share of the floor':>19}")
+    print(f"{'floor':>16} {1e3 * step['floor']:8.3f}")
+    for name, times in step["times"].items():
+        median = statistics.median(times)
+        print(
+            f"{name:>16} {1e3 * median:8.3f} {1e3 * min(times):8.3f} {1e3 * max(times):8.3f} "
+            f"{step['floor'] / median:19.0%}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Exports or runs."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    task = options.add_mutually_exclusive_group(required=True)
+    task.add_argument("--export", type=pathlib.Path, metavar="DIR", help="write the steps")
+    task.add_argument("--run", type=pathlib.Path, metavar="DIR", help="check and time them")
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--steps", type=int, default=100, help="of each measurement in a round")
+    options.add_argument("--json", type=pathlib.Path, help="file for every figure of --run")
+    contest.add_architecture(options)
+    arguments = options.parse_args()
+    if arguments.export:
+        export(arguments.export, contest.architecture(arguments))
+        return
+    try:
+        figures = run(arguments.run, arguments.rounds, arguments.steps)
+    except exported_step.FormatError as error:
+        sys.exit(f"error: {error}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
