@@ -82,16 +82,6 @@ class Task:
     validation: np.ndarray
 
 
-class _Itself:
-    """A density that gives x back: so the evaluation's own loop gives its draws."""
-
-    def __init__(self, dtype):
-        self.dtype = dtype
-
-    def log_prob(self, x):
-        return x
-
-
 def settings_of(path: pathlib.Path) -> config.Config:
     """The settings of table.flags with the flags of this command over them."""
     own = flags.FlagValues()
@@ -122,8 +112,8 @@ def load(name: str, folder: pathlib.Path) -> Task:
 
     def draws(values, split, num_draws):
         of_split = dataclasses.replace(settings, num_draws=num_draws)
-        return likelihood.log_probs(
-            _Itself(dtype), values, levels=None, config=of_split, split=split, steps=data.steps
+        return likelihood.noisy_rows(
+            values, levels=None, config=of_split, split=split, steps=data.steps, dtype=dtype
         )
 
     validation = draws(data.validation, "validation", 2)

@@ -10,7 +10,8 @@ import pytest
 
 import nice_tf
 from nice_tf.evaluation import likelihood
-from nice_tf.reports import page, tables
+from nice_tf.reports import dependence, page, tables
+from nice_tf.reports.table_scores import TableScores
 from nice_tf.runs import finished
 from nice_tf.scoring.model import Model
 
@@ -19,7 +20,9 @@ NUMBER = 900
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run on a table of all kinds of columns; `mass` follows `size` closely."""
+    """A finished run on a table of all kinds of columns; `mass` follows `size` closely, a tenth of
+    `colour` is missing.
+    """
     path = tmp_path_factory.mktemp("report")
     generator = np.random.default_rng(0)
     size = generator.gamma(3.0, 1.0, NUMBER)
@@ -30,7 +33,10 @@ def run(tmp_path_factory):
         "mass": size**2 + 0.05 * generator.normal(size=NUMBER),
         "rain": zeros,
         "count": generator.poisson(2.0, NUMBER),
-        "colour": pa.array(generator.choice(["red", "green", "blue"], NUMBER, p=[0.6, 0.3, 0.1])),
+        "colour": pa.array(
+            generator.choice(["red", "green", "blue"], NUMBER, p=[0.6, 0.3, 0.1]),
+            mask=np.arange(NUMBER) < 90,
+        ),
         "is_old": pa.array(generator.random(NUMBER) < 0.2),
         "day": pa.array(days.astype("datetime64[D]")),
     }
@@ -45,6 +51,7 @@ def run(tmp_path_factory):
         num_draws=3,
         precision="float32",
         output_scale="one",
+        impute=True,
     )
     nice_tf.train_and_evaluate(config, path / "run")
     return path / "run"
@@ -55,17 +62,22 @@ def report(run):
     return tables.TableReport(finished.load_finished_run(run))
 
 
+@pytest.fixture(scope="module")
+def scores(report):
+    return TableScores(report.run)
+
+
 def test_columns_are_described(report):
     lines = {line[0]: line[1:] for line in report.columns()}
     train = report.run.data.train
     assert list(lines) == ["size", "mass", "rain", "count", "colour", "is_old", "day"]
     kinds = [line[0] for line in lines.values()]
     assert kinds == ["number", "number", "number", "number", "category", "boolean", "date"]
-    assert lines["colour"][1:5] == ["3 values", "", "", "red"]
+    assert lines["colour"][1:6] == ["3 values", "", "", "10.0%", "red"]
     share = np.mean(train[:, 2] == 0)
-    assert lines["rain"][1] == "0.01" and lines["rain"][4:6] == ["0", f"{share:.1%}"]
+    assert lines["rain"][1] == "0.01" and lines["rain"][4:7] == ["", "0", f"{share:.1%}"]
     of_samples = np.mean(np.abs(report.samples[:, 2]) < 1e-6)
-    assert lines["rain"][6] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
+    assert lines["rain"][7] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
     assert lines["day"][2].startswith("1970-0") and lines["day"][3].startswith("1971-0")
 
 
@@ -86,19 +98,37 @@ def test_histograms_hold_all_rows_and_samples(report):
 def test_the_closest_pair_is_drawn_first(report):
     pairs = report.pairs().pairs
     assert {pairs[0].x.name, pairs[0].y.name} == {"size", "mass"}
-    assert len(pairs) == 3  # of seven columns
+    assert len(pairs) == 1  # of the others none depends on one that is not taken
     of_data, of_samples = report.correlations
     assert of_data[0, 1] > 0.98 and of_samples[0, 1] > 0.5
     np.testing.assert_allclose(np.diag(of_data), 1)
 
 
-def test_simpler_densities_are_at_the_noise_of_the_evaluation(report, run):
+def test_information_is_that_of_any_columns_and_beyond_chance():
+    generator = np.random.default_rng(0)
+    normal = generator.normal(size=[5000, 2]) @ [[1, 0.8], [0, 0.6]]
+    codes = generator.integers(0, 12, 5000)
+    turned = np.random.default_rng(1).permutation(12)[codes]  # no order is left of it
+    of_codes = codes % 3 + generator.normal(size=5000)
+    rows = np.column_stack([normal, codes, turned, of_codes])
+    found = dependence.information(rows, [False, False, True, True, False])
+    assert np.array_equal(found, found.T) and not np.diag(found).any()
+    # -log(1 - 0.64) / 2 is 0.51 nats, of which ten bins lose a part.
+    assert 0.42 < found[0, 1] < 0.51
+    assert 0.97 * np.log(12) < found[2, 3] < np.log(12)
+    assert found[2, 4] == pytest.approx(found[3, 4])
+    assert 0.15 < found[2, 4] < np.log(3)
+    assert not found[:2, 2:].any()
+    assert np.abs(dependence.rank_correlations(rows))[2:, 2:].min() < 0.2
+
+
+def test_simpler_densities_are_at_the_noise_of_the_evaluation(report, scores, run):
     """The marginals alone are in evaluation.json, too: the same but for their fit's last digits."""
     evaluation = nice_tf.runs.workdir.Workdir(run).finished_evaluation()
-    found = {line[0]: float(line[1]) for line in report.likelihoods()}
+    found = {line[0]: float(line[1]) for line in scores.likelihoods()}
     assert abs(found["independent columns"] - evaluation["marginals"]["log_prob"]) < 0.2
     assert found["Gaussian copula on these columns"] > found["independent columns"] + 0.5
-    noisy = report._noisy(report.run.data.test, "test", 3)
+    noisy = scores._noisy(report.run.data.test, "test", 3)
     again = report.run.flow.log_prob(noisy[0].astype(np.float32)).numpy()
     settings = dataclasses.replace(report.run.config, num_draws=1)
     (expected,) = likelihood.log_probs(
@@ -112,19 +142,19 @@ def test_simpler_densities_are_at_the_noise_of_the_evaluation(report, run):
     np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_calibration_and_reasons_are_those_that_score_gives(report, run):
+def test_calibration_and_reasons_are_those_that_score_gives(report, scores, run):
     model = Model.load(run)
     test = report.run.data.test
-    scores = model.score(test)
-    np.testing.assert_allclose(report.tail_probabilities, scores["tail_probability"], atol=0.02)
-    chart = report.calibration()
+    expected = model.score(test)
+    np.testing.assert_allclose(scores.tail_probabilities, expected["tail_probability"], atol=0.02)
+    chart = scores.calibration()
     shares, found = chart.lines["test"]
     place = np.argmin(np.abs(shares - 0.5))
-    assert found[place] == np.mean(report.tail_probabilities <= shares[place])
-    lines = report.unusual()
+    assert found[place] == np.mean(scores.tail_probabilities <= shares[place])
+    lines = scores.unusual()
     assert len(lines) == 10
-    order = np.argsort(scores["log_prob"])
-    assert abs(float(lines[0][0]) - scores["log_prob"][order[0]]) < 0.02
+    order = np.argsort(expected["log_prob"])
+    assert abs(float(lines[0][0]) - expected["log_prob"][order[0]]) < 0.02
     costs = model.contributions(test[order[:1]])[0]
     name = report.schema.names[np.argmax(costs)]
     assert lines[0][1].startswith(f"{name} = ")

@@ -31,6 +31,8 @@ class Data:
       labels: what the density is conditioned on; `None` for p(x).
       weights: how much each example counts, by split, `[N]` in float32 each, of mean 1 in train;
         `None` where all count alike.
+      missing: of a table, the share of missing values by column, in all splits together; of those
+        columns that have some.
       warnings: what the user should know of the data, a line each.
     """
 
@@ -42,6 +44,7 @@ class Data:
     schema: Schema | None = None
     labels: Labels | None = None
     weights: dict[str, np.ndarray] | None = None
+    missing: dict[str, float] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -174,6 +177,7 @@ def load(config: Config) -> Data:
         schema=found.schema,
         labels=labels,
         weights=weights,
+        missing=found.missing,
         warnings=found.warnings,
         **arrays,
     )

@@ -25,6 +25,7 @@ class Found:
       num_test: examples to split off for test; one sixth if not given.
       labels: the label of each example, `[N]`, under the names of `arrays`; if they were asked for.
       schema: of a table, its columns.
+      missing: of a table, the share of missing values by column, of those that have some.
       warnings: what the user should know of the data, a line each.
     """
 
@@ -33,6 +34,7 @@ class Found:
     num_test: int | None = None
     labels: dict[str, np.ndarray] | None = None
     schema: Schema | None = None
+    missing: dict[str, float] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

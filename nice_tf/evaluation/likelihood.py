@@ -77,6 +77,41 @@ def log_probs(
     return np.asarray(draws, np.float64)
 
 
+def noisy_rows(
+    values: Array,
+    *,
+    levels: int | None,
+    config: Config,
+    split: str,
+    steps: np.ndarray | None = None,
+    dtype: tf.DType = tf.float32,
+) -> np.ndarray:
+    """The examples as `log_probs` gives them to a flow, for densities that are no flows.
+
+    Args:
+      values: as for `log_probs`, here and below.
+      levels: as there.
+      config: as there.
+      split: as there.
+      steps: as there.
+      dtype: of the flow that they are to be compared with.
+
+    Returns:
+      x in density units, `[num_draws, N, *event_shape]` in float64.
+    """
+    return log_probs(_Itself(dtype), values, levels=levels, config=config, split=split, steps=steps)
+
+
+class _Itself:
+    """A density that gives x back instead of log p(x)."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def log_prob(self, x):
+        return x
+
+
 def by_bayes(
     flow: tfd.TransformedDistribution, x: tf.Tensor, classes: tf.Tensor, frequencies: np.ndarray
 ) -> tf.Tensor:

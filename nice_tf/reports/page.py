@@ -17,6 +17,7 @@ from nice_tf.errors import UserError
 from nice_tf.evaluation.ledger import in_digits, ledger
 from nice_tf.files import write_atomically
 from nice_tf.reports import figures
+from nice_tf.reports.table_scores import TableScores
 from nice_tf.reports.tables import MAX_COLUMNS, TableReport
 from nice_tf.runs import finished
 from nice_tf.runs.workdir import Workdir
@@ -70,12 +71,14 @@ def write_report(
     table = None
     if run.data.schema:
         table = TableReport(run)
-        sections[-1] = _section("Likelihood", _ledger(result) + _simpler(table))
+        scores = TableScores(run)
+        sections[-1] = _section("Likelihood", _ledger(result) + _simpler(scores))
         sections.append(_section("Columns", _columns(table)))
     with _saying_what_is_damaged(folder.metrics):
         sections.append(_section("Learning curves", _learning_curves(folder, run)))
     if table:
-        sections += _table_sections(table)
+        sections += _of_columns(table)
+        sections += _of_rows(scores)
     pictures = _sample_pictures(folder)
     if pictures:
         sections.append(_section("Samples", _figures(pictures)))
@@ -177,26 +180,26 @@ def _ledger(result):
     return _table(("", "value", "", "unit"), rows, numbers=(1, 2)) + f"<p>{text}</p>"
 
 
-def _simpler(table):
+def _simpler(scores):
     text = (
         "Beside it, densities without a network, on the same rows at the same noise. A network "
         "that is not ahead of them is not worth its training."
     )
-    rows = [[*row, "nats"] for row in table.likelihoods()]
+    rows = [[*row, "nats"] for row in scores.likelihoods()]
     return f"<p>{text}</p>" + _table(("", "value", "", "unit"), rows, numbers=(1, 2))
 
 
 def _columns(table):
-    head = ("column", "kind", "step", "lowest", "highest", "most frequent", "in data", "in samples")
-    parts = [_table(head, table.columns(), numbers=(3, 4, 6, 7))]
+    head = ("column", "kind", "step", "lowest", "highest", "missing", "most frequent", "in data")
+    parts = [_table((*head, "in samples"), table.columns(), numbers=(3, 4, 5, 7, 8))]
     for warning in table.run.data.warnings:
         parts.append(f"<p>Warning: {html.escape(warning)}</p>")
     parts.append(f"<p>{html.escape(table.schema.describe())}.</p>")
     return "\n".join(parts)
 
 
-def _table_sections(table):
-    """What only a table has."""
+def _of_columns(table):
+    """Pictures of the columns, data beside samples."""
     histograms = (
         "Shares of the values, data filled and samples as a line. What lies beyond the 2nd and the "
         "98th percentile is in the bins at the ends"
@@ -204,27 +207,33 @@ def _table_sections(table):
     num_left = len(table.schema.columns) - MAX_COLUMNS
     if num_left > 0:
         histograms += f". {num_left} more columns are not drawn"
-    found = [
-        _section("Data and samples", _figures([_wide(table.histograms(), f"{histograms}.")])),
-        _section(
-            "Pairs of columns",
-            _figures(
-                [
-                    _wide(
-                        table.pairs(),
-                        "The pairs of the strongest rank correlation, each by itself.",
-                    )
-                ]
-            ),
-        ),
-        _section(
-            "Correlations",
-            _figures([_wide(table.matrices(), "Spearman's, blue above 0 and orange below.")]),
-        ),
-    ]
+    found = [_section("Data and samples", _figures([_wide(table.histograms(), f"{histograms}.")]))]
+    pairs = table.pairs()
+    if pairs.pairs:
+        text = (
+            "The pairs that tell most of each other, by the mutual information of the data beyond "
+            "what chance gives; numbers count in ten bins of as many rows, each category by itself."
+        )
+        found.append(_section("Pairs of columns", _figures([_wide(pairs, text)])))
+    else:
+        text = "No two columns tell more of each other than chance gives."
+        found.append(_section("Pairs of columns", f"<p>{text}</p>"))
+    correlations = "Spearman's, blue above 0 and orange below."
+    if table.schema.of_kind("category"):
+        correlations += (
+            " Categories count by their numbers, the most frequent first, an order that means "
+            "little: what they say of other columns is in the pairs above."
+        )
+    found.append(_section("Correlations", _figures([_wide(table.matrices(), correlations)])))
+    return found
+
+
+def _of_rows(scores):
+    """How likely rows are that were held out."""
+    found = []
     split = "test"
-    if table.run.data.num_held_out:
-        calibration = _chart(table.calibration(), "A score is to act on if both lines agree.")
+    if scores.run.data.num_held_out:
+        calibration = _chart(scores.calibration(), "A score is to act on if both lines agree.")
         found.append(_section("Calibration", _figures([calibration])))
     else:
         split = "validation"
@@ -232,7 +241,7 @@ def _table_sections(table):
         f"Of {split}, with the columns that cost them most: what the row would gain if the value "
         "were its column's median, or most frequent category. Look here for mistakes in the data."
     )
-    unusual = _table(("log-likelihood", "why"), table.unusual(), numbers=(0,))
+    unusual = _table(("log-likelihood", "why"), scores.unusual(), numbers=(0,))
     found.append(_section("The least likely rows", f"<p>{text}</p>{unusual}"))
     return found
 

@@ -15,6 +15,7 @@ import tensorflow_probability as tfp
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
 from nice_tf.evaluation.metrics import bits_per_dim
+from nice_tf.flows.contributions import contributions
 from nice_tf.flows.flow import data_mean, encoder, freeze
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
@@ -80,10 +81,10 @@ class FlowServer(tf.Module):
         self._flow = freeze(flow, num_branches=num_branches)
         self._levels = levels
         self._schema = schema
-        self._means = None
+        self._usual = None
         self.value_dtype = tf.float32
         if schema:
-            self._means = schema.usual(data_mean(flow).numpy())
+            self._usual = schema.usual(data_mean(flow).numpy())
             # A table may need float64 to tell its values apart.
             self.value_dtype = flow.dtype
         self._inpaint_steps = inpaint_steps
@@ -200,17 +201,8 @@ class FlowServer(tf.Module):
 
     def _serve_explain(self, x):
         x = tf.cast(_checked(x, self._batch_shape(), "x"), self._flow.dtype)
-        event_size = self._flow.event_shape.num_elements()
-        is_replaced = tf.eye(event_size, dtype=tf.bool)
-        means = tf.cast(self._means, x.dtype)
-        replaced = tf.where(is_replaced, means, x[:, tf.newaxis, :])
-        log_prob = self._flow.log_prob(x)
-        gained = self._flow.log_prob(tf.reshape(replaced, [-1, event_size]))
-        gained = tf.reshape(gained, [-1, event_size])
-        return {
-            "contribution": _finite(gained - log_prob[:, tf.newaxis]),
-            "log_prob": _finite(log_prob),
-        }
+        contribution, log_prob = contributions(self._flow, x, self._usual)
+        return {"contribution": _finite(contribution), "log_prob": _finite(log_prob)}
 
     def _bounds(self):
         """Lowest and highest value of what `inpaint` fills in: the range of the data."""

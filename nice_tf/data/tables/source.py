@@ -47,7 +47,10 @@ def read(config: Config) -> Found:
         if label:
             labels[split] = read_labels(part, label)
         arrays[split] = _rows(part, schema, dtype, present, config)
-    return Found(arrays, schema=schema, labels=labels or None, warnings=tuple(warnings))
+    missing = {name: number / survey.num_rows for name, (number, _) in survey.missing().items()}
+    return Found(
+        arrays, schema=schema, labels=labels or None, missing=missing, warnings=tuple(warnings)
+    )
 
 
 def _said_of_missing(missing, config):
