@@ -6,6 +6,7 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from table_files import write_csv, write_parquet
@@ -199,7 +200,7 @@ def test_dates_of_csv_are_what_all_rows_are(tmp_path, monkeypatch):
         "noise": "string",
         "gaps": "date32[day]",
     }
-    assert found.missing() == {"gaps": (10, 50)}
+    assert found.missing(schema) == {"gaps": (10, 50)}
     steps = dict(zip(schema.names, schema.steps, strict=True))
     assert steps["days"] == 1 and steps["later"] == 1800 and steps["zones"] == 3600
 
@@ -256,11 +257,11 @@ def test_what_is_left_out_is_said(tmp_path):
     )
     schema, found = survey(path)
     assert schema.names == ["a"]
-    assert schema.ignored == ("many", "unlike", "single", "gone", "never", "once")
+    assert schema.ignored == ("many", "unlike", "gone", "never")
+    assert schema.constants == {"single": 0, "once": 0}
     said = " / ".join(found.warnings(schema))
     assert "column many has more than 100 different texts (max_categories) and is left out" in said
     assert "column unlike has another text in most of its rows" in said
-    assert "column once, single has a single value and is left out" in said
     assert "column never, gone has no value at all and is left out" in said
     assert survey(path, max_categories=101)[0].names == ["a", "many"]
     with pytest.raises(
@@ -268,6 +269,86 @@ def test_what_is_left_out_is_said(tmp_path):
     ):
         survey(path, ["a", "many"])
     assert survey(path, categories=["unlike"])[0].names == ["a", "unlike"]
+
+
+@pytest.fixture(scope="module")
+def of_one_value(tmp_path_factory):
+    """A run on a table with constant columns of text, of dates and of booleans: its folder."""
+    path = tmp_path_factory.mktemp("constants")
+    write_parquet(path / "rows.parquet", **constants(N))
+    config = nice_tf.Config(
+        dataset=str(path / "rows.parquet"),
+        whitening="standardize",
+        hidden_units=(4,),
+        batch_size=50,
+        num_couplings=2,
+        epochs=1,
+        num_draws=1,
+    )
+    nice_tf.train_and_evaluate(config, path / "run")
+    return path / "run"
+
+
+def constants(number):
+    generator = np.random.default_rng(0)
+    gaps = np.arange(number) == 1
+    return {
+        "a": generator.normal(size=number),
+        "b": generator.normal(size=number),
+        "unit": pa.array(["kg"] * number, mask=gaps).dictionary_encode(),
+        "day": pa.array([18_000] * number, pa.int32(), mask=gaps).cast(pa.date32()),
+        "at": pa.array([18_000 * 86_400_000 + 61] * number, pa.timestamp("ms", "UTC"), mask=gaps),
+        "is_on": pa.array([True] * number, mask=gaps),
+    }
+
+
+def write(table, path):
+    if path.suffix == ".csv":
+        pa.csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_constants_of_any_kind_are_checked_and_come_back(of_one_value, tmp_path, suffix):
+    columns = pa.table(constants(8))
+    changed = {
+        "unit": pa.array(["kg", "kg", "g", *["kg"] * 5]).dictionary_encode(),
+        "day": pa.array([18_000, 18_000, 18_000, 17_999] + [18_000] * 4, pa.int32()),
+        "at": pa.array([18_000 * 86_400_000 + 61] * 5 + [0, 18_000 * 86_400_000 + 61, 62]),
+        "is_on": pa.array([True] * 6 + [False, True]),
+    }
+    changed["day"] = changed["day"].cast(pa.date32())
+    changed["at"] = changed["at"].cast(pa.timestamp("ms", "UTC"))
+    path = tmp_path / f"new.{suffix}"
+    new = columns
+    for name, values in changed.items():
+        new = new.set_column(new.column_names.index(name), name, values)
+    write(new, path)
+    said = nice_tf.score_file(of_one_value, path, tmp_path / "scores.parquet")
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    off = ["", "", "unit", "day", "", "at", "is_on", "at"]
+    assert scores["off_constant"].to_pylist() == off
+    assert np.isfinite(scores["log_prob"].to_numpy()).all()
+    flagged = scores["is_anomaly"].to_pylist()
+    assert all(flag for flag, names in zip(flagged, off, strict=True) if names)
+    assert "5 of the rows differ from training in columns that were constant" in said
+
+    gaps = tmp_path / f"gaps.{suffix}"
+    write(columns, gaps)
+    output = tmp_path / f"filled.{suffix}"
+    assert "missing values filled: 4," in nice_tf.fill_file(of_one_value, gaps, output)
+    if suffix == "parquet":
+        filled = pq.read_table(output)
+        nice_tf.sample_file(of_one_value, tmp_path / "samples.parquet", num_samples=3)
+        samples = pq.read_table(tmp_path / "samples.parquet")
+        for name in changed:
+            assert filled[name].null_count == 0 and filled[name].type == columns[name].type
+            assert len(set(filled[name].to_pylist())) == 1
+            assert samples[name].to_pylist() == filled[name].to_pylist()[:3]
+    else:
+        lines = output.read_text().splitlines()
+        assert len({line.split(",", 2)[2] for line in lines[1:]}) == 1
 
 
 def test_ten_thousand_categories(tmp_path):
@@ -402,6 +483,21 @@ def test_gaps_of_any_kind_are_filled_in_their_type(run, tmp_path, suffix):
         for value, was in zip(filled[name].to_pylist(), table[name].to_pylist(), strict=True):
             assert was is None or value == was
     assert set(filled["size"].to_pylist()) <= set(schema.columns[1].categories)
+
+
+def test_true_and_false_are_spelled_as_the_first_cell_of_their_column(run, tmp_path, monkeypatch):
+    """In all blocks: the first has them in capitals, those behind it otherwise, or none at all."""
+    monkeypatch.setattr("nice_tf.scoring.files.rows_at_once", lambda size, work: 40)
+    columns = as_texts(mixed())
+    words = np.where(np.arange(N) < 40, "TRUE", np.where(np.arange(N) < 80, "false", ""))
+    words[[0, 70]] = ""
+    columns["paid"] = words.tolist()
+    write_csv(tmp_path / "a.csv", **columns)
+    nice_tf.fill_file(run, tmp_path / "a.csv", tmp_path / "b.csv")
+    with open(tmp_path / "b.csv", newline="") as file:
+        filled = np.array([row["paid"] for row in csv.DictReader(file)])
+    assert np.array_equal(filled[words != ""], words[words != ""])
+    assert set(filled[words == ""]) == {"TRUE", "FALSE"}
 
 
 def test_samples_are_rows_of_the_table(run, tmp_path):

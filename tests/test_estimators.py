@@ -278,7 +278,7 @@ def test_bad_parameters(changes, message):
     ("X", "message"),
     [
         (frame(5), "X has 5 rows .* at least 6"),
-        (changed("a", [1.0] * (ROWS - 1) + [None]), "X has missing values in a \\(1, the first in"),
+        (changed("a", [*range(ROWS - 1), None]), "X has missing values in a \\(1, the first in"),
         (changed("a", [np.inf] * ROWS), "column a has inf in row 0"),
         (frame().select(["a", "k"]), "NICE needs examples of at least 2 values"),
         (frame().select(["k", "t"]), "the columns k have the same value"),

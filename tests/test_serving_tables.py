@@ -74,7 +74,7 @@ def test_description_is_among_the_assets(version, config):
         ("b", 5),
         ("c", 0),
     ]
-    assert schema["constants"] == {"k": 7.0} and schema["ignored"] == ["text"]
+    assert schema["constants"] == {"k": 7.0, "text": 0.0} and schema["ignored"] == []
     assert "columns a, b, c" in (version / "MODEL_CARD.md").read_text()
 
 

@@ -415,9 +415,8 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
     )
     assert csv_files.first_types(str(path), CsvFormat())["note"] == pa.null()
     schema, found = survey(path)
-    assert schema.names == ["a", "count", "flag", "b"] and schema.ignored == ("note",)
-    assert "column note has a single value and is left out" in found.warnings(schema)
-    assert found.missing() == {"count": (30, 0), "flag": (30, 0)}
+    assert schema.names == ["a", "count", "flag", "b"] and schema.constants == {"note": 0}
+    assert found.missing(schema) == {"count": (30, 0), "flag": (30, 0)}
     with pytest.raises(UserError, match=r"column a of .* has 'oops' in row 45"):
         survey(
             write_csv(tmp_path / "a.csv", a=late(["5"] * 45 + ["oops"] * 15)[:55] + ["5"] * 5, b=B)
@@ -741,7 +740,7 @@ def test_plain_csv_is_not_torn_apart(tmp_path, content):
 
 def test_thousands_in_plain_csv_are_text_as_before(tmp_path):
     path = write_csv(tmp_path / "a.csv", a=A, price=["1,234.50"] * N, b=B)
-    assert survey(path)[0].ignored == ("price",)
+    assert survey(path)[0].encodings["price"].categories == ("1,234.50",)
 
 
 def test_files_of_two_formats_are_one_table(load, tmp_path):

@@ -40,7 +40,13 @@ def check_description(values: dict[str, Any]) -> None:
 
 def _check_encoding(column):
     """Looks at how the values of a column become numbers."""
-    encoding = column.encoding
+    _check_type(column.encoding, column.name)
+    number = len(column.categories)
+    if number and (column.step, column.low, column.high) != (1, 0, number - 1):
+        raise ValueError(f"schema has {number} categories of {column.name}, and {column}")
+
+
+def _check_type(encoding, name):
     if encoding.kind == "number":
         return
     # pyarrow is imported for a table alone: the start of other runs need not wait for it.
@@ -49,12 +55,10 @@ def _check_encoding(column):
     type_of(encoding.type)
     categories = encoding.categories
     if not _are_texts(categories) or len(set(categories)) < len(categories):
-        raise ValueError(f"schema has the categories {categories} of {column.name}")
-    if categories and (column.step, column.low, column.high) != (1, 0, len(categories) - 1):
-        raise ValueError(f"schema has {len(categories)} categories of {column.name}, and {column}")
+        raise ValueError(f"schema has the categories {categories} of {name}")
     whole = (encoding.origin, encoding.ticks)
     if not all(isinstance(number, int) for number in whole) or encoding.ticks < 0:
-        raise ValueError(f"schema has the dates {encoding} of {column.name}")
+        raise ValueError(f"schema has the dates {encoding} of {name}")
 
 
 def _is_count(value):
@@ -92,3 +96,7 @@ def _check_schema(values, shape):
     for value in schema.constants.values():
         if not np.isfinite(float(value)):
             raise ValueError("schema has constants that are not finite")
+    for name, encoding in schema.constant_encodings.items():
+        _check_type(encoding, name)
+        if encoding.categories and (len(encoding.categories), schema.constants[name]) != (1, 0):
+            raise ValueError(f"schema has the categories {encoding.categories} of {name}")

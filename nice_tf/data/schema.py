@@ -125,6 +125,7 @@ class Schema:
     Attributes:
       columns: those of the density, in the order of its coordinates.
       constants: columns of a single value, by name, kept out of the density.
+      constant_encodings: how the values of those among them that hold no numbers became these.
       ignored: names of the others: identifiers, free text, without any value, or not chosen.
       halves: names of the constants that were stored in 16 bits.
       singles: names of those that were stored in 32 bits and are so large that 32 bits do not hold
@@ -141,6 +142,7 @@ class Schema:
     singles: tuple[str, ...] = ()
     delimiter: str = ""
     decimal: str = "."
+    constant_encodings: dict[str, Encoding] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -171,6 +173,9 @@ class Schema:
             "constants": self.constants,
             "ignored": list(self.ignored),
         }
+        if self.constant_encodings:
+            found = {name: kind.as_dict() for name, kind in self.constant_encodings.items()}
+            values["constant_encodings"] = found
         if self.halves:
             values["halves"] = list(self.halves)
         if self.singles:
@@ -182,6 +187,9 @@ class Schema:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Schema":
         """The inverse of `as_dict`."""
+        encodings = {}
+        for name, encoding in values.get("constant_encodings", {}).items():
+            encodings[name] = Encoding.from_dict(encoding)
         return cls(
             columns=tuple(map(Column.from_dict, values["columns"])),
             constants=values["constants"],
@@ -190,6 +198,7 @@ class Schema:
             singles=tuple(values.get("singles", ())),
             delimiter=values.get("delimiter", cls.delimiter),
             decimal=values.get("decimal", cls.decimal),
+            constant_encodings=encodings,
         )
 
     @property
@@ -256,6 +265,15 @@ class Schema:
         for name, value in self.constants.items():
             result[name] = np.full(len(x), value)
         return result
+
+    @property
+    def encodings(self) -> dict[str, Encoding]:
+        """By name, those of all columns and constants that hold no plain numbers."""
+        found = dict(self.constant_encodings)
+        for column in self.columns:
+            if column.encoding != PLAIN:
+                found[column.name] = column.encoding
+        return found
 
     def of_kind(self, kind: str) -> list[Column]:
         """The columns of an `Encoding.kind`."""

@@ -25,6 +25,8 @@ class Block:
         in bool each.
       stored_as: by name, the type of those constants that the file has in fewer digits than
         float64.
+      words: of a table of CSV, how the columns of `kept` that may hold true and false spell them,
+        by name: false, then true.
     """
 
     first: int
@@ -33,6 +35,7 @@ class Block:
     kept: dict[str, pa.Array] = dataclasses.field(default_factory=dict)
     stored_as: dict[str, str] = dataclasses.field(default_factory=dict)
     unseen: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    words: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

@@ -69,10 +69,16 @@ def with_gaps_from(filled: np.ndarray, block: Block, schema: Schema) -> pa.Table
             continue
         if column.encoding.is_read_apart:
             values = _decoded(values, missing[:, place], column)
+        if name in block.words:
+            values = _as_words(values, block.words[name])
         columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], values)
     for name, values in block.constants.items():
         gaps = np.isnan(values)
         constant = np.full(len(values), schema.constants[name])
+        if name in schema.constant_encodings:
+            constant = decoded_values(constant, schema.constant_encodings[name])
+        if name in block.words:
+            constant = _as_words(constant, block.words[name])
         columns[name] = _with_gaps_filled(name, columns[name], gaps, constant)
     return pa.table(columns)
 
@@ -116,8 +122,6 @@ def _with_gaps_filled(name, column, missing, values):
     if pa.types.is_decimal(kind):
         places = column.type.scale
         texts = pa.array([f"{value:.{places}f}" for value in np.asarray(values).tolist()])
-    if pa.types.is_string(kind) and isinstance(values, np.ndarray):
-        texts = _spelled_as_in(column, texts)
     texts = pc.if_else(pa.array(missing), texts, pa.scalar(None, pa.string()))
     try:
         filled = pc.cast(texts, column.type)
@@ -129,13 +133,8 @@ def _with_gaps_filled(name, column, missing, values):
     return pc.if_else(pa.array(missing), filled, column)
 
 
-def _spelled_as_in(column, texts):
-    """1 and 0 as true and false, where a column of text has such."""
-    found = {}
-    for text in pc.unique(column).to_pylist():
-        if text.lower() in ("true", "false"):
-            found[text.lower()] = text
-    if not found:
-        return texts
-    names = {"1": found.get("true", "true"), "0": found.get("false", "false")}
-    return pa.array([names.get(text, text) for text in texts.to_pylist()], pa.string())
+def _as_words(values, words):
+    """Numbers as text, 0 and 1 as a column's own words for false and true."""
+    by_number = dict(enumerate(words))
+    texts = [by_number.get(value, f"{value}") for value in np.asarray(values).tolist()]
+    return pa.array(texts, pa.string())

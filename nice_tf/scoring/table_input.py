@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
+from nice_tf.data.tables.booleans import words_of
 from nice_tf.data.tables.cells import is_number, no_number
 from nice_tf.data.tables.choice import check_holds_numbers
 from nice_tf.data.tables.columns import is_text_like
@@ -73,9 +74,9 @@ class TableInput:
         self._constants = [name for name in schema.constants if name in self.names]
         self._wanted = [*schema.names, *self._constants]
         self._encodings = {}
-        for column in schema.columns:
-            if column.encoding.is_read_apart:
-                self._encodings[column.name] = column.encoding
+        for name, encoding in schema.encodings.items():
+            if encoding.is_read_apart and name in self._wanted:
+                self._encodings[name] = encoding
         if not self._table.is_csv:
             others = [name for name in self._wanted if name not in self._encodings]
             check_holds_numbers(self._table, others)
@@ -156,7 +157,27 @@ class TableInput:
         for place, column in enumerate(self._schema.columns):
             if column.categories:
                 unseen[column.name] = of_density[:, place] == len(column.categories)
-        return Block(first, of_density, constants, kept, self._stored_as, unseen)
+        return Block(first, of_density, constants, kept, self._stored_as, unseen, self._words)
+
+    @functools.cached_property
+    def _words(self):
+        """By name, how the columns to keep that may hold true and false spell them, the same in all
+        blocks.
+        """
+        if not self._table.is_csv:
+            return {}
+        found = {}
+        may_be = []
+        for name in self._wanted:
+            if name not in self._keep:
+                continue
+            kind = self._table.types[name]
+            if name in self._schema.encodings and name not in self._encodings:
+                found[name] = ("false", "true")
+                may_be.append(name)
+            elif pa.types.is_boolean(kind) or pa.types.is_null(kind):
+                may_be.append(name)
+        return found | words_of(self._table, may_be)
 
     @functools.cached_property
     def _stored_as(self):

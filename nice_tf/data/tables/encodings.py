@@ -155,22 +155,25 @@ def decoded(schema: Schema, x: np.ndarray) -> dict[str, np.ndarray | pa.Array]:
     """
     columns: dict[str, np.ndarray | pa.Array] = dict(schema.as_columns(x))
     for place, column in enumerate(schema.columns):
-        encoding = column.encoding
-        if encoding.kind == "boolean":
-            columns[column.name] = pa.array(np.asarray(x)[:, place] > 0.5)
-        elif encoding.is_read_apart:
+        if column.encoding.kind == "boolean":
+            columns[column.name] = decoded_values(np.asarray(x)[:, place], column.encoding)
+        elif column.encoding.is_read_apart:
             inside = np.clip(columns[column.name], column.low, column.high)
-            columns[column.name] = decoded_values(inside, encoding)
+            columns[column.name] = decoded_values(inside, column.encoding)
+    for name, encoding in schema.constant_encodings.items():
+        columns[name] = decoded_values(schema.as_columns(x)[name], encoding)
     return columns
 
 
 def decoded_values(values: np.ndarray, encoding: Encoding) -> pa.Array:
-    """Numbers of a column of categories, dates or times as what they stand for.
+    """Numbers of a column of categories, dates, times or booleans as what they stand for.
 
     Args:
       values: `[n]`, within the range of the column.
       encoding: of the column.
     """
+    if encoding.kind == "boolean":
+        return pa.array(np.asarray(values) > 0.5)
     kind = type_of(encoding.type)
     if encoding.categories:
         places = pa.array(np.asarray(values).astype(np.int32))

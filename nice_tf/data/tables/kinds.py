@@ -194,10 +194,7 @@ def _take_dates(found, name, seen):
     if seen.ends is None:
         found.left_out[name] = "has no value at all and is left out"
         return
-    low, high = seen.ends
-    if low == high:
-        found.left_out[name] = "has a single value and is left out"
-        return
+    low, _ = seen.ends
     a_day = encodings.ticks_a_day(seen.kind)
     ticks = a_day // 86_400
     if seen.are_days:
@@ -266,8 +263,6 @@ def _take_categories(found, table, name, counts, kinds, *, is_asked_for):
             f"column {name} of {table.what} {reason}: leave it out with columns, or raise "
             f"max_categories, {kinds.max_categories}"
         )
-    if not reason and len(counts.of_text) == 1:
-        reason = "has a single value"
     if reason:
         found.left_out[name] = f"{reason} and is left out"
         return

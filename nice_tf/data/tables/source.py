@@ -38,7 +38,8 @@ def read(config: Config) -> Found:
     check_resolution(schema, dtype)
     of_columns = survey.warnings(schema, has_marginals=config.marginals != "none")
     warnings = [*left_out(config.dataset), *of_columns, *notes]
-    warnings += _said_of_missing(survey.missing(), config)
+    missing = survey.missing(schema)
+    warnings += _said_of_missing(missing, config)
     present = [survey.present[name] for name in schema.names]
     arrays = {}
     labels = {}
@@ -47,9 +48,12 @@ def read(config: Config) -> Found:
         if label:
             labels[split] = read_labels(part, label)
         arrays[split] = _rows(part, schema, dtype, present, config)
-    missing = {name: number / survey.num_rows for name, (number, _) in survey.missing().items()}
     return Found(
-        arrays, schema=schema, labels=labels or None, missing=missing, warnings=tuple(warnings)
+        arrays,
+        schema=schema,
+        labels=labels or None,
+        missing={name: number / survey.num_rows for name, (number, _) in missing.items()},
+        warnings=tuple(warnings),
     )
 
 

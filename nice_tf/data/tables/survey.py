@@ -91,13 +91,16 @@ class Survey:
         rows = self.num_rows + missing.argmax(axis=0)
         self._first_missing = np.where(is_new, rows, self._first_missing)
 
-    def missing(self) -> dict[str, tuple[int, int]]:
-        """For each column with missing values: how many, and the first of their rows, counted from
-        0.
+    def missing(self, schema: Schema) -> dict[str, tuple[int, int]]:
+        """For each column of the density with missing values: how many, and the first of their
+        rows, counted from 0. What is missing of a constant column changes nothing.
+
+        Args:
+          schema: that was found.
         """
         found = {}
         for k, name in enumerate(self._names):
-            if self._num_missing[k] and name in self.names:
+            if self._num_missing[k] and name in schema.names:
                 found[name] = (int(self._num_missing[k]), int(self._first_missing[k]))
         return found
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from nice_tf.data.schema import PLAIN as NUMBERS
 from nice_tf.data.schema import Encoding, Schema
 from nice_tf.data.tables import cells
 from nice_tf.data.tables.choice import choose
@@ -90,13 +91,17 @@ def _schema(table, survey, label):
     columns = []
     for column in schema.columns:
         columns.append(dataclasses.replace(column, encoding=_encoding(table, column.name)))
-    return dataclasses.replace(schema, columns=tuple(columns))
+    of_constants = {}
+    for name in schema.constants:
+        if _encoding(table, name) != NUMBERS:
+            of_constants[name] = _encoding(table, name)
+    return dataclasses.replace(schema, columns=tuple(columns), constant_encodings=of_constants)
 
 
 def _encoding(table, name):
     if pa.types.is_boolean(table.types[name]):
         return Encoding(type=name_of(pa.bool_()))
-    return table.encodings.get(name, Encoding())
+    return table.encodings.get(name, NUMBERS)
 
 
 def _check_is_exact(table, name, largest):
