@@ -6,7 +6,7 @@ import pytest
 
 import nice_tf
 from nice_tf.runs.workdir import Workdir
-from nice_tf.training import callbacks
+from nice_tf.training import callbacks, run
 from nice_tf.training.run import finish_stopped, train_and_evaluate
 
 SETTINGS = nice_tf.Config(
@@ -62,6 +62,30 @@ def test_a_stopped_run_is_finished_used_and_continued(run_here, stopped, tmp_pat
     whole = train_and_evaluate(SETTINGS, tmp_path / "whole")
     assert len(stopped.read_metrics(up_to_epoch=9)) == 3
     assert continued.evaluation == whole.evaluation
+
+
+def test_other_flags_are_those_of_the_run_or_change_no_result(run_here, stopped, tmp_path):
+    finish = ("train.py", "--finish", f"--workdir={stopped.path}")
+    refused = run_here(*finish, "--epochs=9", "--hidden_units=8", "--prior=gaussian")
+    assert refused.returncode == 1 and not stopped.evaluation.exists()
+    assert "prior: 'gaussian', not 'logistic'; epochs: 9, not 3" in refused.stderr
+    assert "leave them out" in refused.stderr and "hidden_units" not in refused.stderr
+    finished = run_here(*finish, "--epochs=3", "--batch_size=0", f"--data_dir={tmp_path}/moved")
+    assert finished.returncode == 0, finished.stderr
+    assert stopped.evaluation.exists()
+
+
+def test_a_finished_run_reads_data_where_they_are_now(stopped, tmp_path, monkeypatch):
+    seen = []
+    load = run.dataset.load
+
+    def spied(config):
+        seen.append((config.data_dir, config.manual_dir, config.num_draws))
+        return load(config)
+
+    monkeypatch.setattr(run.dataset, "load", spied)
+    finish_stopped(stopped.path, {"data_dir": "a", "manual_dir": "b"})
+    assert seen == [("a", "b", 2)]
 
 
 def test_a_finished_run_that_is_continued_and_stopped_is_open_again(stopped, monkeypatch):

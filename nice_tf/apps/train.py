@@ -20,7 +20,8 @@ flags.DEFINE_bool(
     "finish",
     False,
     "no more epochs: evaluate and close the run in workdir, as it was stopped, at its best epoch so "
-    "far. Its settings are those that it was begun with",
+    "far. Other flags must be those that it was begun with, except for data_dir and the like, which "
+    "change no result",
     module_name="run",
 )
 
@@ -32,7 +33,8 @@ def main() -> None:
         with command.quiet_tensorflow():
             from nice_tf.apps import terminal
             from nice_tf.training.run import default_workdir, finish_stopped
-        terminal.print_result(finish_stopped(flags.FLAGS.workdir or default_workdir(settings)))
+        workdir = flags.FLAGS.workdir or default_workdir(settings)
+        terminal.print_result(finish_stopped(workdir, config_flags.given()))
         return
     with command.quiet_tensorflow():
         from nice_tf.apps import terminal

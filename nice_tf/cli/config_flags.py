@@ -82,6 +82,16 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     return Config.from_dict(settings)
 
 
+def given(flag_values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """The settings that were given as flags, also in a file of flags, by name."""
+    config = from_flags(flag_values)
+    found = {}
+    for field in dataclasses.fields(Config):
+        if flag_values[field.name].present:
+            found[field.name] = getattr(config, field.name)
+    return found
+
+
 def shipped_configs() -> pathlib.Path:
     """The folder of the flag files that come with the package: in a wheel beside the modules, in
     the repository beside the package.

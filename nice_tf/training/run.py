@@ -368,24 +368,44 @@ def finish(config: Config, data: dataset.Data, run: Workdir) -> RunResult:
         return _finish(config, data, run)
 
 
-def finish_stopped(workdir: str | os.PathLike) -> RunResult:
+def finish_stopped(workdir: str | os.PathLike, given: Mapping[str, Any] | None = None) -> RunResult:
     """Evaluates and closes a run that was stopped, at its best epoch so far, and draws its samples.
 
     The settings are those in the folder. The run can still be continued: the same training command
-    goes on with the next epoch, and evaluates again if that finds a better one.
+    goes on with the next epoch, and evaluates again if that finds a better one. Test is then read a
+    second time.
 
     Args:
       workdir: folder of a run of `train` or `train_and_evaluate` with at least one epoch.
+      given: settings by name. Those that change no result stand in place of the run's, as
+        `data_dir` where the data were moved; others must be the run's own.
 
     Raises:
-      UserError: no run with an epoch there, or data other than those it was trained on.
+      UserError: no run with an epoch there, settings other than the run's, or data other than those
+        it was trained on.
     """
     run = Workdir(workdir)
     config, trained_on = run.read_config()
+    config = _with_given(config, given or {}, run)
     data = dataset.load(config)
     run.check_same_data(data.description(), trained_on)
     with devices.saying_out_of_memory("the evaluation of this run"):
         return finish(config, data, run)
+
+
+def _with_given(config, given, run):
+    """The settings of a run with those that may differ from them."""
+    changes = dict(given)
+    if not changes.get("batch_size", 1):  # of a run it is the one that was chosen
+        del changes["batch_size"]
+    changed = dataclasses.replace(config, **changes)
+    differing = changed.differences(config)
+    if differing:
+        raise UserError(
+            f"workdir {run.path} is finished with the settings that it was begun with, got others "
+            f"({'; '.join(differing)}): leave them out, or train in another workdir"
+        )
+    return changed
 
 
 def _finish(config, data, run):
