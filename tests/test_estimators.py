@@ -151,6 +151,26 @@ def test_the_same_answers_from_a_folder_a_pickle_and_an_export(fitted, tmp_path)
         NiceDensity.load(tmp_path)
 
 
+def test_files_tell_of_x_and_not_of_the_temporary_folder(fitted, tmp_path):
+    fitted.save(tmp_path / "saved")
+    fitted.export(tmp_path / "export")
+    content = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(content) > 10
+    for path, text in content.items():
+        assert b"/nice_tf-" not in text and b"X.parquet" not in text, path
+    (card,) = tmp_path.rglob("MODEL_CARD.md")
+    assert "# Model card: NICE on X\n" in card.read_text()
+    assert "| dataset | X |" in card.read_text() and "| data_dir |  |" in card.read_text()
+
+
+def test_warnings_are_of_the_line_that_called():
+    detector = NiceOutlierDetector(random_state=3, **PLAIN)
+    for ask in (detector.fit, detector.fit_predict, NiceDensity(**PLAIN).fit_transform):
+        with pytest.warns(UserWarning, match="column t has ") as said:
+            ask(frame())
+        assert {warning.filename for warning in said} == {__file__}
+
+
 def test_samples_are_as_x_was(fitted):
     rows = fitted.sample(40, random_state=1)
     assert rows.schema.equals(frame().schema)

@@ -1,33 +1,25 @@
-"""What the estimators share: from X to a trained run, scores and samples, and files."""
+"""What the estimators share: training, scores and samples of X."""
 
-import contextlib
-import dataclasses
-import json
-import logging
 import os
 import pathlib
 import tempfile
-import warnings
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import tensorflow as tf
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nice_tf.cli.config_flags import read_flagfile, shipped_flagfile
-from nice_tf.config import Config
 from nice_tf.data.schema import Schema
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
+from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for
 from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
 from nice_tf.estimators.kept_run import KeptRun
-from nice_tf.files import sync_tree, temporary_folder
+from nice_tf.estimators.messages import quiet, warn
+from nice_tf.estimators.saved import DAMAGE, damaged, read_description, write_estimator
+from nice_tf.estimators.settings import seed_of, settings_of
 from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.scorer import VALUES_A_CALL, Scorer
 from nice_tf.scoring.table_input import TableInput
@@ -38,22 +30,6 @@ from nice_tf.version import __version__
 T = TypeVar("T", bound="Estimator")
 
 _MIN_ROWS = 6  # to split
-_EPOCHS = 100  # at most, where nothing else is said: some 2,000 rows are fitted in a minute
-_MAX_SEED = 2**31
-_DESCRIPTION = "estimator.json"  # beside the files of a run
-# Settings that fit makes itself, or that are not for tables of features.
-_OWN = (
-    "condition_on",
-    "data_dir",
-    "dataset",
-    "impute",
-    "num_validation",
-    "seed",
-    "split_seed",
-    "test_rows",
-    "weights",
-)
-_BY_NAME = ("num_couplings", "hidden_units", "epochs", "early_stopping_epochs")
 
 
 class Estimator(BaseEstimator):
@@ -67,13 +43,8 @@ class Estimator(BaseEstimator):
       run_: the trained run.
     """
 
-    num_couplings: int | None
     hidden_units: Any
-    epochs: int | None
-    early_stopping_epochs: int | None
-    validation_fraction: float | None
     impute: bool
-    settings: dict[str, Any] | None
     random_state: Any
     verbose: int
 
@@ -86,7 +57,8 @@ class Estimator(BaseEstimator):
         Args:
           X: `[N, D]`, N at least 6, D at least 2: numbers as an array, or a data frame of pandas,
             of Arrow or with their protocols, with columns of numbers, text, booleans, dates and
-            times. Columns of one value and identifiers are no coordinates; a warning names them.
+            times. Identifiers are no coordinates, a warning names them; columns of one value
+            neither, `score_samples` names those that have another.
           y: not used.
           sample_weight: `[N]`, at least 0 each: how much a row counts in the loss and in the
             validation that chooses the epoch. Rows of weight 0 are not in the fitted marginals
@@ -102,20 +74,22 @@ class Estimator(BaseEstimator):
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
             sample_weight = check_weights(sample_weight, len(table), "sample_weight")
-        seed = _seed_of(self.random_state)
+        seed = seed_of(self.random_state)
         started: list[RunStart] = []
-        with _folder_for(table) as path, self._quiet():
-            config = self._config(path, len(table), seed)
+        with folder_for(table) as path, quiet(self.verbose):
+            weights = ""
             if sample_weight is not None:
-                weights = path.parent / "sample_weight.npy"
+                weights = str(path.parent / WEIGHTS)
                 np.save(weights, sample_weight)
-                config = dataclasses.replace(config, weights=str(weights))
-            workdir = path.parent / "run"
+            config = settings_of(
+                self.get_params(deep=False), path, num_rows=len(table), seed=seed, weights=weights
+            )
+            workdir = path.parent / RUN
             train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
-            self.run_ = KeptRun.read(workdir)
-            said = [_about_x(warning, path) for warning in started[0].warnings]
+            self.run_ = KeptRun.of_x(workdir)
+            said = [about_x(warning, path) for warning in started[0].warnings]
         for warning in said:
-            warnings.warn(warning, stacklevel=2)
+            warn(warning)
         self.kind_ = kind
         self.seed_ = seed
         self._read_run()
@@ -139,17 +113,15 @@ class Estimator(BaseEstimator):
         """
         log_probs, is_off, is_unseen = self._log_probs(X)
         if is_unseen.any():
-            warnings.warn(
+            warn(
                 f"{is_unseen.sum()} rows of X have categories that fit had not: their log-density "
-                "is that of what lies beyond all categories",
-                stacklevel=2,
+                "is that of what lies beyond all categories"
             )
         if is_off.any():
-            warnings.warn(
+            warn(
                 f"{is_off.sum()} rows of X differ from fit in columns that were constant there, "
                 f"where their density is 0 ({', '.join(self._schema.constants)}): the scores "
-                "are of the other columns alone",
-                stacklevel=2,
+                "are of the other columns alone"
             )
         return log_probs
 
@@ -171,10 +143,10 @@ class Estimator(BaseEstimator):
         check_at_least("n_samples", n_samples, 1)
         if random_state is None:
             random_state = self.random_state
-        seed = _seed_of(random_state)
+        seed = seed_of(random_state)
         size = self._rows_at_once
         parts = []
-        with self._quiet():
+        with quiet(self.verbose):
             for first in range(0, n_samples, size):
                 count = min(size, n_samples - first)
                 parts.append(model.sample(count, seed=seed, first=first, temperature=temperature))
@@ -193,18 +165,7 @@ class Estimator(BaseEstimator):
           UserError: it is there, or cannot be written.
         """
         check_is_fitted(self)
-        path = pathlib.Path(path)
-        if path.exists():
-            raise UserError(f"path {path} is there already: give another one")
-        try:
-            with temporary_folder(path.absolute().parent, f".{path.name}.unfinished-") as folder:
-                self.run_.write(folder)
-                text = json.dumps(self._description(), indent=2)
-                (folder / _DESCRIPTION).write_text(text + "\n")
-                sync_tree(folder)
-                os.rename(folder, path)
-        except OSError as error:
-            raise UserError(f"path {path} cannot be written ({error.strerror})") from error
+        write_estimator(path, self.run_, self._description())
 
     @classmethod
     def load(cls: type[T], path: str | os.PathLike) -> T:
@@ -213,27 +174,15 @@ class Estimator(BaseEstimator):
         Raises:
           UserError: there is none, one of another class, or a damaged one.
         """
-        file = pathlib.Path(path) / _DESCRIPTION
-        damage = (AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
-        try:
-            values = json.loads(file.read_text())
-            name = values["class"]
-        except OSError as error:
-            raise UserError(
-                f"path {path} holds no estimator that was saved ({error.strerror})"
-            ) from error
-        except damage as error:
-            raise UserError(f"{file} is damaged or not of nice_tf ({error!r})") from error
-        if name != cls.__name__:
-            raise UserError(f"path {path} holds a {name}, not a {cls.__name__}: load it as such")
+        values = read_description(path, cls.__name__)
         try:
             result = cls(**values["params"])
             result._restore(values)
             result.run_ = KeptRun.read(path)
         except OSError as error:
             raise UserError(f"path {path} lacks a file of its run ({error})") from error
-        except damage as error:
-            raise UserError(f"{file} is damaged or not of nice_tf ({error!r})") from error
+        except DAMAGE as error:
+            raise damaged(path, error) from error
         result._read_run()
         return result
 
@@ -248,7 +197,7 @@ class Estimator(BaseEstimator):
           The folder of the version.
         """
         check_is_fitted(self)
-        with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder, self._quiet():
+        with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder, quiet(self.verbose):
             self.run_.write(folder)
             return export_saved_model(folder, path)
 
@@ -259,35 +208,6 @@ class Estimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.impute
         return tags
-
-    def _config(self, path, num_rows, seed):
-        """The settings of the run: those of table.flags, where nothing else is said."""
-        wrong = sorted(set(self.settings or {}) & set(_OWN))
-        if wrong:
-            raise UserError(f"settings cannot have {', '.join(wrong)}: fit sets them itself")
-        changes: dict[str, Any] = {"epochs": _EPOCHS}
-        for name in _BY_NAME:
-            value = getattr(self, name)
-            if value is not None:
-                changes[name] = value
-        fraction = self.validation_fraction
-        if fraction is not None:
-            if not 0 < fraction < 1:
-                raise UserError(f"validation_fraction must be above 0 and below 1, got {fraction}")
-            changes["num_validation"] = max(2, round(fraction * num_rows))
-        changes |= {
-            **(self.settings or {}),
-            "dataset": str(path),
-            "data_dir": str(path.parent / "cache"),  # of large tables, to be removed as well
-            "impute": bool(self.impute),
-            "seed": seed,
-            "split_seed": seed,
-            "test_rows": "validation",
-        }
-        unknown = sorted(set(changes) - {*Config.__dataclass_fields__})
-        if unknown:
-            raise UserError(f"settings has {', '.join(unknown)}, which is no setting of a run")
-        return read_flagfile(shipped_flagfile("table"), **changes)
 
     def _read(self, X, *, reset):
         """X as a table, checked as scikit-learn does, and what it was."""
@@ -325,7 +245,7 @@ class Estimator(BaseEstimator):
         """The rows of X as the model takes them."""
         model = self._model
         table, _ = self._read(X, reset=False)
-        with _folder_for(table) as path, self._quiet():
+        with folder_for(table) as path, quiet(self.verbose):
             source = TableInput(str(path), self._schema, dtype=model.dtype)
             yield from source.blocks(self._rows_at_once)
 
@@ -389,52 +309,9 @@ class Estimator(BaseEstimator):
         self.kind_ = Kind.from_dict(values["kind"])
         self.seed_ = values["params"]["random_state"]
 
-    @contextlib.contextmanager
-    def _quiet(self):
-        """Keeps TensorFlow from telling that each fit makes functions of its own."""
-        logger = tf.get_logger()
-        level = logger.level
-        if not self.verbose:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
 
 def _is_named(answer, column):
     """Where a column of names, if there is one, names something, `[n]`."""
     if column not in answer.column_names:
         return np.zeros(len(answer), bool)
     return answer[column].to_numpy() != ""
-
-
-@contextlib.contextmanager
-def _folder_for(table):
-    """A table as the only file of a new folder, for the block; what is wrong is said of X."""
-    with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder:
-        path = pathlib.Path(folder) / "X.parquet"
-        try:
-            pq.write_table(table, path)
-        except pa.ArrowException as error:
-            raise UserError(f"X cannot be written as Parquet ({error})") from error
-        try:
-            yield path
-        except UserError as error:
-            raise UserError(_about_x(str(error), path)) from error
-
-
-def _about_x(message, path):
-    """A message in which the temporary file is X."""
-    message = message.replace(f"weights {path.parent / 'sample_weight.npy'}", "sample_weight")
-    for kind in ("dataset ", "input ", ""):
-        message = message.replace(f"{kind}{path}", "X")
-    return message.replace(str(path.parent / "run"), "the fit")
-
-
-def _seed_of(random_state):
-    """A whole number below 2^31: the number that is given, else one drawn."""
-    if isinstance(random_state, (int, np.integer)):
-        check_random_state(random_state)
-        return int(random_state) % _MAX_SEED
-    return int(check_random_state(random_state).randint(_MAX_SEED - 1))

@@ -1,5 +1,6 @@
 """A finished run in memory: what an estimator holds in place of a folder."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -35,6 +36,20 @@ class KeptRun:
         for path in paths:
             files[str(path.relative_to(run.path))] = path.read_bytes()
         return cls(files)
+
+    @classmethod
+    def of_x(cls, workdir: str | os.PathLike) -> "KeptRun":
+        """Takes them from a folder in a place that is soon gone, as are the data: they are then
+        said to be of X.
+        """
+        run = Workdir(workdir)
+        config, _ = run.read_config()
+        weights = ""
+        if config.weights:
+            weights = "sample_weight"
+        named = dataclasses.replace(config, dataset="X", data_dir="", weights=weights)
+        run.name_data(named, "X")
+        return cls.read(workdir)
 
     def write(self, folder: str | os.PathLike) -> None:
         """Writes them into a folder, which is then that of the run."""

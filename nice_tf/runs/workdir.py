@@ -183,6 +183,9 @@ class Workdir:
             raise UserError(
                 f"{self.samples} cannot be made ({error.strerror}): give another workdir"
             ) from error
+        self._write_config(config, chosen, data)
+
+    def _write_config(self, config, chosen, data):
         values = {
             "nice_tf": __version__,
             "config": config.as_dict(),
@@ -190,6 +193,18 @@ class Workdir:
             "data": data,
         }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
+
+    def name_data(self, config: Config, name: str) -> None:
+        """Gives the data of a finished run another name, where the file that had them is gone.
+
+        Args:
+          config: the run's settings with this name in place of the file.
+          name: of the data in the description and in the evaluation.
+        """
+        _, data = self.read_config()
+        evaluation = self.finished_evaluation()
+        self._write_config(config, self.read_chosen(), {**data, "name": name})
+        self._write_checked(self.evaluation, _as_json({**evaluation, "dataset": name}))
 
     def _clear_up(self, is_continued):
         for folder in (self.path, self.samples):

@@ -1,5 +1,7 @@
 """Training of a flow that the user built, on arrays in memory."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow_probability as tfp
@@ -9,7 +11,7 @@ from nice_tf.bijectors.parameters import Layer
 from nice_tf.config import Config
 from nice_tf.data.checks import as_integers, check_values, find_levels
 from nice_tf.data.dataset import Data
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.flow import layers
 from nice_tf.training import run
 from nice_tf.training.devices import choose_jit_compile, choose_steps_per_execution
@@ -70,6 +72,17 @@ def fit(
     """
     if not flow.trainable_variables:
         raise UserError("the flow has no trainable variables: there is nothing to fit")
+    config = Config(
+        epochs=epochs,
+        early_stopping_epochs=early_stopping_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        seed=seed,
+    )
+    check_at_least("batch_size", batch_size, 1)  # of a run 0 is a size of its own choice
+    if levels is not None:
+        check_at_least("levels", levels, 2)
     train, held_out = _split(np.asarray(data), validation, seed)
     arrays = {"data": train, "validation": held_out}
     for name, values in arrays.items():
@@ -83,14 +96,7 @@ def fit(
     if levels:
         arrays = as_integers(arrays, levels)
     train, held_out = arrays.values()
-    config = Config(
-        epochs=epochs,
-        early_stopping_epochs=early_stopping_epochs,
-        batch_size=min(batch_size, len(train)) or len(train),
-        learning_rate=learning_rate,
-        schedule=schedule,
-        seed=seed,
-    )
+    config = dataclasses.replace(config, batch_size=min(batch_size, len(train)))
     model = FlowModel(flow, flow, levels=levels, seed=seed)
     if initialize and _starts_from_data(flow):
         model.initialize_from_data(train)

@@ -1,0 +1,44 @@
+"""X as a file in a folder of its own, for the time of a call."""
+
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nice_tf.errors import UserError
+
+WEIGHTS = "sample_weight.npy"
+RUN = "run"
+
+
+@contextlib.contextmanager
+def folder_for(table: pa.Table) -> Iterator[pathlib.Path]:
+    """A table as the only file of a new folder, for the block; what is wrong is said of X.
+
+    Yields:
+      The path of the file.
+
+    Raises:
+      UserError: Parquet cannot hold the table; and what the block raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="nice_tf-") as folder:
+        path = pathlib.Path(folder) / "X.parquet"
+        try:
+            pq.write_table(table, path)
+        except pa.ArrowException as error:
+            raise UserError(f"X cannot be written as Parquet ({error})") from error
+        try:
+            yield path
+        except UserError as error:
+            raise UserError(about_x(str(error), path)) from error
+
+
+def about_x(message: str, path: pathlib.Path) -> str:
+    """A message in which the temporary file is X, and what lies beside it has the user's names."""
+    message = message.replace(f"weights {path.parent / WEIGHTS}", "sample_weight")
+    for kind in ("dataset ", "input ", ""):
+        message = message.replace(f"{kind}{path}", "X")
+    return message.replace(str(path.parent / RUN), "the fit")
