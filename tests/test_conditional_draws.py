@@ -166,6 +166,23 @@ def test_bad_input_is_refused_by_value_and_rule(changes, message):
         draw_between(flow, low, high, start=np.zeros([1, 2]), seed=[0, 0], **arguments)
 
 
+def test_matrices_are_made_where_coordinates_are_mixed_and_memory_is_looked_at(monkeypatch):
+    """64 matrices of 400 x 400 in float64 are 82 MB each time; without them 40 MB are plenty."""
+    monkeypatch.setattr("nice_tf.flows.conditional.available_memory", lambda: 40_000_000)
+    arguments = {"start": np.zeros([64, 400]), "num_draws": 4, "num_warmup": 1, "seed": [0, 0]}
+    low = np.zeros([64, 400])
+    low[:, ::2] = -np.inf
+    settings = {"num_couplings": 3, "hidden_units": (2,)}
+    plain = nice_tf.build_flow([400], whitening="standardize", **settings)
+    found = draw_between(plain, low, -low, thinning=4, **arguments)
+    assert found.x.shape == (4, 64, 400) and np.all(found.x[..., 1::2] == 0)
+    mixed = nice_tf.build_flow([400], whitening="triangular", **settings)
+    with pytest.raises(nice_tf.UserError, match=r"4 draws of 64 examples .* need 0\.3 GB"):
+        draw_between(mixed, low, -low, thinning=4, **arguments)
+    with pytest.raises(nice_tf.UserError, match=r"4,000 draws .* 0\.0 GB are free: draw few"):
+        draw_between(plain, low, -low, **{**arguments, "num_draws": 4000})
+
+
 def test_draws_of_chains_that_never_move_are_worth_one():
     """Where the density cannot be computed no proposal is taken."""
     flow = nice_tf.build_flow([2], num_couplings=2, hidden_units=(3,), dtype=tf.float64)

@@ -101,7 +101,7 @@ def test_draws_are_those_of_their_seed(run):
     start = model.fill(x.astype(np.float32))
 
     first, again, other = (
-        Drawer.load(run, 4, seed).draws_of(x, start, first=0) for seed in (1, 1, 2)
+        Drawer.load(run, 4, seed).draws_of(x, start, first=0).x for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
@@ -160,13 +160,14 @@ def test_an_export_has_no_draws(run, tmp_path):
 
 
 def test_an_interrupted_run_of_draws_goes_on_to_the_same_rows(run, tmp_path, monkeypatch):
-    """In blocks of three rows; stopped in the third block."""
+    """In blocks of three rows; stopped in the third block. What is said is of all rows."""
     table = pa.table(rows(9, seed=4))
     mass = pa.array(table["mass"].to_numpy(), mask=np.arange(9) % 2 == 0)
     pq.write_table(table.set_column(1, "mass", mass), tmp_path / "in.parquet")
     monkeypatch.setattr(Drawer, "rows_at_once", 3)
     arguments = {"num_draws": 4, "seed": 2}
-    nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "whole.parquet", **arguments)
+    said = nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "whole.parquet", **arguments)
+    assert "median over 5 rows" in said
     draw = Drawer.__call__
 
     def stopped(self, block):
@@ -178,10 +179,41 @@ def test_an_interrupted_run_of_draws_goes_on_to_the_same_rows(run, tmp_path, mon
         patch.setattr(Drawer, "__call__", stopped)
         with pytest.raises(KeyboardInterrupt):
             nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "two.parquet", **arguments)
-    nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "two.parquet", **arguments)
+    again = nice_tf.fill_file(run, tmp_path / "in.parquet", tmp_path / "two.parquet", **arguments)
+    assert trust_in(again) == trust_in(said)
     whole = pq.read_table(tmp_path / "whole.parquet")
     assert len(whole) == 36
     assert pq.read_table(tmp_path / "two.parquet").equals(whole)
+
+
+def trust_in(said):
+    """What is said of the draws, without the name of the file and the speed."""
+    return said.split(": ", 1)[1].rsplit(", ", 1)[0]
+
+
+def test_rows_of_given_values_come_in_blocks_that_go_on(run, tmp_path, monkeypatch):
+    """Stopped in the third of four blocks of 64."""
+    monkeypatch.setattr("nice_tf.scoring.draws._VALUES_AT_ONCE", 1)
+    arguments = {"num_samples": 200, "given": {"size": "0.5"}, "seed": 3}
+    said = nice_tf.sample_file(run, tmp_path / "whole.parquet", **arguments)
+    draws_of = Drawer.draws_of
+
+    def stopped(self, *args, first, **kwargs):
+        if first == 128:
+            raise KeyboardInterrupt
+        return draws_of(self, *args, first=first, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawer, "draws_of", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            nice_tf.sample_file(run, tmp_path / "two.parquet", **arguments)
+    again = nice_tf.sample_file(run, tmp_path / "two.parquet", **arguments)
+    whole = pq.read_table(tmp_path / "whole.parquet")
+    assert pq.read_table(tmp_path / "two.parquet").equals(whole) and len(whole) == 200
+    mass = whole["mass"].to_numpy()
+    assert not np.array_equal(mass[:64], mass[64:128])
+    assert again.split(": ", 1)[1] == said.split(": ", 1)[1]
+    assert "200 draws are worth" in said and "median" not in said
 
 
 def test_names_of_the_output_are_free(run, tmp_path):

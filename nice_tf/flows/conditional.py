@@ -10,6 +10,7 @@ from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.flow import behind_marginals, context_kwargs
 from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
+from nice_tf.memory import available_memory
 
 tfd = tfp.distributions
 
@@ -17,6 +18,7 @@ THINNING = 8
 _NUM_LEAPFROG_STEPS = 4
 _TARGET_ACCEPTANCE = 0.8
 _RIDGE = 1e-6
+_VALUES_OF_SIZES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def draw_between(
 
     Raises:
       UserError: ends of which one is infinite, or the lower one is above the higher; a number below
-        1.
+        1; draws that are more than fits into memory.
     """
     for name, number in (
         ("num_draws", num_draws),
@@ -90,6 +92,7 @@ def draw_between(
     num_examples = len(low)
     num_chains = min(num_chains, num_draws)
     num_kept = -(-num_draws // num_chains)
+    _check_memory(flow, num_examples, num_draws, num_kept * thinning * num_chains)
     front = None
     behind = flow
     parts = behind_marginals(flow)
@@ -128,6 +131,22 @@ def _check_ends(low, high):
     if np.any(low > high):
         place = tuple(np.argwhere(low > high)[0])
         raise UserError(f"low must be at most high, got {low[place]} and {high[place]}")
+
+
+def _check_memory(flow, num_examples, num_draws, num_steps):
+    """Refuses what cannot fit: a process that takes too much memory is killed without a word."""
+    size = flow.event_shape.num_elements()
+    # All states with what is made of them; 2.5 times the states were measured.
+    needed = 3 * num_steps * num_examples * size * flow.dtype.size
+    if needs_matrices(flow):
+        needed += 4 * num_examples * size**2 * tf.float64.size
+    available = available_memory()
+    if needed > available and not tf.config.list_physical_devices("GPU"):
+        raise UserError(
+            f"{num_draws:,} draws of {num_examples:,} examples of {size:,} values need "
+            f"{needed / 1e9:,.1f} GB of memory; {available / 1e9:,.1f} GB are free: draw fewer, or "
+            "of fewer examples at once"
+        )
 
 
 def _mapped(front, x, size):
@@ -173,7 +192,10 @@ class _Target:
         self._is_between = repeated(~is_hidden & (low < high))
         self._low = repeated(low)
         self._width = repeated(high - low)
-        self._spread = repeated(_spread(behind, is_hidden))
+        self._scale = tf.reshape(conditional_scales(behind), [-1])
+        self._factors = None
+        if needs_matrices(behind):
+            self._factors = _factors(behind, self._scale, is_hidden)
         self._middle = repeated(middle)
         self._kwargs = kwargs
 
@@ -182,8 +204,15 @@ class _Target:
         between = self._low + self._width * tf.sigmoid(state)
         h = tf.where(self._is_between, between, self._low)
         moved = tf.where(self._is_hidden, state, tf.zeros_like(state))
-        hidden = self._middle + tf.linalg.matvec(self._spread, moved)
+        hidden = self._middle + self._scale * self._mixed(moved)
         return tf.where(self._is_hidden, hidden, h)
+
+    def _mixed(self, moved):
+        """What moves times the factors of its example, which all chains and steps share."""
+        if self._factors is None:
+            return moved
+        apart = tf.reshape(moved, [-1, *self._factors.shape[:2]])
+        return tf.reshape(tf.einsum("bij,nbj->nbi", self._factors, apart), tf.shape(moved))
 
     def start(self):
         """The state at the middle, `[num_chains * B, D]`."""
@@ -204,24 +233,28 @@ class _Target:
         return result + tf.reduce_sum(own, axis=-1)
 
 
-def _spread(behind, is_hidden):
-    """Per example a matrix S with S S^T the covariance of its hidden coordinates given all others,
-    by the linear layers, `[B, D, D]`; a diagonal one where that is too much.
+def needs_matrices(flow: tfd.TransformedDistribution) -> bool:
+    """Whether draws take a matrix D x D for each example: where linear layers mix coordinates, and
+    not so many of them that this is too much.
     """
-    scale = tf.reshape(conditional_scales(behind), [-1])
-    size = scale.shape[0]
-    if not mixes_linearly(behind) or size > MAX_SIZE_TO_SOLVE:
-        return tf.linalg.diag(scale)[tf.newaxis] * tf.ones([len(is_hidden), 1, 1], scale.dtype)
+    size = flow.event_shape.num_elements()
+    return mixes_linearly(flow) and size <= MAX_SIZE_TO_SOLVE
+
+
+def _factors(behind, scale, is_hidden):
+    """Per example a matrix L, `[B, D, D]`, for which scale L L^T scale is the covariance of its
+    hidden coordinates given all others, by the linear layers.
+    """
     # In units of the deviations given all others, which may differ by many orders of magnitude.
     precision = tf.cast(linear_precision(behind) * scale * scale[:, tf.newaxis], tf.float64)
     both = tf.cast(is_hidden[:, :, tf.newaxis] & is_hidden[:, tf.newaxis, :], tf.float64)
-    identity = tf.eye(size, dtype=tf.float64)
+    identity = tf.eye(scale.shape[0], dtype=tf.float64)
     matrix = identity + both * (precision - identity)
     # Columns that nearly follow from others leave it nearly singular. What is added only makes the
     # steps of the chains shorter.
     factor = tf.linalg.cholesky(matrix + _RIDGE * identity)
     inverse = tf.linalg.triangular_solve(factor, identity + tf.zeros_like(factor))
-    return scale[:, tf.newaxis] * tf.cast(tf.linalg.matrix_transpose(inverse), scale.dtype)
+    return tf.cast(tf.linalg.matrix_transpose(inverse), scale.dtype)
 
 
 def _run(target, num_steps, num_warmup, seed):
@@ -263,7 +296,13 @@ def _effective(steps, is_hidden, num_draws):
     across = None
     if num_chains > 1:
         across = 1
-    sizes = tfp.mcmc.effective_sample_size(steps, cross_chain_dims=across).numpy()
+    # Some coordinates at a time: it takes several times the memory of the steps.
+    number = max(1, _VALUES_OF_SIZES // (num_steps * num_chains * len(is_hidden)))
+    parts = []
+    for first in range(0, is_hidden.shape[1], number):
+        some = steps[..., first : first + number]
+        parts.append(tfp.mcmc.effective_sample_size(some, cross_chain_dims=across).numpy())
+    sizes = np.concatenate(parts, axis=-1)
     if across is None:
         sizes = sizes[0]
     # Of a chain that never moved there is no autocorrelation: all its draws are one.

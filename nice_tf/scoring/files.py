@@ -29,6 +29,7 @@ from nice_tf.scoring.given import known_values
 from nice_tf.scoring.inputs import open_input
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.table_input import TableInput
+from nice_tf.scoring.trust import Trust
 
 __all__ = ["fill_file", "sample_file", "score_file"]
 
@@ -130,8 +131,9 @@ def fill_file(
         settings = {"command": "impute", "draws": num_draws, "seed": seed}
         size = drawer.rows_at_once
         work = _Work(loaded, source, drawer, size, settings, rows_each=num_draws)
-        rate = work.write(output, overwrite=overwrite)
-        said = f"{output}: {drawer.trust.describe(num_draws)}, {rate}"
+        trust = Trust()
+        rate = work.write(output, overwrite=overwrite, observe=trust.add)
+        said = f"{output}: {trust.describe(num_draws)}, {rate}"
         return "\n".join([*_warnings(source), said])
     answer = functools.partial(imputation.filled_table, loaded)
     size = rows_at_once(loaded.event_size, scorer_lib.HARD_WORK)
@@ -280,12 +282,10 @@ def _sample_given(model, output, num_samples, seed, temperature, given, overwrit
         "given": dict(given),
     }
 
-    def tables(first):
-        rows = drawer.given(known)
-        yield pa.table(decoded(drawer.schema, rows[first:]))
-
-    output_lib.write(output, tables, settings=settings, overwrite=overwrite)
-    return f"{output}: {num_samples:,} rows; {drawer.trust.describe(num_samples)}"
+    trust = Trust()
+    tables = functools.partial(drawer.given, known)
+    output_lib.write(output, tables, settings=settings, overwrite=overwrite, observe=trust.add)
+    return f"{output}: {num_samples:,} rows; {trust.of_one_row().describe(num_samples)}"
 
 
 def _check_wanted(num_samples, seed, temperature):
