@@ -439,7 +439,7 @@ def test_new_categories_are_finite_flagged_and_named(run, tmp_path):
     said = batch.score_file(
         str(run), str(tmp_path / "a.parquet"), str(tmp_path / "s.csv"), impute=True
     )
-    assert "2 of the rows have categories that training did not" in said
+    assert "2 of the rows have categories that the table of the run does not" in said
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

@@ -133,7 +133,7 @@ def test_samples_have_the_values_that_are_given(run, run_here, tmp_path):
         (["size=true"], "size=true: it must be a number"),
         (["size=inf"], "size=inf: it must be finite"),
         (["size=nan"], "size=nan: it must be"),
-        (["size=1e9"], "size=1e9: it must be from .* the range of the table of training"),
+        (["size=1e9"], "size=1e9: it must be from .* the range of the table of the run"),
         (["count=2.5"], "count=2.5: its values lie on steps of 1 from 0"),
         (["mass=1.05"], "mass=1.05: its values lie on steps of 0.1 from"),
         (["size=1", "mass=2", "colour=red", "count=3"], "every column: there is nothing to draw"),

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from nice_tf.bijectors.conditioners import MLP
-from nice_tf.bijectors.convolutions import ConvNet, make_grid
+from nice_tf.bijectors.convolutions import ConvNet, Grid, make_grid
 from nice_tf.bijectors.coupling import Split
 from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.views import View
@@ -44,8 +44,7 @@ class Networks:
     def make(self, k: int, split: Split) -> tf.Module:
         """The m of the k-th coupling.
 
-        A coupling whose picture is smaller than the kernel, as the coarsest of a nested partition
-        are, has an `MLP` also with `"convolution"`; the first coupling is not let off.
+        With `"convolution"` some still have an `MLP`, as `grid_of` says.
 
         Raises:
           UserError: a convolution on data that are no pictures, or on pictures smaller than the
@@ -64,7 +63,10 @@ class Networks:
             "seed": (self.seed + 1_000_003 * k) % 2**31,
             "name": f"conditioner_{k}",
         }
-        if self.conditioner == "convolution" and self._has_room(k, split):
+        grid = None
+        if self.conditioner == "convolution":
+            grid = grid_of(k, split, self.event_shape, self.kernel_size)
+        if grid is not None:
             return ConvNet(
                 self.event_shape,
                 split.seen,
@@ -82,7 +84,12 @@ class Networks:
             **shared,
         )
 
-    def _has_room(self, k, split):
-        """Whether the coupling's picture holds a kernel; that of the first one has to."""
-        grid = make_grid(self.event_shape, split.seen, split.shifted)
-        return k == 0 or self.kernel_size <= min(grid.size)
+
+def grid_of(k: int, split: Split, event_shape: Sequence[int], kernel_size: int) -> Grid | None:
+    """The picture of the k-th coupling's `ConvNet`; `None` where it is smaller than the kernel, as
+    of the coarsest couplings of a nested partition: these have an `MLP`. The first is not let off.
+    """
+    grid = make_grid(event_shape, split.seen, split.shifted)
+    if k and kernel_size > min(grid.size):
+        return None
+    return grid

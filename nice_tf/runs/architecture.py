@@ -9,13 +9,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf import memory
-from nice_tf.bijectors.convolutions import count_convolution, make_grid
+from nice_tf.bijectors.convolutions import count_convolution
 from nice_tf.bijectors.coupling import coupling_splits
 from nice_tf.config import Config
 from nice_tf.data.labels import num_classes
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import build_flow
+from nice_tf.flows.networks import grid_of
 
 tfd = tfp.distributions
 
@@ -132,11 +133,11 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
     number = size
     if config.prior == "logistic_mixture":
         number += 3 * config.prior_components * size
-    for split, widths in zip(splits, config.widths_by_coupling, strict=True):
+    for k, (split, widths) in enumerate(zip(splits, config.widths_by_coupling, strict=True)):
         grid = None
         if config.conditioner == "convolution":
-            grid = make_grid(event_shape, split.seen, split.shifted)
-        if grid is not None and config.kernel_size <= min(grid.size):
+            grid = grid_of(k, split, event_shape, config.kernel_size)
+        if grid is not None:
             number += count_convolution(
                 grid, config.channels, config.residual_blocks, config.kernel_size, num_classes
             )

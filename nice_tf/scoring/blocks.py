@@ -21,8 +21,8 @@ class Block:
         each.
       kept: the columns of the file that were asked for, by name, `[n]` each, as they stand; of
         pictures, `file`, the path of each in the folder.
-      unseen: of a table, where a column of categories has one that training did not, by name, `[n]`
-        in bool each.
+      unseen: of a table, where a column of categories has one that the table of the run does not,
+        by name, `[n]` in bool each.
       stored_as: by name, the type of those constants that the file has in fewer digits than
         float64.
       words: of a table of CSV, how the columns of `kept` that may hold true and false spell them,

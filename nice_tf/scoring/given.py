@@ -42,8 +42,8 @@ def known_values(schema: Schema, given: Mapping[str, str]) -> np.ndarray:
       given: values by the names of columns, as the table spells them.
 
     Raises:
-      UserError: a column that the density does not have, a category that training did not have, a
-        text that is no number or date.
+      UserError: a column that the density does not have, a category that the table of the
+        run does not have, a text that is no number or date.
     """
     row = np.full(len(schema.columns), np.nan)
     places = {column.name: place for place, column in enumerate(schema.columns)}
@@ -75,7 +75,7 @@ def _number(column: Column, text: str) -> float:
                 f"--given {column.name}={text}: it must be of type {encoding.type} ({error})"
             ) from error
         if not column.low <= value <= column.high:
-            raise UserError(f"--given {column.name}={text}: the model has seen no such dates")
+            raise UserError(f"--given {column.name}={text}: the table of the run has no such dates")
         return value
     if encoding.kind == "boolean":
         if text.lower() not in _BOOLEANS:
@@ -89,7 +89,7 @@ def _number(column: Column, text: str) -> float:
     if not column.low <= value <= column.high:
         raise UserError(
             f"--given {column.name}={text}: it must be from {column.low:g} to {column.high:g}, the "
-            "range of the table of training"
+            "range of the table of the run"
         )
     _check_on_step(column, value, text)
     return value

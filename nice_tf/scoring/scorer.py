@@ -66,7 +66,8 @@ class Scorer:
           values are filled `num_imputed`; if the rows have constant columns `off_constant`, the
           names of those whose value is not the one of training, of whom the density is 0, which
           flags them; of a table with categories `unseen`, the names of the columns whose category
-          training did not have, which flags the row, too; `top_1`, `top_1_nats` and so on.
+          the table of the run does not have, which flags the row, too; `top_1`, `top_1_nats` and so
+          on.
 
         Raises:
           UserError: a missing value, if they are not to be filled; names of columns to keep that
@@ -225,7 +226,7 @@ class Summary:
             )
         if self.num_unseen:
             lines.append(
-                f"warning: {self.num_unseen:,} of the rows have categories that training did not: "
-                "unseen names their columns"
+                f"warning: {self.num_unseen:,} of the rows have categories that the table of the "
+                "run does not: unseen names their columns"
             )
         return "\n".join(lines)
