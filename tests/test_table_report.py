@@ -75,7 +75,7 @@ def test_columns_are_described(report):
     assert kinds == ["number", "number", "number", "number", "category", "boolean", "date"]
     assert lines["colour"][1:6] == ["3 values", "", "", "10.0%", "red"]
     share = np.mean(train[:, 2] == 0)
-    assert lines["rain"][1] == "0.01" and lines["rain"][4:7] == ["", "0", f"{share:.1%}"]
+    assert lines["rain"][1] == "0.01" and lines["rain"][4:7] == ["none", "0", f"{share:.1%}"]
     of_samples = np.mean(np.abs(report.samples[:, 2]) < 1e-6)
     assert lines["rain"][7] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
     assert lines["day"][2].startswith("1970-0") and lines["day"][3].startswith("1971-0")

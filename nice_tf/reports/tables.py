@@ -67,7 +67,7 @@ class TableReport:
                 ends = ["", ""]
             elif column.step:
                 step = f"{column.step:g}"
-            missing = ""
+            missing = "none"
             if column.name in self.run.data.missing:
                 missing = f"{self.run.data.missing[column.name]:.1%}"
             line = [column.name, column.encoding.kind, step, *ends, missing]
