@@ -43,7 +43,7 @@ _PUBLIC = {
     "inverse_scales": "flows.analysis",
     "layers": "flows.flow",
     "load_flow": "runs.finished",
-    "logistic_mixture_prior": "flows.priors",
+    "logistic_mixture_prior": "flows.mixtures",
     "logistic_prior": "flows.priors",
     "make_mask": "flows.inpainting",
     "read_flagfile": "cli.config_flags",
@@ -87,8 +87,8 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.flows.initialization import initialize_from_data as initialize_from_data
     from nice_tf.flows.inpainting import inpaint as inpaint
     from nice_tf.flows.inpainting import make_mask as make_mask
+    from nice_tf.flows.mixtures import logistic_mixture_prior as logistic_mixture_prior
     from nice_tf.flows.priors import gaussian_prior as gaussian_prior
-    from nice_tf.flows.priors import logistic_mixture_prior as logistic_mixture_prior
     from nice_tf.flows.priors import logistic_prior as logistic_prior
     from nice_tf.runs.finished import load_flow as load_flow
     from nice_tf.scoring.files import fill_file as fill_file

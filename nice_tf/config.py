@@ -285,6 +285,15 @@ class Config:
     prior_components: int = _setting(
         8, "model", "of prior=logistic_mixture", at_least=2, below=1001
     )
+    prior_clusters: int = _setting(
+        1,
+        "model",
+        "of prior=logistic_mixture: clusters of codes, each with prior_components logistics a "
+        "coordinate, so that the spread of a value depends on the others; 1 for independent "
+        "coordinates",
+        at_least=1,
+        below=1001,
+    )
     marginals: str = _setting(
         "none",
         "model",
@@ -549,11 +558,12 @@ class Config:
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size must be odd, got {self.kernel_size}")
         is_mixture = self.prior == "logistic_mixture"
-        if self.prior_components != Config.prior_components and not is_mixture:
-            raise UserError(
-                f"prior_components is for prior logistic_mixture, got {self.prior_components} with "
-                f"prior {self.prior}"
-            )
+        for name in ("prior_components", "prior_clusters"):
+            value = getattr(self, name)
+            if value != getattr(Config, name) and not is_mixture:
+                raise UserError(
+                    f"{name} is for prior logistic_mixture, got {value} with prior {self.prior}"
+                )
         if is_mixture and self.scaling == "prior":
             raise UserError(
                 "scaling must be layer or none with prior logistic_mixture, got prior: each "
@@ -617,7 +627,10 @@ class Config:
     def prior_text(self) -> str:
         """The prior, for a sentence."""
         if self.prior == "logistic_mixture":
-            return f"prior of {self.prior_components} logistics a coordinate"
+            text = f"prior of {self.prior_components} logistics a coordinate"
+            if self.prior_clusters > 1:
+                text += f" in {self.prior_clusters} clusters"
+            return text
         return f"{self.prior} prior"
 
     @property

@@ -392,6 +392,10 @@ def test_differences_leave_out_what_changes_no_result():
             {"prior_components": 4, "prior": "gaussian"},
             "prior_components is for prior logistic_mixture, got 4 with prior gaussian",
         ),
+        (
+            {"prior_clusters": 4},
+            "prior_clusters is for prior logistic_mixture, got 4 with prior logistic",
+        ),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],

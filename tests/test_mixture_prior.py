@@ -33,6 +33,7 @@ CONFIG = nice_tf.Config(
     precision="float32",
     weight_decay=0.1,
     ema_decay=0.9,
+    prior_clusters=2,
     **MIXTURE,
 )
 
@@ -45,7 +46,7 @@ def random_prior(size=4, num_components=5, dtype=tf.float64, deviation=1.0, seed
 def weights_locations_scales(prior):
     """The formula of the docstring, read from the variables by name."""
     by_name = {variable.name: variable.numpy() for variable in prior.trainable_variables}
-    assert sorted(by_name) == ["loc:0", "log_scale:0", "logits:0"]
+    assert {"loc:0", "log_scale:0", "logits:0"} <= set(by_name)
     weights = np.exp(by_name["logits:0"])
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights, by_name["loc:0"], 0.001 + np.exp(by_name["log_scale:0"])
@@ -54,7 +55,15 @@ def weights_locations_scales(prior):
 def distribution_function(prior, z):
     """P(Z_d <= z_d) by SciPy, `[N, D]`."""
     weights, loc, scale = weights_locations_scales(prior)
-    return np.sum(weights * scipy.stats.logistic.cdf(z[..., np.newaxis], loc, scale), axis=-1)
+    if weights.ndim == 2:
+        return np.sum(weights * scipy.stats.logistic.cdf(z[..., np.newaxis], loc, scale), axis=-1)
+    of_clusters = np.exp(prior.mixture_distribution.logits)
+    of_clusters /= of_clusters.sum()
+    total = 0.0
+    for cluster, share in enumerate(of_clusters):
+        below = scipy.stats.logistic.cdf(z[..., np.newaxis], loc[cluster], scale[cluster])
+        total += share * np.sum(weights[cluster] * below, axis=-1)
+    return total
 
 
 def at_the_logistic(flow):
@@ -198,6 +207,7 @@ def test_scales_have_a_floor_that_keeps_its_gradient():
         ({"event_size": 0}, "event_size must be at least 1, got 0"),
         ({"num_components": 1}, "num_components must be at least 2, got 1"),
         ({"num_components": float("nan")}, "num_components must be at least 2, got nan"),
+        ({"num_clusters": 0}, "num_clusters must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -369,7 +379,7 @@ def model(workdir, tmp_path_factory):
 
 def test_a_run_trains_the_prior_and_is_read_back(workdir):
     flow = nice_tf.load_flow(workdir)
-    start = nice_tf.logistic_mixture_prior(64, num_components=3)
+    start = nice_tf.logistic_mixture_prior(64, num_components=3, num_clusters=2)
     for variable, initial in zip(
         flow.distribution.trainable_variables, start.trainable_variables, strict=True
     ):
@@ -452,7 +462,7 @@ def test_exported_samples_follow_their_own_seed_alone(workdir, model):
 
 def test_figures_and_texts(workdir):
     run = finished_lib.load_finished_run(workdir)
-    assert run.config.prior_text == "prior of 3 logistics a coordinate"
+    assert run.config.prior_text == "prior of 3 logistics a coordinate in 2 clusters"
     codes = nice_tf.sphere_codes(
         64, radius=8.0, num_rows=10, num_columns=10, dimension=2, seed=run.config.seed
     )

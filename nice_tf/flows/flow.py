@@ -27,8 +27,9 @@ from nice_tf.choices import (
     WHITENINGS,
 )
 from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE
 from nice_tf.flows.networks import Networks
-from nice_tf.flows.priors import MIN_COMPONENT_SCALE, make_prior
+from nice_tf.flows.priors import make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -54,6 +55,7 @@ def build_flow(
     mixing: str = "swap",
     prior: str = "logistic",
     prior_components: int = 8,
+    prior_clusters: int = 1,
     marginals: str = "none",
     levels: int = 0,
     steps: np.ndarray | Sequence[float] | None = None,
@@ -106,6 +108,8 @@ def build_flow(
       prior: `"logistic"`, `"gaussian"`, or `"logistic_mixture"`, a density of several logistics for
         each coordinate, whose weights, locations and scales are trained.
       prior_components: of `"logistic_mixture"`, how many, at least 2.
+      prior_clusters: of `"logistic_mixture"`, how many clusters, each with logistics of its own for
+        each coordinate; 1 for independent coordinates.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
         scales in the prior, `"none"` for a volume-preserving flow. With `"logistic_mixture"` a
         layer could be left to the components' own scales and locations; but it starts each
@@ -231,7 +235,9 @@ def build_flow(
         trainable_scale=scaling == "prior",
         min_scale=min_inverse_scale,
         num_components=prior_components,
+        num_clusters=prior_clusters,
         dtype=dtype,
+        seed=seed,
     )
     return _as_density(latent, layers, name)
 

@@ -12,7 +12,7 @@ from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import layers
-from nice_tf.flows.priors import unit_deviation
+from nice_tf.flows.priors import trained_scale, unit_deviation
 
 tfd = tfp.distributions
 
@@ -105,8 +105,8 @@ def _fitted(layer, h, context=None):
 
 def _start_scale_of_prior(flow, z):
     """Sets the prior's scale to the deviations of codes, `[N, D]`, where it is trainable."""
-    scale = getattr(flow.distribution.distribution, "scale", None)  # a mixture has none
-    if not isinstance(scale, tfp.util.DeferredTensor):
+    scale = trained_scale(flow.distribution)
+    if scale is None:
         return
     scale.pretransformed_input.assign(
         tf.math.log(tf.math.reduce_std(z, axis=0) / unit_deviation(flow.distribution))

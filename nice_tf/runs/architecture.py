@@ -77,6 +77,7 @@ def make_flow(
         mixing=config.mixing,
         prior=config.prior,
         prior_components=config.prior_components,
+        prior_clusters=config.prior_clusters,
         marginals=config.marginals,
         levels=levels or 0,
         steps=steps,
@@ -132,7 +133,9 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
     )
     number = size
     if config.prior == "logistic_mixture":
-        number += 3 * config.prior_components * size
+        number += 3 * config.prior_clusters * config.prior_components * size
+        if config.prior_clusters > 1:
+            number += config.prior_clusters
     for k, (split, widths) in enumerate(zip(splits, config.widths_by_coupling, strict=True)):
         grid = None
         if config.conditioner == "convolution":

@@ -1,0 +1,145 @@
+"""The mixture prior in several clusters: coordinates that depend on each other."""
+
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+from bijector_laws import fresh
+from flows import random_flow, random_points, randomize
+
+import nice_tf
+from nice_tf.flows import priors
+
+
+def random_prior(size=3, deviation=1.0):
+    """Three clusters, of different weights."""
+    prior = nice_tf.logistic_mixture_prior(size, num_components=2, num_clusters=3, dtype=tf.float64)
+    return randomize(prior, 0, deviation)
+
+
+def softmax(logits):
+    weights = np.exp(logits)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def parts(prior):
+    """The numbers of the docstring's formula: v, w, loc and scale."""
+    by_name = {variable.name: variable.numpy() for variable in prior.trainable_variables}
+    assert sorted(by_name) == ["cluster_logits:0", "loc:0", "log_scale:0", "logits:0"]
+    scale = 0.001 + np.exp(by_name["log_scale:0"])
+    clusters = softmax(by_name["cluster_logits:0"])
+    return clusters, softmax(by_name["logits:0"]), by_name["loc:0"], scale
+
+
+def each_cluster(prior, z, function):
+    """A function of a logistic, mixed in each cluster: `[N, J, D]`."""
+    _, weights, loc, scale = parts(prior)
+    values = function(z[:, np.newaxis, :, np.newaxis], loc, scale)
+    return np.sum(weights * values, axis=-1)
+
+
+def test_log_prob_against_scipy():
+    prior = random_prior()
+    z = 4 * random_points(9, 3).numpy()
+    density = each_cluster(prior, z, scipy.stats.logistic.pdf).prod(axis=-1)
+    expected = np.log(density @ parts(prior)[0])
+    np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-10)
+    assert prior.event_shape == [3] and prior.batch_shape == []
+
+
+def test_it_integrates_to_one():
+    prior = random_prior(size=2)
+    axis = np.linspace(-80, 80, 2001)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    log_prob = tf.function(prior.log_prob)
+    total = sum(np.exp(log_prob(tf.constant(part))).sum() for part in np.array_split(grid, 16))
+    np.testing.assert_allclose(total * (axis[1] - axis[0]) ** 2, 1.0, atol=1e-4)
+
+
+def rosenblatt(prior, z):
+    """P(Z_d <= z_d | z_1 .. z_(d-1)) of each coordinate: independent and uniform of true draws."""
+    weights = np.broadcast_to(parts(prior)[0], [len(z), 3])
+    below = each_cluster(prior, z, scipy.stats.logistic.cdf)
+    density = each_cluster(prior, z, scipy.stats.logistic.pdf)
+    probabilities = []
+    for d in range(z.shape[1]):
+        probabilities.append(np.sum(weights * below[..., d], axis=-1))
+        weights = weights * density[..., d]
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+    return np.stack(probabilities, axis=-1)
+
+
+def smallest_pvalue(probabilities):
+    return min(scipy.stats.kstest(column, "uniform").pvalue for column in probabilities.T)
+
+
+def test_samples_follow_the_density():
+    """Of TensorFlow Probability, and of uniform numbers, as the export draws them."""
+    prior = random_prior(deviation=2.0)
+    number = 20_000
+    assert priors.num_uniforms(prior) == 7
+    uniforms = np.random.default_rng(0).random([number, 7])
+    for z in (prior.sample(number, seed=[1, 2]), priors.codes_from_uniforms(prior, uniforms)):
+        z = z.numpy()
+        probabilities = rosenblatt(prior, z)
+        assert smallest_pvalue(probabilities) > 1e-4
+        assert np.abs(np.corrcoef(probabilities, rowvar=False) - np.eye(3)).max() < 0.04
+        # The same coordinates drawn without each other would be found.
+        shuffled = np.stack([np.roll(column, k) for k, column in enumerate(z.T)], axis=-1)
+        assert smallest_pvalue(rosenblatt(prior, shuffled)) < 1e-4
+
+
+def test_mean_and_deviation():
+    prior = random_prior(deviation=2.0)
+    clusters, weights, loc, scale = parts(prior)
+    shares = clusters[:, np.newaxis, np.newaxis] * weights
+    mean = np.sum(shares * loc, axis=(0, 2))
+    square = np.sum(shares * (loc**2 + scale**2 * np.pi**2 / 3), axis=(0, 2))
+    np.testing.assert_allclose(prior.mean(), mean, rtol=1e-10)
+    np.testing.assert_allclose(prior.stddev(), np.sqrt(square - mean**2), rtol=1e-10)
+
+
+def test_gradients_of_all_variables():
+    prior = random_prior()
+    z = 3 * random_points(6, 3)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.sin(prior.log_prob(z)))
+    for gradient in tape.gradient(total, prior.trainable_variables):
+        assert np.all(gradient != 0)
+
+
+def test_clusters_start_apart_near_the_logistic():
+    prior = nice_tf.logistic_mixture_prior(4, num_clusters=5, seed=1)
+    _, _, loc, _ = parts(prior)
+    assert np.unique(loc[:, 0, 0]).size == 5
+    np.testing.assert_allclose(prior.stddev(), np.full(4, np.pi / np.sqrt(3)), rtol=0.15)
+    other = nice_tf.logistic_mixture_prior(4, num_clusters=5, seed=2)
+    assert not np.allclose(prior.mean(), other.mean())
+
+
+def test_the_spread_of_a_value_can_depend_on_the_others():
+    """What no additive flow with independent codes has: the reason for the clusters."""
+    prior = nice_tf.logistic_mixture_prior(2, num_components=2, num_clusters=2, dtype=tf.float64)
+    by_name = {variable.name: variable for variable in prior.trainable_variables}
+    by_name["loc:0"].assign(np.array([[[-5, -5], [0, 0]], [[5, 5], [0, 0]]], float))
+    by_name["log_scale:0"].assign(np.log([[[1, 1], [0.1, 0.1]], [[1, 1], [3, 3]]]))
+    z = prior.sample(20_000, seed=[0, 1]).numpy()
+    narrow = z[z[:, 0] < -6, 1].std()
+    wide = z[z[:, 0] > 6, 1].std()
+    np.testing.assert_allclose([narrow, wide], [0.101 * 1.8138, 3.001 * 1.8138], rtol=0.05)
+
+
+def test_a_flow_integrates_to_one_and_its_scales_are_those_of_all_clusters():
+    flow = random_flow([2], prior="logistic_mixture", prior_components=2, prior_clusters=3)
+    axis = np.linspace(-60, 60, 1201)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    log_prob = tf.function(flow.log_prob)
+    total = sum(np.exp(log_prob(tf.constant(part))).sum() for part in np.array_split(grid, 8))
+    np.testing.assert_allclose(total * (axis[1] - axis[0]) ** 2, 1.0, atol=1e-3)
+    x = nice_tf.sample(flow, 20, seed=tf.constant([0, 1]))
+    frozen = nice_tf.freeze(flow)
+    np.testing.assert_allclose(frozen.log_prob(fresh(x)), flow.log_prob(fresh(x)), rtol=1e-10)
+    expected = flow.distribution.stddev() * np.sqrt(3) / np.pi
+    for layer in nice_tf.layers(flow):
+        if isinstance(layer, nice_tf.DiagonalScaling):
+            expected *= tf.exp(-layer.log_scale)
+    np.testing.assert_allclose(nice_tf.inverse_scales(flow), expected, rtol=1e-10)
