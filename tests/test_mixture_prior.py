@@ -455,7 +455,10 @@ def test_exported_samples_follow_their_own_seed_alone(workdir, model):
     probability = distribution_function(prior, z.astype(np.float64))
     pvalues = [scipy.stats.kstest(column, "uniform").pvalue for column in probability.T]
     assert min(pvalues) > 1e-5
-    assert np.abs(np.corrcoef(probability, rowvar=False) - np.eye(64)).max() < 0.2
+    # The two clusters tie the coordinates to each other.
+    many = prior.sample(20_000, seed=[0, 1]).numpy().astype(np.float64)
+    expected = np.corrcoef(distribution_function(prior, many), rowvar=False)
+    assert np.abs(np.corrcoef(probability, rowvar=False) - expected).max() < 0.17
     cool = model("sample", seed=seeds[:9], temperature=np.full(9, 0.5, np.float32))["x"]
     np.testing.assert_allclose(model("encode", x=cool)["z"], 0.5 * z[:9], atol=5e-3)
 
