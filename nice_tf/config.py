@@ -562,7 +562,8 @@ class Config:
             value = getattr(self, name)
             if value != getattr(Config, name) and not is_mixture:
                 raise UserError(
-                    f"{name} is for prior logistic_mixture, got {value} with prior {self.prior}"
+                    f"{name} is for prior logistic_mixture, got {value} with prior {self.prior}: "
+                    f"give {name} {getattr(Config, name)}"
                 )
         if is_mixture and self.scaling == "prior":
             raise UserError(

@@ -108,11 +108,18 @@ def test_gradients_of_all_variables():
 
 
 def test_clusters_start_apart_near_the_logistic():
-    prior = nice_tf.logistic_mixture_prior(4, num_clusters=5, seed=1)
-    _, _, loc, _ = parts(prior)
-    assert np.unique(loc[:, 0, 0]).size == 5
-    np.testing.assert_allclose(prior.stddev(), np.full(4, np.pi / np.sqrt(3)), rtol=0.15)
-    other = nice_tf.logistic_mixture_prior(4, num_clusters=5, seed=2)
+    prior = nice_tf.logistic_mixture_prior(2, num_clusters=16, dtype=tf.float64)
+    _, weights, loc, scale = parts(prior)
+    assert np.unique(weights[:, 0, 0]).size == 16
+    assert np.all(loc == loc[0, 0]) and np.all(scale == scale[0, 0])
+    axis = np.linspace(-40, 40, 1001)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    logistic = scipy.stats.logistic.logpdf(grid).sum(axis=-1)
+    ratio = logistic - prior.log_prob(grid).numpy()
+    divergence = np.sum(np.exp(logistic) * ratio) * (axis[1] - axis[0]) ** 2
+    assert 0 < divergence < 0.02
+    np.testing.assert_allclose(prior.stddev(), np.full(2, np.pi / np.sqrt(3)), rtol=0.05)
+    other = nice_tf.logistic_mixture_prior(2, num_clusters=16, dtype=tf.float64, seed=2)
     assert not np.allclose(prior.mean(), other.mean())
 
 

@@ -35,6 +35,8 @@ PLAIN = {
         "marginals": "none",
         "whitening": "standardize",
         "prior": "logistic",
+        "prior_components": 8,
+        "prior_clusters": 1,
         "ema_decay": 0.0,
     },
 }
@@ -175,7 +177,9 @@ def test_samples_are_as_x_was(fitted):
     rows = fitted.sample(40, random_state=1)
     assert rows.schema.equals(frame().schema)
     assert rows["k"].to_pylist() == [7] * 40 and rows["t"].null_count == 40
-    assert set(rows["b"].to_pylist()) <= set(range(9)) and len(set(rows["f"].to_pylist())) == 2
+    # About one row of the data's number lies beyond each end of a column.
+    assert np.isin(rows["b"].to_numpy(), np.arange(9)).sum() >= 36
+    assert len(set(rows["f"].to_pylist())) == 2
     assert set(rows["s"].to_pylist()) == {"large", "small"}
     assert not rows.equals(fitted.sample(40, random_state=2))
     assert fitted.sample(3).equals(fitted.sample(3))  # of the estimator's own random_state

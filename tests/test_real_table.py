@@ -36,6 +36,8 @@ SETTINGS = {
     "marginals": "none",
     "whitening": "standardize",
     "prior": "logistic",
+    "prior_components": 8,
+    "prior_clusters": 1,
     "ema_decay": 0.0,
 }
 

@@ -12,7 +12,7 @@ tfd = tfp.distributions
 # Of a component: on a value that the data repeat its density would grow for ever.
 MIN_COMPONENT_SCALE = 1e-3
 
-# By how much the clusters start apart, in units of z. Clusters that start equal stay equal.
+# By how much the logits of their components start apart. Clusters that start equal stay equal.
 _CLUSTER_DEVIATION = 0.5
 _POINTS_IN_CELL = 1000
 
@@ -35,10 +35,10 @@ def logistic_mixture_prior(
     additive coupling moves a value without changing its spread. Clusters can have spreads of their
     own, so that how far a value spreads depends on the others.
 
-    With one cluster it starts close to `logistic_prior`: the Kullback-Leibler divergence between
-    them is 0.0012 nats a coordinate with 8 components, and at most 0.006 with any number. Each of
-    several clusters starts as that, moved by a draw of deviation 0.5 for each coordinate. Samples
-    carry no gradient to the variables.
+    It starts close to `logistic_prior`: with one cluster the Kullback-Leibler divergence between
+    them is 0.0012 nats a coordinate with 8 components, and at most 0.006 with any number. Several
+    clusters start with the same components, whose logits are moved by draws of deviation 0.5, so
+    that only their weights differ. Samples carry no gradient to the variables.
 
     Args:
       event_size: D, at least 1.
@@ -60,14 +60,13 @@ def logistic_mixture_prior(
     name = "logistic_mixture_prior"
     weights, locations, scale = _near_logistic(num_components)
     shape = [event_size, num_components]
-    start = np.broadcast_to(locations, shape)
+    start = np.broadcast_to(np.log(weights), shape)
     if num_clusters > 1:
         shape = [num_clusters, *shape]
         generator = np.random.default_rng(seed)
-        moves = generator.normal(scale=_CLUSTER_DEVIATION, size=[num_clusters, event_size, 1])
-        start = locations + moves
-    logits = _variable(np.broadcast_to(np.log(weights), shape), dtype, "logits")
-    loc = _variable(start, dtype, "loc")
+        start = np.log(weights) + generator.normal(scale=_CLUSTER_DEVIATION, size=shape)
+    logits = _variable(start, dtype, "logits")
+    loc = _variable(np.broadcast_to(locations, shape), dtype, "loc")
     log_scale = _variable(np.full(shape, np.log(scale - MIN_COMPONENT_SCALE)), dtype, "log_scale")
     # No maximum as floor: it would leave a component that once reached it without a gradient.
     scale = tfp.util.DeferredTensor(
