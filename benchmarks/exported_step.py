@@ -153,7 +153,10 @@ def read(folder: pathlib.Path) -> list[dict]:
     file = folder / DESCRIPTION
     if not file.exists():
         raise FormatError(f"no {DESCRIPTION} in {folder}: write it by --export={folder}")
-    content = json.loads(file.read_text())
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise FormatError(f"{file} is damaged ({error}): export again") from error
     version = content.get("version")
     if version != VERSION:
         raise FormatError(
@@ -187,10 +190,18 @@ class JaxStep:
 
     def _compile(self, module):
         import jax
-        from jax._src import compiler
-        from jax._src.interpreters import mlir
-        from jax._src.lib.mlir import ir
-        from jaxlib import _jax
+
+        try:
+            # JAX has no public way to run a module that it has not made.
+            from jax._src import compiler
+            from jax._src.interpreters import mlir
+            from jax._src.lib.mlir import ir
+            from jaxlib import _jax
+        except ImportError as error:
+            raise FormatError(
+                f"JAX {jax.__version__} has its compiler elsewhere ({error}): tried are 0.10.2 and "
+                "0.11.2"
+            ) from error
 
         options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
         devices = _jax.DeviceList((self.device,))
@@ -203,8 +214,7 @@ class JaxStep:
                 parsed = ir.Module.parse(text.replace("mhlo.copy", "stablehlo.convert"))
                 return self.device.client.compile_and_load(parsed, devices, options)
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise FormatError(f"JAX {jax.__version__} cannot compile the step: {reason}") from error
+            raise FormatError(f"JAX {jax.__version__} cannot compile the step: {error}") from error
 
     def _value(self, described, stored, position):
         if described["from"] == "batch":

@@ -69,11 +69,14 @@ libnccl.so.2 libnccl.so.2
 NAMES
     # shellcheck disable=SC2086
     device_code=$(find $places -path '*/nvvm/libdevice/libdevice.10.bc' -print -quit 2>/dev/null || true)
+    if [[ -z $device_code ]]; then
+        echo "no nvvm/libdevice in $places: XLA will not compile for the GPU" >&2
+    fi
     ln -sf "$kit/site/nvidia/cuda_runtime/lib/libcudart.so.12" "$kit/cuda12/"
     cat >"$kit/env" <<ENV
 export PYTHONPATH=$kit/site\${PYTHONPATH:+:\$PYTHONPATH}
 export LD_LIBRARY_PATH=$paths\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}
-export XLA_FLAGS=--xla_gpu_cuda_data_dir=${device_code%/nvvm/*}
+export XLA_FLAGS="--xla_gpu_cuda_data_dir=${device_code%/nvvm/*} \${XLA_FLAGS:-}"
 ENV
     echo "joined; next: . $kit/env"
 }
@@ -87,8 +90,16 @@ try_kit() {
     "$python" train.py --flagfile=configs/smoke.flags --workdir="$work/smoke"
     local mnist=("$python" train.py --flagfile=configs/paper/mnist.flags --workdir="$work/mnist" --jit_compile=auto
         --steps_per_execution=0 --sample_every_epochs=0 --manual_dir="$kit/mnist" --data_dir="$work/tfds")
-    "${mnist[@]}" --epochs=1
-    "${mnist[@]}" --epochs=2 # goes on from the first
+    "${mnist[@]}" --epochs=2 &
+    local run=$!
+    # Stopped once the first epoch is kept, it goes on with the second.
+    until compgen -G "$work/mnist/checkpoints/last/*.index" >/dev/null; do
+        kill -0 "$run" || return 1
+        sleep 0.5
+    done
+    kill -TERM "$run"
+    wait "$run" || true
+    "${mnist[@]}" --epochs=2
 }
 
 case ${1:-} in

@@ -29,14 +29,18 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 1e-2}
 
 
 def export(folder: pathlib.Path, shape: contest.Architecture) -> None:
-    """Writes the steps."""
+    """Writes the steps into a new folder.
+
+    Raises:
+      FileExistsError: it is there already.
+    """
     import tensorflow as tf
 
     from nice_tf.config import Config
     from nice_tf.data.dataset import Data
     from nice_tf.training.model import make_model
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     steps = []
     for batch, precision in itertools.product(BATCHES, contest.PRECISIONS):
         values = exported_step.random_batch([batch, shape.event_size])
@@ -86,7 +90,7 @@ def _torch_steps(shape, description, device):
             step = peer.training_step(values, description["batch"])
             float(step())
         except Exception as error:
-            print(f"skipped {contestant}: {str(error).splitlines()[0]}")
+            print(f"skipped {contestant}: {type(error).__name__}: {error}")
             continue
         steps["torch compiled" if compiled else "torch eager"] = step
     torch.set_float32_matmul_precision("high")
@@ -135,7 +139,7 @@ def _block(step, count):
 
 
 def _measure(steps, rounds, count):
-    """Median seconds a step by name, measured in turn."""
+    """Seconds a step of each round, by name, measured in turn."""
     for step in steps.values():
         _block(step, min(count, 20))
     times = {name: [] for name in steps}
@@ -210,11 +214,14 @@ def main() -> None:
     contest.add_architecture(options)
     arguments = options.parse_args()
     if arguments.export:
-        export(arguments.export, contest.architecture(arguments))
+        try:
+            export(arguments.export, contest.architecture(arguments))
+        except FileExistsError:
+            sys.exit(f"error: {arguments.export} is there already: give a new folder")
         return
     try:
         figures = run(arguments.run, arguments.rounds, arguments.steps)
-    except exported_step.FormatError as error:
+    except (exported_step.FormatError, OSError) as error:
         sys.exit(f"error: {error}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))

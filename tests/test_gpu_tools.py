@@ -27,8 +27,10 @@ def exported(benchmarks, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_step, "BATCHES", (8,))
     monkeypatch.setattr(contest, "PRECISIONS", ("float32",))
     shape = contest.Architecture(event_size=6, couplings=4, hidden=100, depth=1)
-    gpu_step.export(tmp_path, shape)
-    return tmp_path
+    gpu_step.export(tmp_path / "steps", shape)
+    with pytest.raises(FileExistsError):
+        gpu_step.export(tmp_path / "steps", shape)
+    return tmp_path / "steps"
 
 
 def test_exported_step_has_its_state_and_nothing_large(exported):
@@ -63,6 +65,9 @@ def test_steps_of_another_version_are_refused(benchmarks, tmp_path):
     import exported_step
 
     with pytest.raises(exported_step.FormatError, match=r"no steps\.json in .*write it by"):
+        exported_step.read(tmp_path)
+    (tmp_path / "steps.json").write_text("{")
+    with pytest.raises(exported_step.FormatError, match="is damaged"):
         exported_step.read(tmp_path)
     (tmp_path / "steps.json").write_text(json.dumps({"version": 0, "steps": []}))
     with pytest.raises(exported_step.FormatError, match=r"version 0 .* reads version 1"):

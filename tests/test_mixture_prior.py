@@ -1,5 +1,6 @@
 """The mixture prior: a density, its samples and gradients, and the flow, run and export around it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -363,6 +364,12 @@ def test_number_of_parameters():
     flow = architecture.make_flow(CONFIG, [8, 8, 1])
     number = sum(int(np.prod(variable.shape)) for variable in flow.trainable_variables)
     assert architecture.count_parameters(CONFIG, [8, 8, 1]) == number
+
+
+def test_clusters_that_need_too_much_memory_are_refused():
+    config = dataclasses.replace(CONFIG, prior_clusters=1000, prior_components=1000)
+    with pytest.raises(nice_tf.UserError, match=r"prior_clusters 1000 .* batch_size 100, need"):
+        architecture.check_memory(config, [100, 100, 1], 0, copies=5)
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,19 @@ def test_information_is_that_of_any_columns_and_beyond_chance():
     assert np.abs(dependence.rank_correlations(rows))[2:, 2:].min() < 0.2
 
 
+@pytest.mark.parametrize("number", [1000, 5000])
+@pytest.mark.parametrize("categories", [8, 30, 70])
+def test_many_categories_tell_nothing_by_chance_and_much_by_dependence(number, categories):
+    generator = np.random.default_rng(2)
+    first = generator.integers(0, categories, number)
+    second = generator.integers(0, categories, number)
+    copied = np.where(generator.random(number) < 0.6, first, second)
+    rows = np.column_stack([first, second, copied])
+    found = dependence.information(rows, [True] * 3)
+    assert found[0, 1] < 0.005
+    assert found[0, 2] > 0.1
+
+
 def test_simpler_densities_are_at_the_noise_of_the_evaluation(report, scores, run):
     """The marginals alone are in evaluation.json, too: the same but for their fit's last digits."""
     evaluation = nice_tf.runs.workdir.Workdir(run).finished_evaluation()

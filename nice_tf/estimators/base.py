@@ -58,7 +58,7 @@ class Estimator(BaseEstimator):
           X: `[N, D]`, N at least 6, D at least 2: numbers as an array, or a data frame of pandas,
             of Arrow or with their protocols, with columns of numbers, text, booleans, dates and
             times. Identifiers are no coordinates, a warning names them; columns of one value
-            neither, `score_samples` names those that have another.
+            neither, `score_samples` names them where a row has another value there.
           y: not used.
           sample_weight: `[N]`, at least 0 each: how much a row counts in the loss and in the
             validation that chooses the epoch. Rows of weight 0 are not in the fitted marginals

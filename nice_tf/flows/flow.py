@@ -29,7 +29,7 @@ from nice_tf.choices import (
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE
 from nice_tf.flows.networks import Networks
-from nice_tf.flows.priors import make_prior
+from nice_tf.flows.priors import draw_codes, make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -509,5 +509,5 @@ def sample(
     """
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
-    z = temperature * flow.distribution.sample(num_samples, seed=seed)
+    z = temperature * draw_codes(flow.distribution, num_samples, seed)
     return flow.bijector.forward(z, **context_kwargs(context).get("bijector_kwargs", {}))

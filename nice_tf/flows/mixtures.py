@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.bijectors.parameters import check_event_size
 from nice_tf.errors import check_at_least
+from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
 
@@ -63,8 +64,10 @@ def logistic_mixture_prior(
     start = np.broadcast_to(np.log(weights), shape)
     if num_clusters > 1:
         shape = [num_clusters, *shape]
-        generator = np.random.default_rng(seed)
-        start = np.log(weights) + generator.normal(scale=_CLUSTER_DEVIATION, size=shape)
+        moves = tf.random.stateless_normal(
+            shape, stateless_seed(seed, "clusters"), stddev=_CLUSTER_DEVIATION
+        )
+        start = np.log(weights) + tf.cast(moves, tf.float64)
     logits = _variable(start, dtype, "logits")
     loc = _variable(np.broadcast_to(locations, shape), dtype, "loc")
     log_scale = _variable(np.full(shape, np.log(scale - MIN_COMPONENT_SCALE)), dtype, "log_scale")
@@ -84,7 +87,7 @@ def logistic_mixture_prior(
 
 
 def _variable(start, dtype, name):
-    return tf.Variable(tf.constant(start, dtype), name=name)
+    return tf.Variable(tf.cast(start, dtype), name=name)
 
 
 def _near_logistic(num_components):
@@ -115,10 +118,11 @@ def _near_logistic(num_components):
 
 def is_mixture(prior: tfd.Distribution) -> bool:
     """Whether a prior is one of `logistic_mixture_prior`."""
-    return _has_clusters(prior) or isinstance(prior.distribution, tfd.MixtureSameFamily)
+    return has_clusters(prior) or isinstance(prior.distribution, tfd.MixtureSameFamily)
 
 
-def _has_clusters(prior):
+def has_clusters(prior: tfd.Distribution) -> bool:
+    """Whether the coordinates of a prior depend on each other by clusters."""
     return isinstance(prior, tfd.MixtureSameFamily)
 
 
@@ -126,7 +130,7 @@ def num_uniforms(prior: tfd.Distribution) -> int:
     """How many uniform numbers `codes_from_uniforms` makes a code of: two for each coordinate, and
     one more where there are clusters.
     """
-    return 2 * prior.event_shape[0] + int(_has_clusters(prior))
+    return 2 * prior.event_shape[0] + int(has_clusters(prior))
 
 
 def codes_from_uniforms(prior: tfd.Distribution, u: tf.Tensor) -> tf.Tensor:
@@ -142,28 +146,37 @@ def codes_from_uniforms(prior: tfd.Distribution, u: tf.Tensor) -> tf.Tensor:
     Returns:
       z, `[N, D]`.
     """
-    each = prior
-    cluster = 0
-    if _has_clusters(prior):
-        each = prior.components_distribution
-        cluster = _chosen(prior.mixture_distribution.logits, u[:, :1])
-        u = u[:, 1:]
+    if not has_clusters(prior):
+        return _of_each_coordinate(prior, 0, u)
+    edges = _edges(prior.mixture_distribution.logits)
+    cluster = _place_among(edges, u[:, 0])
+    return _of_each_coordinate(prior.components_distribution, cluster, u[:, 1:])
+
+
+def _of_each_coordinate(independent, cluster, u):
+    """Draws of the cluster of each row, `[N]`, or of the only one, 0."""
     of_component, within = tf.split(u, 2, axis=-1)
-    logits = each.distribution.mixture_distribution.logits
-    size, num_components = logits.shape[-2:]
-    # The coordinates of all clusters, one after another.
-    coordinate = size * cluster + tf.range(size)
-    coordinate = tf.broadcast_to(coordinate, tf.shape(within))
-    logits = tf.gather(tf.reshape(logits, [-1, num_components]), coordinate)
-    place = num_components * coordinate + _chosen(logits, of_component)
-    logistics = each.distribution.components_distribution
+    mixture = independent.distribution
+    edges = _edges(mixture.mixture_distribution.logits)
+    size = edges.shape[-2]
+    num_components = edges.shape[-1] + 1
+    first = tf.range(size)
+    if edges.shape.rank == 3:
+        edges = tf.gather(edges, cluster)
+        first += size * cluster[:, tf.newaxis]
+    place = num_components * first + _place_among(edges, of_component)
+    logistics = mixture.components_distribution
     loc = tf.gather(tf.reshape(logistics.loc, [-1]), place)
     scale = tf.gather(tf.reshape(logistics.scale, [-1]), place)
     return tfd.Logistic(loc, scale).quantile(within)
 
 
-def _chosen(logits, u):
-    """Which of K a uniform number stands for: `[..., K]` and `[...]` to integers `[...]`."""
-    edges = tf.cumsum(tf.nn.softmax(logits), axis=-1)[..., :-1]
+def _edges(logits):
+    """Where the shares of (0, 1) of K choices meet, `[..., K - 1]`."""
+    return tf.cumsum(tf.nn.softmax(logits), axis=-1)[..., :-1]
+
+
+def _place_among(edges, u):
+    """Which of K choices uniform numbers stand for: `[..., K - 1]` and `[...]` to integers."""
     is_above = u[..., tf.newaxis] >= edges
     return tf.reduce_sum(tf.cast(is_above, tf.int32), axis=-1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _NUM_BINS = 10  # of a column of numbers
+_ROWS_A_CELL = 5  # on average, of a table of two columns of categories
 _DEVIATIONS = 3  # by which information must be ahead of what chance gives
 
 
@@ -30,8 +31,9 @@ def information(rows: np.ndarray, are_categories: Sequence[bool]) -> np.ndarray:
 
     Args:
       rows: `[n, D]`.
-      are_categories: whether each value of a column counts by itself, `[D]`; else the column is cut
-        into ten bins of about as many rows each.
+      are_categories: whether the values of a column have no order, `[D]`: then the sqrt(n / 5) most
+        frequent count each by itself and the others together, because of rare ones chance is more
+        than chi-squared says. Other columns are cut into ten bins of about as many rows each.
 
     Returns:
       Nats, `[D, D]`, symmetric and at least 0; 0 on the diagonal.
@@ -49,11 +51,21 @@ def information(rows: np.ndarray, are_categories: Sequence[bool]) -> np.ndarray:
 def _codes(values, is_category):
     """The number of each row's value or bin, from 0 on without holes, `[n]`."""
     distinct, codes = np.unique(values, return_inverse=True)
-    if is_category or len(distinct) <= _NUM_BINS:
+    if is_category:
+        return _frequent(codes, int(np.sqrt(len(values) / _ROWS_A_CELL)))
+    if len(distinct) <= _NUM_BINS:
         return codes
     edges = np.quantile(values, np.linspace(0, 1, _NUM_BINS + 1)[1:-1])
     bins = np.searchsorted(edges, values, side="right")
     return np.unique(bins, return_inverse=True)[1]
+
+
+def _frequent(codes, number):
+    """Codes of the most frequent values, and one code more for all others."""
+    by_frequency = np.argsort(-np.bincount(codes), kind="stable")
+    place = np.empty(len(by_frequency), int)
+    place[by_frequency] = np.arange(len(by_frequency))
+    return np.minimum(place[codes], number)
 
 
 def _beyond_chance(first, second):
