@@ -194,7 +194,7 @@ def _columns(table):
     parts = [_table((*head, "in samples"), table.columns(), numbers=(3, 4, 5, 7, 8))]
     for warning in table.run.data.warnings:
         parts.append(f"<p>Warning: {html.escape(warning)}</p>")
-    parts.append(f"<p>{html.escape(table.schema.describe())}.</p>")
+    parts.append(f"<p>Columns: {html.escape(table.schema.describe())}.</p>")
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from nice_tf.data.schema import Column, Schema
 from nice_tf.data.tables.cells import is_number
-from nice_tf.data.tables.encodings import encoded
+from nice_tf.data.tables.encodings import encoded, wanted
 from nice_tf.errors import UserError
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
@@ -72,7 +72,7 @@ def _number(column: Column, text: str) -> float:
             value = float(encoded(pa.array([text]), encoding)[0])
         except pa.ArrowException as error:
             raise UserError(
-                f"--given {column.name}={text}: it must be of type {encoding.type} ({error})"
+                f"--given {column.name}={text}: it must be {wanted(encoding)} ({error})"
             ) from error
         if not column.low <= value <= column.high:
             raise UserError(f"--given {column.name}={text}: the table of the run has no such dates")

@@ -14,7 +14,7 @@ from nice_tf.data.tables.booleans import words_of
 from nice_tf.data.tables.cells import is_number, no_number
 from nice_tf.data.tables.choice import check_holds_numbers
 from nice_tf.data.tables.columns import is_text_like
-from nice_tf.data.tables.encodings import encoded, numbers
+from nice_tf.data.tables.encodings import encoded, numbers, wanted
 from nice_tf.data.tables.paths import left_out, table_files
 from nice_tf.data.tables.table import NULLS, Table
 from nice_tf.errors import UserError
@@ -216,7 +216,7 @@ class TableInput:
                     where = f" has {value.as_py()!r} in row {first + row} (counted from 0), and"
                     break
             raise UserError(
-                f"column {name} of {self._what}{where} must be of type {encoding.type}: {error}"
+                f"column {name} of {self._what}{where} must be {wanted(encoding)}: {error}"
             ) from error
 
 

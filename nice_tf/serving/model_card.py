@@ -100,6 +100,8 @@ def _meaning(column):
     unit = "second"
     if encoding.ticks == ticks_a_day(type_of(encoding.type)):
         unit = "day"
+    if not column.step:
+        return f"0: {origin}, 1 is a {unit}; continuous"
     return f"0: {origin}, 1 is a {unit}; in steps of {column.step:g}"
 
 

@@ -186,6 +186,18 @@ def decoded_values(values: np.ndarray, encoding: Encoding) -> pa.Array:
     return ticks.cast(kind)
 
 
+def wanted(encoding: Encoding) -> str:
+    """What a cell of a column of dates, times or categories must be, for a message."""
+    kind = type_of(encoding.type)
+    if pa.types.is_date(kind):
+        return "a date like 2026-01-31"
+    if pa.types.is_time(kind):
+        return "a time like 23:59:00"
+    if pa.types.is_timestamp(kind):
+        return "a date and time like 2026-01-31 23:59:00"
+    return f"of type {encoding.type}"
+
+
 def as_type(texts: pa.Array, kind: pa.DataType, categories: pa.Array | None = None) -> pa.Array:
     """Texts in the type of a column of categories; errors are those of pyarrow.
 
