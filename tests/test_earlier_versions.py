@@ -44,6 +44,8 @@ def settings():
         precision="float32",
         marginals="none",
         prior="logistic",
+        prior_components=8,
+        prior_clusters=1,
     )
 
 
