@@ -144,8 +144,8 @@ def _describe_input(position, tensor, numbers, stored):
     return {"from": "zeros", **described}
 
 
-def read(folder: pathlib.Path) -> list[dict]:
-    """The descriptions of a folder's steps.
+def read(folder: pathlib.Path) -> dict:
+    """What a folder holds: `architecture`, and `steps`, a description each.
 
     Raises:
       FormatError: no such folder, or one of another version.
@@ -163,7 +163,7 @@ def read(folder: pathlib.Path) -> list[dict]:
             f"{file} has version {version} of the format, this program reads version {VERSION}: "
             "export again with the same program"
         )
-    return content["steps"]
+    return content
 
 
 class JaxStep:

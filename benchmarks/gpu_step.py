@@ -79,7 +79,6 @@ def _check(step, description):
 def _torch_steps(shape, description, device):
     """The same network in PyTorch, by name; those that cannot run here are named and left out."""
     import peers_torch
-    import torch
 
     values = exported_step.random_batch([10 * description["batch"], shape.event_size])
     steps = {}
@@ -93,7 +92,6 @@ def _torch_steps(shape, description, device):
             print(f"skipped {contestant}: {type(error).__name__}: {error}")
             continue
         steps["torch compiled" if compiled else "torch eager"] = step
-    torch.set_float32_matmul_precision("high")
     return steps
 
 
@@ -155,10 +153,9 @@ def run(folder: pathlib.Path, rounds: int, count: int) -> dict:
     Raises:
       FormatError: as for `exported_step.read` and `JaxStep`, or the first steps differ.
     """
-    descriptions = exported_step.read(folder)
+    content = exported_step.read(folder)
     import torch
 
-    content = json.loads((folder / exported_step.DESCRIPTION).read_text())
     shape = contest.Architecture(**content["architecture"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
@@ -175,7 +172,7 @@ def run(folder: pathlib.Path, rounds: int, count: int) -> dict:
         "bandwidth": bandwidth,
         "steps": [],
     }
-    for description in descriptions:
+    for description in content["steps"]:
         ours = exported_step.JaxStep(folder, description)
         _check(ours, description)
         steps = {"nice_tf": ours, **_torch_steps(shape, description, device)}

@@ -36,7 +36,7 @@ def exported(benchmarks, monkeypatch, tmp_path):
 def test_exported_step_has_its_state_and_nothing_large(exported):
     import exported_step
 
-    (step,) = exported_step.read(exported)
+    (step,) = exported_step.read(exported)["steps"]
     drawn = [one for one in step["inputs"] if one["from"] == "kernel"]
     # Each coupling has a matrix before and one behind its hidden layer.
     assert [one["shape"] for one in drawn] == [[3, 100], [100, 3]] * 4
@@ -55,7 +55,7 @@ def test_exported_step_runs_in_jax(exported):
     pytest.importorskip("jax")
     import exported_step
 
-    (description,) = exported_step.read(exported)
+    (description,) = exported_step.read(exported)["steps"]
     step = exported_step.JaxStep(exported, description)
     values = [float(step()) for _ in description["expected"]]
     np.testing.assert_allclose(values, description["expected"], rtol=1e-4)
