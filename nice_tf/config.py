@@ -288,8 +288,8 @@ class Config:
     prior_clusters: int = _setting(
         1,
         "model",
-        "of prior=logistic_mixture: clusters of codes, each with prior_components logistics a "
-        "coordinate, so that the spread of a value depends on the others; 1 for independent "
+        "of prior=logistic_mixture: clusters of codes, each with its own weights of the logistics "
+        "of a coordinate, so that the spread of a value depends on the others; 1 for independent "
         "coordinates",
         at_least=1,
         below=1001,

@@ -58,13 +58,10 @@ def distribution_function(prior, z):
     weights, loc, scale = weights_locations_scales(prior)
     if weights.ndim == 2:
         return np.sum(weights * scipy.stats.logistic.cdf(z[..., np.newaxis], loc, scale), axis=-1)
-    of_clusters = np.exp(prior.mixture_distribution.logits)
+    of_clusters = np.exp(prior.cluster_logits)
     of_clusters /= of_clusters.sum()
-    total = 0.0
-    for cluster, share in enumerate(of_clusters):
-        below = scipy.stats.logistic.cdf(z[..., np.newaxis], loc[cluster], scale[cluster])
-        total += share * np.sum(weights[cluster] * below, axis=-1)
-    return total
+    weights = np.tensordot(of_clusters, weights, axes=1)
+    return np.sum(weights * scipy.stats.logistic.cdf(z[..., np.newaxis], loc, scale), axis=-1)
 
 
 def at_the_logistic(flow):

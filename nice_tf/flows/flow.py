@@ -29,7 +29,7 @@ from nice_tf.choices import (
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE
 from nice_tf.flows.networks import Networks
-from nice_tf.flows.priors import draw_codes, make_prior
+from nice_tf.flows.priors import make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -108,8 +108,8 @@ def build_flow(
       prior: `"logistic"`, `"gaussian"`, or `"logistic_mixture"`, a density of several logistics for
         each coordinate, whose weights, locations and scales are trained.
       prior_components: of `"logistic_mixture"`, how many, at least 2.
-      prior_clusters: of `"logistic_mixture"`, how many clusters, each with logistics of its own for
-        each coordinate; 1 for independent coordinates.
+      prior_clusters: of `"logistic_mixture"`, how many clusters, each with weights of its own for
+        the logistics of each coordinate; 1 for independent coordinates.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
         scales in the prior, `"none"` for a volume-preserving flow. With `"logistic_mixture"` a
         layer could be left to the components' own scales and locations; but it starts each
@@ -509,5 +509,5 @@ def sample(
     """
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
-    z = temperature * draw_codes(flow.distribution, num_samples, seed)
+    z = temperature * flow.distribution.sample(num_samples, seed=seed)
     return flow.bijector.forward(z, **context_kwargs(context).get("bijector_kwargs", {}))

@@ -164,23 +164,6 @@ def num_uniforms(prior: tfd.Distribution) -> int:
     return prior.event_shape[0]
 
 
-def draw_codes(prior: tfd.Distribution, number: int, seed: tf.Tensor) -> tf.Tensor:
-    """Independent draws of the prior, `[number, D]`, as its `sample` makes them.
-
-    Where a mixture has clusters, TFP would draw all components of all clusters and keep one.
-
-    Args:
-      prior: of `make_prior`.
-      number: how many.
-      seed: stateless seed, int32 `[2]`.
-    """
-    if not mixtures.has_clusters(prior):
-        return prior.sample(number, seed=seed)
-    shape = [number, num_uniforms(prior)]
-    u = tf.random.stateless_uniform(shape, seed, dtype=prior.dtype)
-    return codes_from_uniforms(prior, tf.maximum(u, np.finfo(prior.dtype.as_numpy_dtype).tiny))
-
-
 def codes_from_uniforms(prior: tfd.Distribution, u: tf.Tensor) -> tf.Tensor:
     """Draws of the prior, each a function of its own uniform numbers alone.
 

@@ -133,7 +133,8 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
     )
     number = size
     if config.prior == "logistic_mixture":
-        number += 3 * config.prior_clusters * config.prior_components * size
+        # Locations and scales, and the weights of each cluster.
+        number += (2 + config.prior_clusters) * config.prior_components * size
         if config.prior_clusters > 1:
             number += config.prior_clusters
     for k, (split, widths) in enumerate(zip(splits, config.widths_by_coupling, strict=True)):
@@ -178,8 +179,9 @@ def check_memory(config: Config, event_shape: list[int], num_classes: int, *, co
     available = memory.available_memory()
     of_clusters = 0
     if config.prior_clusters > 1:
-        # The numbers of all logistics for each example, and of their gradients.
-        of_batch = (config.batch_size or 1) * config.prior_clusters * config.prior_components * size
+        # The densities by all logistics and in all clusters for each example, and their gradients.
+        of_value = config.prior_clusters + config.prior_components
+        of_batch = (config.batch_size or 1) * of_value * size
         of_clusters = _COPIES_OF_LOGISTICS * of_batch * _dtype(config).size
     if of_clusters > available:
         raise UserError(
