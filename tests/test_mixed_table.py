@@ -1,5 +1,7 @@
 """A table of thirteen columns of all kinds, from file to file through every door, with the same answers."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -11,6 +13,7 @@ from nice_tf.data.schema import Schema
 from nice_tf.estimators import NiceDensity
 from nice_tf.reports import page
 from nice_tf.runs import finished
+from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.model import Model
 
 NUMBER = 400
@@ -126,7 +129,8 @@ def test_an_estimator_scores_a_frame_as_the_run_on_its_file(folder, tmp_path):
     new = pq.read_table(folder / "new.parquet")
     found = scores(tmp_path / "run", folder / "new.parquet", tmp_path / "scores.parquet")
     np.testing.assert_array_equal(density.score_samples(new), found)
-    drawn = density.sample(20, random_state=1)
+    drawn = density.sample(200, random_state=1)
+    check_zeros(drawn["rain"].to_numpy(), np.mean(rows()["rain"].to_numpy() == 0), 0.15)
     assert drawn.schema.equals(rows().schema)
     assert set(drawn["region"].to_pylist()) <= {"West", "East", "South"}
 
@@ -152,6 +156,62 @@ def test_samples_and_draws_have_the_types_of_the_file(folder, tmp_path):
         after = filled[name].to_pylist()[::3]
         for seen, old, new in zip(is_seen, before, after, strict=True):
             assert not seen or old == new
+
+
+def check_zeros(values, share, tolerance):
+    """As many zeros as there should be, and no value that is nearly one."""
+    assert abs(np.mean(values == 0) - share) <= tolerance
+    assert not np.any((values < 0) | ((values > 0) & (values < 1e-3)))
+
+
+def zeros_of_train(folder):
+    data = nice_tf.data.dataset.load(settings(folder / "rows.parquet"))
+    place = data.schema.names.index("rain")
+    assert data.schema.columns[place].spikes == (0.0,)
+    return np.mean(data.train[:, place] == 0)
+
+
+def test_zeros_come_back_as_zeros(folder, tmp_path):
+    """In samples, given rows, filled cells and draws."""
+    share = zeros_of_train(folder)
+    nice_tf.sample_file(folder / "run", tmp_path / "samples.parquet", num_samples=4000)
+    check_zeros(pq.read_table(tmp_path / "samples.parquet")["rain"].to_numpy(), share, 0.03)
+    left = pa.csv.read_csv(folder / "run" / "samples.csv")["rain"].to_numpy()
+    check_zeros(left, share, 0.15)
+    nice_tf.sample_file(
+        folder / "run", tmp_path / "given.parquet", num_samples=200, given={"region": "West"}
+    )
+    check_zeros(pq.read_table(tmp_path / "given.parquet")["rain"].to_numpy(), share, 0.15)
+    new = pq.read_table(folder / "new.parquet")
+    gaps = new.set_column(2, "rain", pa.nulls(len(new), pa.float64()))
+    pq.write_table(gaps, tmp_path / "gaps.parquet")
+    nice_tf.fill_file(
+        folder / "run", tmp_path / "gaps.parquet", tmp_path / "draws.parquet", num_draws=5
+    )
+    check_zeros(pq.read_table(tmp_path / "draws.parquet")["rain"].to_numpy(), share, 0.15)
+
+
+def test_what_is_given_beside_a_spike_stays(folder, tmp_path):
+    given = {"rain": "0.0005"}
+    nice_tf.sample_file(folder / "run", tmp_path / "a.parquet", num_samples=4, given=given)
+    drawn = pq.read_table(tmp_path / "a.parquet")["rain"].to_numpy()
+    np.testing.assert_array_equal(drawn, np.float32([0.0005] * 4))
+
+
+def test_a_run_of_an_earlier_version_has_no_spikes_and_goes_on(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    run = Workdir(tmp_path / "run")
+    config, data = run.read_config()
+    for column in data["schema"]["columns"]:
+        column.pop("spikes", None)
+        column.pop("spike_width", None)
+    run._write_config(config, {}, data)
+    assert Model.load(run.path).schema.columns[2].spikes == ()
+    assert finished.load_finished_run(run.path).data.schema.columns[2].spikes == (0.0,)
+    nice_tf.train_and_evaluate(config, run.path)
+    run.config.unlink()  # the checksum alone tells whose it is
+    nice_tf.train_and_evaluate(config, run.path)
+    assert Model.load(run.path).schema.columns[2].spikes == (0.0,)
 
 
 def test_the_report_names_every_column(folder, tmp_path):

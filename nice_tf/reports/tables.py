@@ -48,7 +48,7 @@ class TableReport:
         """As many samples, on the steps of their columns, `[n, D]` in float64."""
         seed = stateless_seed(self.run.config.seed, "report")
         x = sample(self.run.flow, len(self.rows), seed=seed).numpy().astype(np.float64)
-        return self.schema.rounded(x)
+        return self.schema.as_rows(x)
 
     def columns(self) -> list[list[str]]:
         """Name, kind, step, lowest and highest value, share of missing values in all rows, most

@@ -14,6 +14,7 @@ import numpy as np
 
 from nice_tf.config import Config
 from nice_tf.data.descriptions import check_description
+from nice_tf.data.schema import FOUND_IN_VALUES
 from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
 from nice_tf.version import __version__
@@ -33,9 +34,22 @@ _EVALUATION_KEYS = {
 }
 
 
+def _compared(data):
+    """A description of data without what follows from the values, whose checksum it has, and is not
+    in the runs of earlier versions.
+    """
+    if "schema" not in data:
+        return data
+    columns = []
+    for column in data["schema"]["columns"]:
+        columns.append({key: value for key, value in column.items() if key not in FOUND_IN_VALUES})
+    return {**data, "schema": {**data["schema"], "columns": columns}}
+
+
 def _differing(data, theirs):
     differing = []
-    for key, value in data.items():
+    theirs = _compared(theirs)
+    for key, value in _compared(data).items():
         if value != theirs.get(key):
             differing.append(f"data {key}: {value}, not {theirs.get(key)}")
     return differing
@@ -65,7 +79,8 @@ def _sha256_of(path):
 
 def _fingerprint(config, data):
     """What tells a run from others: the settings that change a result, and the data."""
-    return _sha256((config.result_text() + json.dumps(data, sort_keys=True)).encode())
+    described = json.dumps(_compared(data), sort_keys=True)
+    return _sha256((config.result_text() + described).encode())
 
 
 class Workdir:
