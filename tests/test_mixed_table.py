@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +133,11 @@ def test_an_estimator_scores_a_frame_as_the_run_on_its_file(folder, tmp_path):
     np.testing.assert_array_equal(density.score_samples(new), found)
     drawn = density.sample(200, random_state=1)
     check_zeros(drawn["rain"].to_numpy(), np.mean(rows()["rain"].to_numpy() == 0), 0.15)
+    drawn = density.sample(4000, random_state=2)
+    for name in ("count", "stars"):
+        seen = rows()[name].to_numpy()
+        assert seen.min() <= pc.min(drawn[name]).as_py()
+        assert seen.max() >= pc.max(drawn[name]).as_py()
     assert drawn.schema.equals(rows().schema)
     assert set(drawn["region"].to_pylist()) <= {"West", "East", "South"}
 
@@ -157,6 +163,21 @@ def test_samples_and_draws_have_the_types_of_the_file(folder, tmp_path):
         after = filled[name].to_pylist()[::3]
         for seen, old, new in zip(is_seen, before, after, strict=True):
             assert not seen or old == new
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_spellings_of_true_and_false_are_named(folder, tmp_path, kind):
+    new = pq.read_table(folder / "new.parquet")
+    place = new.column_names.index("is_paid")
+    words = pa.array(np.where(np.arange(len(new)) % 2, "yes", "no"))
+    path = tmp_path / f"words.{kind}"
+    if kind == "csv":
+        pa.csv.write_csv(new.set_column(place, "is_paid", words), path)
+    else:
+        pq.write_table(new.set_column(place, "is_paid", words), path)
+    message = r"is_paid .* has 'no' in row 0 .* true or false in any letters, or 1 or 0, are needed"
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.score_file(folder / "run", path, tmp_path / "scores.csv")
 
 
 def check_zeros(values, share, tolerance):

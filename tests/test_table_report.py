@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
+from nice_tf.data.schema import Column, Encoding
 from nice_tf.evaluation import likelihood
 from nice_tf.reports import dependence, page, tables
+from nice_tf.reports.table_columns import date_ticks
 from nice_tf.reports.table_scores import TableScores
 from nice_tf.runs import finished
 from nice_tf.scoring.model import Model
@@ -95,6 +97,33 @@ def test_histograms_hold_all_rows_and_samples(report):
     assert panels["size"].labels is None and len(panels["size"].data) == 40
 
 
+def test_axes_of_dates_are_dates(report):
+    days = {panel.name: panel for panel in report.histograms().panels}
+    assert days["size"].ticks is None and days["colour"].ticks is None
+    places, texts = days["day"].ticks.places, days["day"].ticks.texts
+    for place, text in zip(places, texts, strict=True):
+        assert re.fullmatch("197[01]-[01][0-9]-[0-3][0-9]", text)
+        distance = np.datetime64(text) - np.datetime64("1970-01-01")
+        assert abs(distance.astype(int) - place) <= 1
+    axis = report._axis(report.run.schema.names.index("day"))
+    assert axis.ticks.texts[1] == texts[1] and axis.labels is None
+
+
+@pytest.mark.parametrize(
+    ("high", "pattern"),
+    [
+        (300 * 86_400, r"2020-\d\d-\d\d"),  # days apart
+        (20_000, r"0\d:\d\d:\d\d"),  # on one day
+        (86_400, r"2020-01-0[12] \d\d:\d\d:\d\d"),  # on two
+    ],
+)
+def test_axes_of_times_show_what_differs(high, pattern):
+    origin = int(np.datetime64("2020-01-01T03:00", "s").astype(int))
+    encoding = Encoding(type="timestamp[s]", origin=origin, ticks=1)
+    ticks = date_ticks(Column("at", 1.0, 0.0, float(high), encoding), 0.0, float(high))
+    assert all(re.fullmatch(pattern, text) for text in ticks.texts), ticks.texts
+
+
 def test_the_closest_pair_is_drawn_first(report):
     pairs = report.pairs().pairs
     assert {pairs[0].x.name, pairs[0].y.name} == {"size", "mass"}
@@ -169,7 +198,7 @@ def test_calibration_and_reasons_are_those_that_score_gives(report, scores, run)
     order = np.argsort(expected["log_prob"])
     assert abs(float(lines[0][0]) - expected["log_prob"][order[0]]) < 0.02
     costs = model.contributions(test[order[:1]])[0]
-    name = report.schema.names[np.argmax(costs)]
+    name = report.run.schema.names[np.argmax(costs)]
     assert lines[0][1].startswith(f"{name} = ")
     assert f"({costs.max():.1f} nats)" in lines[0][1]
 

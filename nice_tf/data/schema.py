@@ -319,6 +319,10 @@ class Schema:
                 found[column.name] = column.encoding
         return found
 
+    def is_boolean(self, name: str) -> bool:
+        """Whether a column, perhaps a constant one, holds true and false."""
+        return self.encodings.get(name, PLAIN).kind == "boolean"
+
     def of_kind(self, kind: str) -> list[Column]:
         """The columns of an `Encoding.kind`."""
         return [column for column in self.columns if column.encoding.kind == kind]
@@ -402,10 +406,15 @@ class Schema:
             found.append(f"lacks {', '.join(missing)}")
         if extra:
             found.append(f"also has {', '.join(map(_shown, extra))}")
-        if found:
-            raise UserError(
-                f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}"
-            )
+        if not found:
+            return
+        hint = ""
+        if extra and not missing:
+            hint = "; leave the others out, or pass them on with keep"
+        raise UserError(
+            f"{what} {' and '.join(found)}: the model is of the columns "
+            f"{', '.join(self.names)}{hint}"
+        )
 
 
 def _shown(name):

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import drawing
-from nice_tf.data.schema import Schema
 from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import likelihood, simple_densities
 from nice_tf.evaluation.metrics import standard_error
@@ -34,11 +33,6 @@ class TableScores:
     """
 
     run: FinishedRun
-
-    @property
-    def _schema(self) -> Schema:
-        assert self.run.data.schema is not None, "a report of a table is of a table"
-        return self.run.data.schema
 
     def likelihoods(self) -> list[list[str]]:
         """Mean test log-likelihood of simpler densities at the noise of the evaluation, in nats,
@@ -121,7 +115,7 @@ class TableScores:
         for row, score, costs in zip(rows, self.scores[order], self._costs(rows), strict=True):
             reasons = []
             for place in np.argsort(-costs)[:_NUM_REASONS]:
-                column = self._schema.columns[place]
+                column = self.run.schema.columns[place]
                 value = text_of(column, row[place])
                 reasons.append(f"{column.name} = {value} ({costs[place]:.1f} nats)")
             found.append([f"{score:.2f}", "; ".join(reasons)])
@@ -129,7 +123,7 @@ class TableScores:
 
     def _costs(self, rows):
         """Nats that a row would gain if a value were the usual one of its column, `[n, D]`."""
-        usual = self._schema.usual(data_mean(self.run.flow).numpy())
+        usual = self.run.schema.usual(data_mean(self.run.flow).numpy())
         found = []
         for row in rows:  # each takes D rows of its own
             x = tf.constant(row[np.newaxis], self.run.flow.dtype)

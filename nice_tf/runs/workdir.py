@@ -95,6 +95,7 @@ class Workdir:
     evaluation.json    the test log-likelihood
     calibration.npy    validation log-likelihoods, for tail probabilities
     checksums.json     of config.json, evaluation.json, calibration.npy: changed bytes are found
+    estimator.json     of a folder that an estimator saved: what it knows beside the run
     .lock              held by the process that trains, evaluates or exports
     """
 
@@ -109,6 +110,7 @@ class Workdir:
         self.evaluation = self.path / "evaluation.json"
         self.calibration = self.path / "calibration.npy"
         self.checksums = self.path / "checksums.json"
+        self.estimator = self.path / "estimator.json"
         self._lock = Lock(self.path / ".lock")
 
     @contextlib.contextmanager
@@ -208,6 +210,26 @@ class Workdir:
             "data": data,
         }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
+
+    def change_settings(self, config: Config) -> None:
+        """Gives a run settings that change no result, such as where its data lie now; called in
+        `writing`.
+        """
+        _, data = self.read_config()
+        self._write_config(config, self.read_chosen(), data)
+
+    def check_keeps_data(self) -> None:
+        """Refuses the folder of an estimator where the data of a run are to be read again.
+
+        Raises:
+          UserError: it is one.
+        """
+        if self.estimator.exists():
+            raise UserError(
+                f"workdir {self.path} was saved by an estimator: it is finished, and its data are "
+                "in no file. score, sample, impute and export take it; for all else write the data "
+                "to a table and train on that"
+            )
 
     def name_data(self, config: Config, name: str) -> None:
         """Gives the data of a finished run another name, where the file that had them is gone.
