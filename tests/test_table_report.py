@@ -11,8 +11,7 @@ import pytest
 import nice_tf
 from nice_tf.data.schema import Column, Encoding
 from nice_tf.evaluation import likelihood
-from nice_tf.reports import dependence, page, tables
-from nice_tf.reports.table_columns import date_ticks
+from nice_tf.reports import dependence, page, table_columns, tables
 from nice_tf.reports.table_scores import TableScores
 from nice_tf.runs import finished
 from nice_tf.scoring.model import Model
@@ -79,6 +78,7 @@ def test_columns_are_described(report):
     share = np.mean(train[:, 2] == 0)
     assert lines["rain"][1] == "0.01" and lines["rain"][4:7] == ["none", "0", f"{share:.1%}"]
     of_samples = np.mean(np.abs(report.samples[:, 2]) < 1e-6)
+    assert lines["size"][5:] == lines["mass"][5:] == ["", "", ""]
     assert lines["rain"][7] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
     assert lines["day"][2].startswith("1970-0") and lines["day"][3].startswith("1971-0")
 
@@ -97,16 +97,25 @@ def test_histograms_hold_all_rows_and_samples(report):
     assert panels["size"].labels is None and len(panels["size"].data) == 40
 
 
+def test_bars_of_many_steps_hold_as_many_each():
+    """67 ages in 40 bars of one width would be one or two in each, a comb."""
+    ages = np.repeat(np.arange(18.0, 85.0), 4)
+    drawn = table_columns.panel(Column("age", 1.0, 18.0, 84.0), ages, ages)
+    inner = drawn.data[1:-1] * len(ages)
+    np.testing.assert_allclose(inner, inner[0])
+    assert 20 <= len(drawn.data) <= 40
+
+
 def test_axes_of_dates_are_dates(report):
     days = {panel.name: panel for panel in report.histograms().panels}
     assert days["size"].ticks is None and days["colour"].ticks is None
-    places, texts = days["day"].ticks.places, days["day"].ticks.texts
-    for place, text in zip(places, texts, strict=True):
-        assert re.fullmatch("197[01]-[01][0-9]-[0-3][0-9]", text)
-        distance = np.datetime64(text) - np.datetime64("1970-01-01")
-        assert abs(distance.astype(int) - place) <= 1
     axis = report._axis(report.run.schema.names.index("day"))
-    assert axis.ticks.texts[1] == texts[1] and axis.labels is None
+    for ticks in (days["day"].ticks, axis.ticks):
+        assert len(ticks.texts) == 3
+        for place, text in zip(ticks.places, ticks.texts, strict=True):
+            assert re.fullmatch("197[01]-[01][0-9]-[0-3][0-9]", text)
+            distance = np.datetime64(text) - np.datetime64("1970-01-01")
+            assert abs(distance.astype(int) - place) <= 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,9 @@ def test_axes_of_dates_are_dates(report):
 def test_axes_of_times_show_what_differs(high, pattern):
     origin = int(np.datetime64("2020-01-01T03:00", "s").astype(int))
     encoding = Encoding(type="timestamp[s]", origin=origin, ticks=1)
-    ticks = date_ticks(Column("at", 1.0, 0.0, float(high), encoding), 0.0, float(high))
+    ticks = table_columns.date_ticks(
+        Column("at", 1.0, 0.0, float(high), encoding), 0.0, float(high)
+    )
     assert all(re.fullmatch(pattern, text) for text in ticks.texts), ticks.texts
 
 

@@ -63,8 +63,7 @@ def panel(column: Column, rows: np.ndarray, samples: np.ndarray) -> table_drawin
             edges = _edges_between(values)
         else:
             # The few values at the ends would leave all others a sliver.
-            low, high = shown_range(rows)
-            edges = np.linspace(low, high, _NUM_BINS + 1)
+            edges = _even_edges(column, *shown_range(rows))
     shares = []
     for values in (rows, samples):
         inside = np.clip(values, edges[0], edges[-1])
@@ -72,6 +71,19 @@ def panel(column: Column, rows: np.ndarray, samples: np.ndarray) -> table_drawin
         shares.append(counts / len(values))
     ticks = date_ticks(column, edges[0], edges[-1])
     return table_drawings.Panel(column.name, edges, shares[0], shares[1], labels, ticks)
+
+
+def _even_edges(column, low, high):
+    """Edges of at most 40 bins of one width; of a column with steps as many steps wide each: half a
+    step more in some would make a comb of any column.
+    """
+    if not column.step:
+        return np.linspace(low, high, _NUM_BINS + 1)
+    first = round((low - column.low) / column.step)
+    number = round((high - column.low) / column.step) - first + 1
+    steps_each = -(-number // _NUM_BINS)
+    places = first + steps_each * np.arange(-(-number // steps_each) + 1)
+    return column.low + column.step * (places - 0.5)
 
 
 def shown_range(values: np.ndarray) -> tuple[float, float]:

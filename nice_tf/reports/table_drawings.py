@@ -12,6 +12,7 @@ from nice_tf.drawing import COLORS, Drawing
 _OF_DATA, _OF_SAMPLES = COLORS[:2]
 _IN_A_ROW = 4
 _MAX_LABELS = 8
+_MAX_NUMBERS = 5  # at an axis, so that those of six digits are apart
 _LONGEST_LABEL = 14
 
 
@@ -90,6 +91,8 @@ def _draw_panel(axes, panel):
         axes.set_xticks(edges[0] + 0.5 + np.array(places), labels, rotation=40, ha="right")
     elif panel.ticks is not None:
         axes.set_xticks(panel.ticks.places, panel.ticks.texts)
+    else:
+        axes.locator_params(axis="x", nbins=_MAX_NUMBERS)
 
 
 def _short(text, length):

@@ -52,7 +52,8 @@ class TableReport:
 
     def columns(self) -> list[list[str]]:
         """Name, kind, step, lowest and highest value, share of missing values in all rows, most
-        frequent value, and its shares in data and samples, of each column.
+        frequent value, and its shares in data and samples, of each column; these last three are
+        empty where no value of a continuous column comes again and again.
         """
         found = []
         for place, column in enumerate(self.run.schema.columns):
@@ -71,7 +72,10 @@ class TableReport:
             if column.name in self.run.data.missing:
                 missing = f"{self.run.data.missing[column.name]:.1%}"
             line = [column.name, column.encoding.kind, step, *ends, missing]
-            line += [text_of(column, usual), f"{of_data:.1%}", f"{of_samples:.1%}"]
+            if column.step or np.isclose(column.spikes, usual, rtol=1e-6).any():
+                line += [text_of(column, usual), f"{of_data:.1%}", f"{of_samples:.1%}"]
+            else:  # any value comes once or twice
+                line += ["", "", ""]
             found.append(line)
         return found
 
