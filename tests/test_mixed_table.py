@@ -16,6 +16,7 @@ from nice_tf.estimators import NiceDensity
 from nice_tf.reports import page
 from nice_tf.runs import finished
 from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring import output
 from nice_tf.scoring.model import Model
 
 NUMBER = 400
@@ -163,6 +164,22 @@ def test_samples_and_draws_have_the_types_of_the_file(folder, tmp_path):
         after = filled[name].to_pylist()[::3]
         for seen, old, new in zip(is_seen, before, after, strict=True):
             assert not seen or old == new
+
+
+def test_times_in_seconds_are_written_without_fractions(tmp_path):
+    """Though Parquet, in which parts lie, has them in milliseconds."""
+    table = pa.table(
+        {
+            "at": pa.array([0, 86_399], pa.timestamp("s")),
+            "zoned": pa.array([0, 1], pa.timestamp("s", "UTC")),
+            "time": pa.array([0, 61], pa.time32("s")),
+            "fine": pa.array([0, 1_500], pa.timestamp("ms")),
+        }
+    )
+    output.write(tmp_path / "a.csv", lambda first: [table], settings={})
+    assert (tmp_path / "a.csv").read_text().splitlines()[2] == (
+        "1970-01-01 23:59:59,1970-01-01 00:00:01Z,00:01:01,1970-01-01 00:00:01.500"
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
