@@ -212,6 +212,9 @@ def test_calibration_and_reasons_are_those_that_score_gives(report, scores, run)
     name = report.run.schema.names[np.argmax(costs)]
     assert lines[0][1].startswith(f"{name} = ")
     assert f"({costs.max():.1f} nats)" in lines[0][1]
+    for _, why in lines:
+        _, *others = re.findall(r"\((-?[0-9.]+) nats\)", why)
+        assert all(float(nats) >= 0.1 for nats in others), why
 
 
 def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):

@@ -12,7 +12,8 @@ from nice_tf.drawing import COLORS, Drawing
 _OF_DATA, _OF_SAMPLES = COLORS[:2]
 _IN_A_ROW = 4
 _MAX_LABELS = 8
-_MAX_NUMBERS = 5  # at an axis, so that those of six digits are apart
+_LONG = 10_000  # from here on numbers at an axis would run into each other
+_MAX_LONG = 5
 _LONGEST_LABEL = 14
 
 
@@ -91,8 +92,8 @@ def _draw_panel(axes, panel):
         axes.set_xticks(edges[0] + 0.5 + np.array(places), labels, rotation=40, ha="right")
     elif panel.ticks is not None:
         axes.set_xticks(panel.ticks.places, panel.ticks.texts)
-    else:
-        axes.locator_params(axis="x", nbins=_MAX_NUMBERS)
+    elif np.abs(edges).max() >= _LONG:
+        axes.locator_params(axis="x", nbins=_MAX_LONG)
 
 
 def _short(text, length):

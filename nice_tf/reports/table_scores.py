@@ -22,6 +22,7 @@ _MAX_FITTED = 100_000  # rows that the simpler densities are fitted to
 _MAX_VALUES = 10**8  # of the test rows with all their noise
 _NUM_UNUSUAL = 10
 _NUM_REASONS = 3
+_LEAST_REASON = 0.1  # nats of those after the first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +114,10 @@ class TableScores:
         rows = np.asarray(self.run.data.test[:][order], np.float64)
         found = []
         for row, score, costs in zip(rows, self.scores[order], self._costs(rows), strict=True):
-            reasons = []
+            reasons: list[str] = []
             for place in np.argsort(-costs)[:_NUM_REASONS]:
+                if reasons and costs[place] < _LEAST_REASON:
+                    break
                 column = self.run.schema.columns[place]
                 value = text_of(column, row[place])
                 reasons.append(f"{column.name} = {value} ({costs[place]:.1f} nats)")
