@@ -84,8 +84,15 @@ def test_a_finished_run_reads_data_where_they_are_now(stopped, tmp_path, monkeyp
         return load(config)
 
     monkeypatch.setattr(run.dataset, "load", spied)
+    before, described = stopped.read_config()
     finish_stopped(stopped.path, {"data_dir": "a", "manual_dir": "b"})
     assert seen == [("a", "b", 2)]
+    # What comes next reads them there, too.
+    after, same = stopped.read_config()
+    assert (after.data_dir, after.manual_dir) == ("a", "b") and same == described
+    assert not after.differences(before)
+    finish_stopped(stopped.path)
+    assert seen[1:] == [("a", "b", 2)]
 
 
 def test_a_finished_run_that_is_continued_and_stopped_is_open_again(stopped, monkeypatch):

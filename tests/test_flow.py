@@ -365,6 +365,15 @@ def test_samples_follow_the_density():
             {"prior": "cauchy"},
             "prior must be one of logistic, gaussian, logistic_mixture, got 'cauchy'",
         ),
+        (
+            {"prior_clusters": 3},
+            "prior_clusters is for prior logistic_mixture, got 3 with prior logistic: give "
+            "prior_clusters 1",
+        ),
+        (
+            {"prior_components": 4, "prior": "gaussian"},
+            "prior_components is for prior logistic_mixture, got 4 with prior gaussian",
+        ),
         ({"scaling": "full"}, "scaling must be one of layer, prior, none, got 'full'"),
         ({"output_scale": "two"}, "output_scale must be one of deviation, one, got 'two'"),
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),

@@ -1,7 +1,11 @@
 """A table of thirteen columns of all kinds, from file to file through every door, with the same answers."""
 
+import itertools
+import shutil
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +15,8 @@ from nice_tf.data.schema import Schema
 from nice_tf.estimators import NiceDensity
 from nice_tf.reports import page
 from nice_tf.runs import finished
+from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring import output
 from nice_tf.scoring.model import Model
 
 NUMBER = 400
@@ -126,7 +132,13 @@ def test_an_estimator_scores_a_frame_as_the_run_on_its_file(folder, tmp_path):
     new = pq.read_table(folder / "new.parquet")
     found = scores(tmp_path / "run", folder / "new.parquet", tmp_path / "scores.parquet")
     np.testing.assert_array_equal(density.score_samples(new), found)
-    drawn = density.sample(20, random_state=1)
+    drawn = density.sample(200, random_state=1)
+    check_zeros(drawn["rain"].to_numpy(), np.mean(rows()["rain"].to_numpy() == 0), 0.15)
+    drawn = density.sample(4000, random_state=2)
+    for name in ("count", "stars"):
+        seen = rows()[name].to_numpy()
+        assert seen.min() <= pc.min(drawn[name]).as_py()
+        assert seen.max() >= pc.max(drawn[name]).as_py()
     assert drawn.schema.equals(rows().schema)
     assert set(drawn["region"].to_pylist()) <= {"West", "East", "South"}
 
@@ -152,6 +164,136 @@ def test_samples_and_draws_have_the_types_of_the_file(folder, tmp_path):
         after = filled[name].to_pylist()[::3]
         for seen, old, new in zip(is_seen, before, after, strict=True):
             assert not seen or old == new
+
+
+def test_times_in_seconds_are_written_without_fractions(tmp_path):
+    """Though Parquet, in which parts lie, has them in milliseconds."""
+    table = pa.table(
+        {
+            "at": pa.array([0, 86_399], pa.timestamp("s")),
+            "zoned": pa.array([0, 1], pa.timestamp("s", "UTC")),
+            "time": pa.array([0, 61], pa.time32("s")),
+            "fine": pa.array([0, 1_500], pa.timestamp("ms")),
+        }
+    )
+    output.write(tmp_path / "a.csv", lambda first: [table], settings={})
+    assert (tmp_path / "a.csv").read_text().splitlines()[2] == (
+        "1970-01-01 23:59:59,1970-01-01 00:00:01Z,00:01:01,1970-01-01 00:00:01.500"
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_spellings_of_true_and_false_are_named(folder, tmp_path, kind):
+    new = pq.read_table(folder / "new.parquet")
+    place = new.column_names.index("is_paid")
+    words = pa.array(np.where(np.arange(len(new)) % 2, "yes", "no"))
+    path = tmp_path / f"words.{kind}"
+    if kind == "csv":
+        pa.csv.write_csv(new.set_column(place, "is_paid", words), path)
+    else:
+        pq.write_table(new.set_column(place, "is_paid", words), path)
+    message = r"is_paid .* has 'no' in row 0 .* true or false in any letters, or 1 or 0, are needed"
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.score_file(folder / "run", path, tmp_path / "scores.csv")
+
+
+def check_zeros(values, share, tolerance):
+    """As many zeros as there should be, and no value that is nearly one."""
+    assert abs(np.mean(values == 0) - share) <= tolerance
+    assert not np.any((values < 0) | ((values > 0) & (values < 1e-3)))
+
+
+def zeros_of_train(folder):
+    data = nice_tf.data.dataset.load(settings(folder / "rows.parquet"))
+    place = data.schema.names.index("rain")
+    assert data.schema.columns[place].spikes == (0.0,)
+    return np.mean(data.train[:, place] == 0)
+
+
+def test_zeros_come_back_as_zeros(folder, tmp_path):
+    """In samples, given rows, filled cells and draws."""
+    share = zeros_of_train(folder)
+    nice_tf.sample_file(folder / "run", tmp_path / "samples.parquet", num_samples=4000)
+    check_zeros(pq.read_table(tmp_path / "samples.parquet")["rain"].to_numpy(), share, 0.03)
+    left = pa.csv.read_csv(folder / "run" / "samples.csv")["rain"].to_numpy()
+    check_zeros(left, share, 0.15)
+    nice_tf.sample_file(
+        folder / "run", tmp_path / "given.parquet", num_samples=200, given={"region": "West"}
+    )
+    check_zeros(pq.read_table(tmp_path / "given.parquet")["rain"].to_numpy(), share, 0.15)
+    new = pq.read_table(folder / "new.parquet")
+    gaps = new.set_column(2, "rain", pa.nulls(len(new), pa.float64()))
+    pq.write_table(gaps, tmp_path / "gaps.parquet")
+    nice_tf.fill_file(
+        folder / "run", tmp_path / "gaps.parquet", tmp_path / "draws.parquet", num_draws=5
+    )
+    check_zeros(pq.read_table(tmp_path / "draws.parquet")["rain"].to_numpy(), share, 0.15)
+
+
+def test_what_is_given_beside_a_spike_stays(folder, tmp_path):
+    given = {"rain": "0.0005"}
+    nice_tf.sample_file(folder / "run", tmp_path / "a.parquet", num_samples=4, given=given)
+    drawn = pq.read_table(tmp_path / "a.parquet")["rain"].to_numpy()
+    np.testing.assert_array_equal(drawn, np.float32([0.0005] * 4))
+
+
+def test_a_run_of_an_earlier_version_has_no_spikes_and_goes_on(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    run = Workdir(tmp_path / "run")
+    config, data = run.read_config()
+    for column in data["schema"]["columns"]:
+        column.pop("spikes", None)
+        column.pop("spike_width", None)
+    run._write_config(config, {}, data)
+    assert Model.load(run.path).schema.columns[2].spikes == ()
+    assert finished.load_finished_run(run.path).data.schema.columns[2].spikes == (0.0,)
+    nice_tf.train_and_evaluate(config, run.path)
+    run.config.unlink()  # the checksum alone tells whose it is
+    nice_tf.train_and_evaluate(config, run.path)
+    assert Model.load(run.path).schema.columns[2].spikes == (0.0,)
+
+
+def brute_force(model, rows, places):
+    """The highest log-likelihood over all values of some columns."""
+    columns = [model.schema.columns[place] for place in places]
+    ranges = [np.arange(column.low, column.high + 1) for column in columns]
+    best = np.full(len(rows), -np.inf)
+    for values in itertools.product(*ranges):
+        changed = rows.copy()
+        changed[:, places] = values
+        best = np.maximum(best, model.score(changed)["log_prob"])
+    return best
+
+
+@pytest.mark.parametrize(
+    ("tried", "others", "missed"),
+    [
+        (["product"], [], 0.0),
+        (["product", "is_new", "grade"], [], 0.1),
+        (["grade", "stars"], ["size", "score"], 0.1),
+    ],
+)
+def test_a_missing_category_is_the_best_of_all(folder, tried, others, missed):
+    """Given what the others were filled with. Ascent alone, between the numbers of categories,
+    misses it in many rows.
+    """
+    model = Model.load(folder / "run")
+    data = nice_tf.data.dataset.load(settings(folder / "rows.parquet"))
+    names = data.schema.names
+    places = [names.index(name) for name in tried]
+    x = data.test[:60].astype(np.float32)
+    gaps = x.copy()
+    gaps[:, [names.index(name) for name in tried + others]] = np.nan
+    observed = ~np.isnan(gaps)
+    climbed = model._climbed(np.where(observed, x, 0), observed, np.zeros([60, 2], np.int32))
+    shares = []
+    for filled in (model.fill(gaps), climbed):
+        np.testing.assert_array_equal(filled[observed], x[observed])
+        best = brute_force(model, filled, places)
+        shares.append(np.mean(model.score(filled)["log_prob"] < best - 0.01))
+    assert shares[0] <= missed
+    assert shares[1] > missed + 0.2
+    np.testing.assert_allclose(model.fill(gaps[30:]), model.fill(gaps)[30:], atol=1e-3)
 
 
 def test_the_report_names_every_column(folder, tmp_path):

@@ -424,6 +424,9 @@ def test_columns_that_start_empty_are_what_their_cells_are(tmp_path, monkeypatch
     mixed = write_csv(tmp_path / "a.csv", a=late(["true"] * (N - 1) + ["7.5"]), b=B, c=C)
     with pytest.raises(UserError, match=r"a of .* has '7\.5' in row 59 .*true or false in most"):
         survey(mixed)
+    mixed = write_csv(tmp_path / "a.csv", a=late(["true"] * (N - 1) + ["yes"]), b=B, c=C)
+    with pytest.raises(UserError, match=r"has 'yes' in row 59 .* true or false in any letters, or"):
+        survey(mixed)
     labelled = write_csv(tmp_path / "a.csv", a=A, b=B, y=late(["x"] * N))
     assert set(read_labels(Table([labelled]), "y")) == {"", "x"}
 

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
+from nice_tf.data.schema import Column, Encoding
 from nice_tf.evaluation import likelihood
-from nice_tf.reports import dependence, page, tables
+from nice_tf.reports import dependence, page, table_columns, tables
 from nice_tf.reports.table_scores import TableScores
 from nice_tf.runs import finished
 from nice_tf.scoring.model import Model
@@ -77,6 +78,7 @@ def test_columns_are_described(report):
     share = np.mean(train[:, 2] == 0)
     assert lines["rain"][1] == "0.01" and lines["rain"][4:7] == ["none", "0", f"{share:.1%}"]
     of_samples = np.mean(np.abs(report.samples[:, 2]) < 1e-6)
+    assert lines["size"][5:] == lines["mass"][5:] == ["", "", ""]
     assert lines["rain"][7] == f"{of_samples:.1%}" and 0.2 < of_samples < 0.6
     assert lines["day"][2].startswith("1970-0") and lines["day"][3].startswith("1971-0")
 
@@ -93,6 +95,44 @@ def test_histograms_hold_all_rows_and_samples(report):
     assert colours.samples[place] == np.mean(report.samples[:, 4] == place)
     assert list(panels["is_old"].labels) == ["false", "true"]
     assert panels["size"].labels is None and len(panels["size"].data) == 40
+
+
+def test_bars_of_many_steps_hold_as_many_each():
+    """67 ages in 40 bars of one width would be one or two in each, a comb."""
+    ages = np.repeat(np.arange(18.0, 85.0), 4)
+    drawn = table_columns.panel(Column("age", 1.0, 18.0, 84.0), ages, ages)
+    inner = drawn.data[1:-1] * len(ages)
+    np.testing.assert_allclose(inner, inner[0])
+    assert 20 <= len(drawn.data) <= 40
+
+
+def test_axes_of_dates_are_dates(report):
+    days = {panel.name: panel for panel in report.histograms().panels}
+    assert days["size"].ticks is None and days["colour"].ticks is None
+    axis = report._axis(report.run.schema.names.index("day"))
+    for ticks in (days["day"].ticks, axis.ticks):
+        assert len(ticks.texts) == 3
+        for place, text in zip(ticks.places, ticks.texts, strict=True):
+            assert re.fullmatch("197[01]-[01][0-9]-[0-3][0-9]", text)
+            distance = np.datetime64(text) - np.datetime64("1970-01-01")
+            assert abs(distance.astype(int) - place) <= 1
+
+
+@pytest.mark.parametrize(
+    ("high", "pattern"),
+    [
+        (300 * 86_400, r"2020-\d\d-\d\d"),  # days apart
+        (20_000, r"0\d:\d\d:\d\d"),  # on one day
+        (86_400, r"2020-01-0[12] \d\d:\d\d:\d\d"),  # on two
+    ],
+)
+def test_axes_of_times_show_what_differs(high, pattern):
+    origin = int(np.datetime64("2020-01-01T03:00", "s").astype(int))
+    encoding = Encoding(type="timestamp[s]", origin=origin, ticks=1)
+    ticks = table_columns.date_ticks(
+        Column("at", 1.0, 0.0, float(high), encoding), 0.0, float(high)
+    )
+    assert all(re.fullmatch(pattern, text) for text in ticks.texts), ticks.texts
 
 
 def test_the_closest_pair_is_drawn_first(report):
@@ -169,9 +209,12 @@ def test_calibration_and_reasons_are_those_that_score_gives(report, scores, run)
     order = np.argsort(expected["log_prob"])
     assert abs(float(lines[0][0]) - expected["log_prob"][order[0]]) < 0.02
     costs = model.contributions(test[order[:1]])[0]
-    name = report.schema.names[np.argmax(costs)]
+    name = report.run.schema.names[np.argmax(costs)]
     assert lines[0][1].startswith(f"{name} = ")
     assert f"({costs.max():.1f} nats)" in lines[0][1]
+    for _, why in lines:
+        _, *others = re.findall(r"\((-?[0-9.]+) nats\)", why)
+        assert all(float(nats) >= 0.1 for nats in others), why
 
 
 def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):

@@ -209,6 +209,28 @@ def test_constants_are_left_out_and_named(load, tmp_path):
     assert found.schema.as_columns(found.test)["year"].tolist() == [2014.0] * 10
 
 
+def test_values_that_come_again_and_again_are_in_the_schema(tmp_path):
+    """And what is drawn near them is moved to them, of discrete columns into their range."""
+    values = np.concatenate([np.zeros(60), np.full(20, 6.25), np.linspace(1, 10, 120) ** 0.9])
+    path = write_parquet(tmp_path / "a.parquet", a=values, b=np.arange(200) % 7)
+    schema, _ = survey(path)
+    spiky, plain = schema.columns
+    assert spiky.spikes == (0.0, 6.25) and plain.spikes == ()
+    assert 5e-4 < spiky.spike_width / np.std(values) < 2e-3
+    assert Schema.from_dict(schema.as_dict()) == schema
+    assert "spikes" not in plain.as_dict()
+    near = 0.9 * spiky.spike_width
+    x = [[near, 3.2], [-near, -1.0], [6.25 + near, 7.4], [6.25 - 3 * near, 2.0], [-1.0, 6.0]]
+    drawn = schema.as_rows(np.float32(x))
+    np.testing.assert_array_equal(drawn[:, 1], [3, 0, 6, 2, 6])
+    np.testing.assert_array_equal(drawn[:3, 0], [0, 0, 6.25])
+    assert drawn[3, 0] == np.float32(6.25 - 3 * near)
+    assert drawn[4, 0] == 0, "nothing lies below the zeros"
+    assert schema.as_rows(np.float32([[12.0, 0.0]]))[0, 0] == 12
+    seen = np.float32([[near, 3.0]])
+    np.testing.assert_array_equal(schema.as_columns(seen)["a"], seen[:, 0])
+
+
 def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     tied = np.where(np.arange(N) % 5, A, 0.123456)
     (warning,) = load(write_csv(tmp_path / "a.csv", a=tied, b=B)).warnings

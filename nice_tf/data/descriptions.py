@@ -46,6 +46,15 @@ def _check_encoding(column):
         raise ValueError(f"schema has {number} categories of {column.name}, and {column}")
 
 
+def _check_spikes(column):
+    """Looks at the values that samples of a column are moved to."""
+    numbers = np.array([*column.spikes, column.spike_width], np.float64)
+    if not np.all(np.isfinite(numbers)) or column.spike_width < 0:
+        raise ValueError(f"schema has the spikes {column.spikes} of {column.name}")
+    if list(column.spikes) != sorted(column.spikes):
+        raise ValueError(f"schema has the spikes {column.spikes} of {column.name}")
+
+
 def _check_type(encoding, name):
     if encoding.kind == "number":
         return
@@ -93,6 +102,7 @@ def _check_schema(values, shape):
         raise ValueError("schema has columns without finite bounds and steps")
     for column in schema.columns:
         _check_encoding(column)
+        _check_spikes(column)
     for value in schema.constants.values():
         if not np.isfinite(float(value)):
             raise ValueError("schema has constants that are not finite")

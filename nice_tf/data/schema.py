@@ -11,6 +11,10 @@ import numpy as np
 from nice_tf.errors import UserError
 
 MAX_PLACES = 4  # of decimals that count as rounded
+# Keys of a column in a description that earlier versions did not write.
+_SPIKES = "spikes"
+_SPIKE_WIDTH = "spike_width"
+FOUND_IN_VALUES = (_SPIKES, _SPIKE_WIDTH)
 _EXACT = 2**53  # from here on float64 has not all integers
 
 
@@ -88,6 +92,9 @@ class Column:
       low: lowest value seen.
       high: highest value seen.
       encoding: how the file's values become these.
+      spikes: of a continuous column, ascending, the values that come again and again, as the zeros
+        of one that is zero in many rows.
+      spike_width: what lies so near to a spike stands for it.
     """
 
     name: str
@@ -95,6 +102,8 @@ class Column:
     low: float
     high: float
     encoding: Encoding = PLAIN
+    spikes: tuple[float, ...] = ()
+    spike_width: float = 0.0
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -104,6 +113,8 @@ class Column:
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON, those of `encoding` among the others."""
         own = {"name": self.name, "step": self.step, "low": self.low, "high": self.high}
+        if self.spikes:
+            own |= {_SPIKES: list(self.spikes), _SPIKE_WIDTH: self.spike_width}
         return own | self.encoding.as_dict()
 
     @classmethod
@@ -115,7 +126,18 @@ class Column:
             low=values["low"],
             high=values["high"],
             encoding=Encoding.from_dict(values),
+            spikes=tuple(values.get(_SPIKES, ())),
+            spike_width=values.get(_SPIKE_WIDTH, 0.0),
         )
+
+    def on_spikes(self, values: np.ndarray) -> np.ndarray:
+        """Values with those near a spike moved to it."""
+        if not self.spikes:
+            return values
+        spikes = np.array(self.spikes)
+        middles = (spikes[1:] + spikes[:-1]) / 2
+        nearest = spikes[np.searchsorted(middles, values)]
+        return np.where(np.abs(values - nearest) <= self.spike_width, nearest, values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,12 +241,33 @@ class Schema:
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column
-        can take.
+        can take, and those of continuous ones that lie near a spike to it.
         """
+        found = self._on_steps(x)
+        for place, column in enumerate(self.columns):
+            found[..., place] = column.on_spikes(found[..., place])
+        return found
+
+    def _on_steps(self, x):
         low, _ = self.ends
         steps = self.steps
         whole = low + steps * np.rint((x - low) / np.where(steps > 0, steps, 1))
         return np.where(steps > 0, whole, x).astype(x.dtype)
+
+    def as_rows(self, x: np.ndarray) -> np.ndarray:
+        """Samples `[..., D]` as rows that the table could have: rounded, and within the range seen
+        where a column has steps. A continuous column keeps what lies beyond its range, unless its
+        range ends in a spike, as that of a column that is never below its zeros.
+        """
+        low, high = self.ends
+        lowest = np.full(len(low), -np.inf)
+        highest = np.full(len(high), np.inf)
+        for place, column in enumerate(self.columns):
+            if column.step or column.low in column.spikes:
+                lowest[place] = column.low
+            if column.step or column.high in column.spikes:
+                highest[place] = column.high
+        return np.clip(self.rounded(x), lowest, highest).astype(x.dtype)
 
     def usual(self, middles: np.ndarray) -> np.ndarray:
         """The value of each column that others are compared with: the middle, on its step; of
@@ -244,7 +287,8 @@ class Schema:
 
     def as_columns(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Rows of the density as columns of numbers: on their steps where they have some,
-        integers as integers. `tables.encodings.decoded` makes them what the table holds.
+        integers as integers. `tables.encodings.decoded` makes them what the table holds. Samples
+        go through `as_rows` before.
 
         Args:
           x: `[N, D]`, in the table's units.
@@ -254,7 +298,7 @@ class Schema:
         """
         result = {}
         x = np.asarray(x)
-        on_steps = self.rounded(x.astype(np.float64))
+        on_steps = self._on_steps(x.astype(np.float64))
         for k, column in enumerate(self.columns):
             if not column.step:
                 result[column.name] = x[:, k]
@@ -274,6 +318,10 @@ class Schema:
             if column.encoding != PLAIN:
                 found[column.name] = column.encoding
         return found
+
+    def is_boolean(self, name: str) -> bool:
+        """Whether a column, perhaps a constant one, holds true and false."""
+        return self.encodings.get(name, PLAIN).kind == "boolean"
 
     def of_kind(self, kind: str) -> list[Column]:
         """The columns of an `Encoding.kind`."""
@@ -358,10 +406,15 @@ class Schema:
             found.append(f"lacks {', '.join(missing)}")
         if extra:
             found.append(f"also has {', '.join(map(_shown, extra))}")
-        if found:
-            raise UserError(
-                f"{what} {' and '.join(found)}: the model is of the columns {', '.join(self.names)}"
-            )
+        if not found:
+            return
+        hint = ""
+        if extra and not missing:
+            hint = "; leave the others out, or pass them on with keep"
+        raise UserError(
+            f"{what} {' and '.join(found)}: the model is of the columns "
+            f"{', '.join(self.names)}{hint}"
+        )
 
 
 def _shown(name):

@@ -137,7 +137,8 @@ class Estimator(BaseEstimator):
 
         Returns:
           `[n_samples, D]`, as X was in `fit`: an array, or a frame of pandas or Arrow with its
-          types. Values of columns with steps lie on them.
+          types. Values of columns with steps lie on them and within the range of `fit`, and what
+          comes again and again in a continuous column, as its zeros, comes as itself.
         """
         model = self._model
         check_at_least("n_samples", n_samples, 1)
@@ -266,7 +267,8 @@ class Estimator(BaseEstimator):
 
     def _as_x(self, values):
         """Rows of the density as what X was."""
-        return self.kind_.restored(decoded(self._schema, values), len(values))
+        rows = self._schema.as_rows(values)
+        return self.kind_.restored(decoded(self._schema, rows), len(rows))
 
     @property
     def _model(self):

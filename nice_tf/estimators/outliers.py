@@ -11,6 +11,21 @@ from nice_tf.estimators.base import Estimator
 _USUAL_SHARE = 0.01  # of usual rows that `auto` flags, as the score command does
 
 
+def below_which(values: np.ndarray, share: float) -> float:
+    """The threshold below which a new value of the same distribution lies with this probability, on
+    average over what the values may be.
+
+    The k-th lowest of n values has a share k / (n + 1) below it, on average: k = (n + 1) share,
+    interpolated (Weibull's plotting position). The quantile with k - 1 = (n - 1) share flags 1.35 %
+    in place of 1 % of 278.
+
+    Args:
+      values: `[n]`.
+      share: above 0 and below 1; less than 1 / (n + 1) gives the lowest value.
+    """
+    return float(np.quantile(values, share, method="weibull"))
+
+
 class NiceOutlierDetector(OutlierMixin, Estimator):
     """Flags the rows of lowest density; the density is that of `NiceDensity`.
 
@@ -37,9 +52,12 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         """Takes the parameters; `fit` looks at them.
 
         Args:
-          contamination: share of the rows of `fit` that are outliers, above 0 and at most 0.5;
-            `"auto"` puts the threshold where a hundredth of the validation rows lies below, which
-            were not trained on: of new rows that are as usual about as many are flagged.
+          contamination: share of the rows of `fit` that are outliers, above 0 and at most 0.5: so
+            many of them are flagged. Most of them were trained on, which makes them more likely
+            than new ones: of these more are flagged. `"auto"` puts the threshold by the validation
+            rows, which were not trained on, so that a hundredth of new rows that are as usual is
+            flagged on average; of fewer than 99 validation rows those below all of them, on average
+            1 / (n + 1). What a single threshold flags differs from that as docs/anomaly.md says.
           num_couplings: as of `NiceDensity`, here and below.
           hidden_units: as there.
           epochs: as there.
@@ -65,12 +83,10 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         """As `NiceDensity.fit`, and sets the threshold, for which all rows count alike."""
         self._check_contamination()
         super().fit(X, y, sample_weight)
-        share = _USUAL_SHARE
-        log_probs = self.run_.usual_log_probs()
-        if not isinstance(self.contamination, str):
-            share = self.contamination
-            log_probs = self.score_samples(X)
-        self.offset_ = float(np.quantile(log_probs, share))
+        if isinstance(self.contamination, str):
+            self.offset_ = below_which(self.run_.usual_log_probs(), _USUAL_SHARE)
+        else:
+            self.offset_ = float(np.quantile(self.score_samples(X), self.contamination))
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from nice_tf.errors import UserError
 from nice_tf.estimators.kept_run import KeptRun
 from nice_tf.files import sync_tree, temporary_folder
+from nice_tf.runs.workdir import Workdir
 
-_DESCRIPTION = "estimator.json"  # beside the files of a run
 DAMAGE = (AttributeError, LookupError, TypeError, ValueError, pa.ArrowException)
 
 
@@ -33,7 +33,7 @@ def write_estimator(path: str | os.PathLike, run: KeptRun, description: dict[str
         with temporary_folder(path.absolute().parent, f".{path.name}.unfinished-") as folder:
             run.write(folder)
             text = json.dumps(description, indent=2)
-            (folder / _DESCRIPTION).write_text(text + "\n")
+            Workdir(folder).estimator.write_text(text + "\n")
             sync_tree(folder)
             os.rename(folder, path)
     except OSError as error:
@@ -46,9 +46,8 @@ def read_description(path: str | os.PathLike, name: str) -> dict[str, Any]:
     Raises:
       UserError: there is none, one of another class, or a damaged one.
     """
-    file = pathlib.Path(path) / _DESCRIPTION
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(Workdir(path).estimator.read_text())
         found = values["class"]
     except OSError as error:
         raise UserError(
@@ -64,5 +63,4 @@ def read_description(path: str | os.PathLike, name: str) -> dict[str, Any]:
 
 def damaged(path: str | os.PathLike, error: Exception) -> UserError:
     """Names the file of a description that is not as it was written."""
-    file = pathlib.Path(path) / _DESCRIPTION
-    return UserError(f"{file} is damaged or not of nice_tf ({error!r})")
+    return UserError(f"{Workdir(path).estimator} is damaged or not of nice_tf ({error!r})")

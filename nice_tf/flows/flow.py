@@ -34,6 +34,7 @@ from nice_tf.flows.priors import make_prior
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
+_COMPONENTS = 8  # of a mixture prior where not said otherwise
 # Outside the range, at each end: of levels, which cannot lie there.
 _TAIL_MASS_OF_LEVELS = 1e-9
 
@@ -54,7 +55,7 @@ def build_flow(
     partition: str = "interleaved",
     mixing: str = "swap",
     prior: str = "logistic",
-    prior_components: int = 8,
+    prior_components: int = _COMPONENTS,
     prior_clusters: int = 1,
     marginals: str = "none",
     levels: int = 0,
@@ -164,6 +165,7 @@ def build_flow(
     check_choice("marginals", marginals, MARGINALS)
     check_choice("conditioner_input", conditioner_input, CONDITIONER_INPUTS)
     _check_marginals(marginals, conditioner_input, input_range, whitening)
+    _check_prior(prior, prior_components=prior_components, prior_clusters=prior_clusters)
     check_choice("scaling", scaling, SCALINGS)
     check_choice("output_scale", output_scale, OUTPUT_SCALES)
     check_choice("input_range", input_range, INPUT_RANGES)
@@ -259,6 +261,21 @@ def _check_marginals(marginals, conditioner_input, input_range, whitening):
             f"whitening {whitening!r} mixes the coordinates, which then are no values: "
             "conditioner_input must be 'mapped' with it, got 'values'"
         )
+
+
+def _check_prior(prior, *, prior_components, prior_clusters):
+    """What belongs to the mixture alone."""
+    if prior == "logistic_mixture":
+        return
+    for name, value, usual in (
+        ("prior_components", prior_components, _COMPONENTS),
+        ("prior_clusters", prior_clusters, 1),
+    ):
+        if value != usual:
+            raise UserError(
+                f"{name} is for prior logistic_mixture, got {value} with prior {prior}: give "
+                f"{name} {usual}"
+            )
 
 
 def _range_layers(input_range, event_size, dtype):

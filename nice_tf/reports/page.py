@@ -194,7 +194,7 @@ def _columns(table):
     parts = [_table((*head, "in samples"), table.columns(), numbers=(3, 4, 5, 7, 8))]
     for warning in table.run.data.warnings:
         parts.append(f"<p>Warning: {html.escape(warning)}</p>")
-    parts.append(f"<p>Columns: {html.escape(table.schema.describe())}.</p>")
+    parts.append(f"<p>Columns: {html.escape(table.run.schema.describe())}.</p>")
     return "\n".join(parts)
 
 
@@ -204,7 +204,7 @@ def _of_columns(table):
         "Shares of the values, data filled and samples as a line. What lies beyond the 2nd and the "
         "98th percentile is in the bins at the ends"
     )
-    num_left = len(table.schema.columns) - MAX_COLUMNS
+    num_left = len(table.run.schema.columns) - MAX_COLUMNS
     if num_left > 0:
         histograms += f". {num_left} more columns are not drawn"
     found = [_section("Data and samples", _figures([_wide(table.histograms(), f"{histograms}.")]))]
@@ -219,7 +219,7 @@ def _of_columns(table):
         text = "No two columns tell more of each other than chance gives."
         found.append(_section("Pairs of columns", f"<p>{text}</p>"))
     correlations = "Spearman's, blue above 0 and orange below."
-    if table.schema.of_kind("category"):
+    if table.run.schema.of_kind("category"):
         correlations += (
             " Categories count by their numbers, the most frequent first, an order that means "
             "little: what they say of other columns is in the pairs above."

@@ -12,7 +12,22 @@ from nice_tf.drawing import COLORS, Drawing
 _OF_DATA, _OF_SAMPLES = COLORS[:2]
 _IN_A_ROW = 4
 _MAX_LABELS = 8
+_LONG = 10_000  # from here on numbers at an axis would run into each other
+_MAX_LONG = 5
 _LONGEST_LABEL = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticks:
+    """Places of an axis that are named.
+
+    Attributes:
+      places: in the units of the axis, `[n]`.
+      texts: as many.
+    """
+
+    places: Sequence[float]
+    texts: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +40,7 @@ class Panel:
       data: share of the data in each bin, `[K]`.
       samples: share of the samples, `[K]`.
       labels: of the bins, where each is a category; `None` for numbers.
+      ticks: of dates, which are named; `None` for others.
     """
 
     name: str
@@ -32,6 +48,7 @@ class Panel:
     data: np.ndarray
     samples: np.ndarray
     labels: Sequence[str] | None = None
+    ticks: Ticks | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +90,10 @@ def _draw_panel(axes, panel):
     if panel.labels is not None:
         places, labels = _some(panel.labels)
         axes.set_xticks(edges[0] + 0.5 + np.array(places), labels, rotation=40, ha="right")
+    elif panel.ticks is not None:
+        axes.set_xticks(panel.ticks.places, panel.ticks.texts)
+    elif np.abs(edges).max() >= _LONG:
+        axes.locator_params(axis="x", nbins=_MAX_LONG)
 
 
 def _short(text, length):
@@ -89,11 +110,13 @@ class Axis:
       name: of the column.
       ends: of what is shown.
       labels: of 0, 1, 2, ... where these are categories; `None` for numbers.
+      ticks: of dates, which are named; `None` for others.
     """
 
     name: str
     ends: tuple[float, float]
     labels: Sequence[str] | None = None
+    ticks: Ticks | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +175,12 @@ def _draw_points(axes, pair, points, title, color):
     if pair.x.labels is not None:
         places, labels = _some(pair.x.labels)
         axes.set_xticks(places, labels, rotation=40, ha="right")
+    elif pair.x.ticks is not None:
+        axes.set_xticks(pair.x.ticks.places, pair.x.ticks.texts, rotation=40, ha="right")
     if pair.y.labels is not None:
         axes.set_yticks(*_some(pair.y.labels))
+    elif pair.y.ticks is not None:
+        axes.set_yticks(pair.y.ticks.places, pair.y.ticks.texts)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import drawing
-from nice_tf.data.schema import Schema
 from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import likelihood, simple_densities
 from nice_tf.evaluation.metrics import standard_error
@@ -23,6 +22,7 @@ _MAX_FITTED = 100_000  # rows that the simpler densities are fitted to
 _MAX_VALUES = 10**8  # of the test rows with all their noise
 _NUM_UNUSUAL = 10
 _NUM_REASONS = 3
+_LEAST_REASON = 0.1  # nats of those after the first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,6 @@ class TableScores:
     """
 
     run: FinishedRun
-
-    @property
-    def _schema(self) -> Schema:
-        assert self.run.data.schema is not None, "a report of a table is of a table"
-        return self.run.data.schema
 
     def likelihoods(self) -> list[list[str]]:
         """Mean test log-likelihood of simpler densities at the noise of the evaluation, in nats,
@@ -119,9 +114,11 @@ class TableScores:
         rows = np.asarray(self.run.data.test[:][order], np.float64)
         found = []
         for row, score, costs in zip(rows, self.scores[order], self._costs(rows), strict=True):
-            reasons = []
+            reasons: list[str] = []
             for place in np.argsort(-costs)[:_NUM_REASONS]:
-                column = self._schema.columns[place]
+                if reasons and costs[place] < _LEAST_REASON:
+                    break
+                column = self.run.schema.columns[place]
                 value = text_of(column, row[place])
                 reasons.append(f"{column.name} = {value} ({costs[place]:.1f} nats)")
             found.append([f"{score:.2f}", "; ".join(reasons)])
@@ -129,7 +126,7 @@ class TableScores:
 
     def _costs(self, rows):
         """Nats that a row would gain if a value were the usual one of its column, `[n, D]`."""
-        usual = self._schema.usual(data_mean(self.run.flow).numpy())
+        usual = self.run.schema.usual(data_mean(self.run.flow).numpy())
         found = []
         for row in rows:  # each takes D rows of its own
             x = tf.constant(row[np.newaxis], self.run.flow.dtype)

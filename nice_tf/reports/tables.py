@@ -5,11 +5,17 @@ import functools
 
 import numpy as np
 
-from nice_tf.data.schema import Schema
 from nice_tf.flows.flow import sample
 from nice_tf.reports import table_drawings
 from nice_tf.reports.dependence import information, rank_correlations
-from nice_tf.reports.table_columns import is_listed, labels_of, panel, shown_range, text_of
+from nice_tf.reports.table_columns import (
+    date_ticks,
+    is_listed,
+    labels_of,
+    panel,
+    shown_range,
+    text_of,
+)
 from nice_tf.runs.finished import FinishedRun
 from nice_tf.seeds import stateless_seed
 
@@ -30,12 +36,6 @@ class TableReport:
 
     run: FinishedRun
 
-    @property
-    def schema(self) -> Schema:
-        """The columns."""
-        assert self.run.data.schema is not None, "a report of a table is of a table"
-        return self.run.data.schema
-
     @functools.cached_property
     def rows(self) -> np.ndarray:
         """At most 5,000 rows of train, at equal distances, `[n, D]` in float64."""
@@ -48,14 +48,15 @@ class TableReport:
         """As many samples, on the steps of their columns, `[n, D]` in float64."""
         seed = stateless_seed(self.run.config.seed, "report")
         x = sample(self.run.flow, len(self.rows), seed=seed).numpy().astype(np.float64)
-        return self.schema.rounded(x)
+        return self.run.schema.as_rows(x)
 
     def columns(self) -> list[list[str]]:
         """Name, kind, step, lowest and highest value, share of missing values in all rows, most
-        frequent value, and its shares in data and samples, of each column.
+        frequent value, and its shares in data and samples, of each column; these last three are
+        empty where no value of a continuous column comes again and again.
         """
         found = []
-        for place, column in enumerate(self.schema.columns):
+        for place, column in enumerate(self.run.schema.columns):
             values, counts = np.unique(self.rows[:, place], return_counts=True)
             usual = values[np.argmax(counts)]
             of_data = counts.max() / len(self.rows)
@@ -71,14 +72,17 @@ class TableReport:
             if column.name in self.run.data.missing:
                 missing = f"{self.run.data.missing[column.name]:.1%}"
             line = [column.name, column.encoding.kind, step, *ends, missing]
-            line += [text_of(column, usual), f"{of_data:.1%}", f"{of_samples:.1%}"]
+            if column.step or np.isclose(column.spikes, usual, rtol=1e-6).any():
+                line += [text_of(column, usual), f"{of_data:.1%}", f"{of_samples:.1%}"]
+            else:  # any value comes once or twice
+                line += ["", "", ""]
             found.append(line)
         return found
 
     def histograms(self) -> table_drawings.Histograms:
         """Data and samples of each column."""
         panels = []
-        for place, column in enumerate(self.schema.columns[:MAX_COLUMNS]):
+        for place, column in enumerate(self.run.schema.columns[:MAX_COLUMNS]):
             panels.append(panel(column, self.rows[:, place], self.samples[:, place]))
         return table_drawings.Histograms(panels)
 
@@ -91,13 +95,13 @@ class TableReport:
 
     def matrices(self) -> table_drawings.Matrices:
         """The correlations as pictures."""
-        return table_drawings.Matrices(self.schema.names, *self.correlations)
+        return table_drawings.Matrices(self.run.schema.names, *self.correlations)
 
     def pairs(self) -> table_drawings.Pairs:
         """The pairs of columns that tell most of each other, each column in one pair; fewer where
         the others tell no more than chance gives.
         """
-        strength = information(self.rows, list(map(is_listed, self.schema.columns)))
+        strength = information(self.rows, list(map(is_listed, self.run.schema.columns)))
         pairs: list[table_drawings.Pair] = []
         while len(pairs) < _NUM_PAIRS and strength.max() > 0:
             places = sorted(np.unravel_index(np.argmax(strength), strength.shape))
@@ -111,18 +115,19 @@ class TableReport:
 
     def _axis(self, place):
         """Name, range and labels of a column in a picture of pairs."""
-        column = self.schema.columns[place]
+        column = self.run.schema.columns[place]
         if is_listed(column):
             labels = labels_of(column)
             ends = (column.low - 0.5, column.low + len(labels) - 0.5)
             return table_drawings.Axis(column.name, ends, labels)
         low, high = shown_range(self.rows[:, place])
         margin = 0.05 * (high - low) + column.step / 2
-        return table_drawings.Axis(column.name, (low - margin, high + margin))
+        ticks = date_ticks(column, low, high)
+        return table_drawings.Axis(column.name, (low - margin, high + margin), ticks=ticks)
 
     def _points(self, rows, places):
         """Some rows of two columns, equal values a little apart, `[n, 2]`."""
         chosen = rows[:_MAX_POINTS, places]
-        steps = self.schema.steps[places]
+        steps = self.run.schema.steps[places]
         noise = np.random.default_rng(0).uniform(-_NUDGE, _NUDGE, chosen.shape)
         return chosen + steps * noise

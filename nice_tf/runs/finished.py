@@ -10,7 +10,9 @@ import tensorflow_probability as tfp
 from nice_tf import drawing
 from nice_tf.config import Config
 from nice_tf.data import dataset
+from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
+from nice_tf.errors import UserError
 from nice_tf.runs.architecture import flow_of_description
 from nice_tf.runs.checkpoints import restore_best
 from nice_tf.runs.workdir import Workdir
@@ -58,6 +60,17 @@ class FinishedRun:
     epoch: int
     data: dataset.Data
 
+    @property
+    def schema(self) -> Schema:
+        """The columns of a table.
+
+        Raises:
+          UserError: the data are no table.
+        """
+        if self.data.schema is None:
+            raise UserError(f"{self.data.name} is no table: it has no columns")
+        return self.data.schema
+
     def density_units(self, values: np.ndarray) -> tf.Tensor:
         """Data values to x, integers at the centre of their bins."""
         if self.data.levels is None:
@@ -85,6 +98,7 @@ def load_finished_run(
       UserError: no finished run there, or data other than those it was trained on.
     """
     run = Workdir(workdir)
+    run.check_keeps_data()
     with run.reading():
         config, trained_on = run.read_config()
         config.check_is_unconditional(f"workdir {run.path}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from nice_tf.config import Config
 from nice_tf.data.descriptions import check_description
+from nice_tf.data.schema import FOUND_IN_VALUES
 from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
 from nice_tf.version import __version__
@@ -33,9 +34,22 @@ _EVALUATION_KEYS = {
 }
 
 
+def _compared(data):
+    """A description of data without what follows from the values, whose checksum it has, and is not
+    in the runs of earlier versions.
+    """
+    if "schema" not in data:
+        return data
+    columns = []
+    for column in data["schema"]["columns"]:
+        columns.append({key: value for key, value in column.items() if key not in FOUND_IN_VALUES})
+    return {**data, "schema": {**data["schema"], "columns": columns}}
+
+
 def _differing(data, theirs):
     differing = []
-    for key, value in data.items():
+    theirs = _compared(theirs)
+    for key, value in _compared(data).items():
         if value != theirs.get(key):
             differing.append(f"data {key}: {value}, not {theirs.get(key)}")
     return differing
@@ -65,7 +79,8 @@ def _sha256_of(path):
 
 def _fingerprint(config, data):
     """What tells a run from others: the settings that change a result, and the data."""
-    return _sha256((config.result_text() + json.dumps(data, sort_keys=True)).encode())
+    described = json.dumps(_compared(data), sort_keys=True)
+    return _sha256((config.result_text() + described).encode())
 
 
 class Workdir:
@@ -80,6 +95,7 @@ class Workdir:
     evaluation.json    the test log-likelihood
     calibration.npy    validation log-likelihoods, for tail probabilities
     checksums.json     of config.json, evaluation.json, calibration.npy: changed bytes are found
+    estimator.json     of a folder that an estimator saved: what it knows beside the run
     .lock              held by the process that trains, evaluates or exports
     """
 
@@ -94,6 +110,7 @@ class Workdir:
         self.evaluation = self.path / "evaluation.json"
         self.calibration = self.path / "calibration.npy"
         self.checksums = self.path / "checksums.json"
+        self.estimator = self.path / "estimator.json"
         self._lock = Lock(self.path / ".lock")
 
     @contextlib.contextmanager
@@ -193,6 +210,26 @@ class Workdir:
             "data": data,
         }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
+
+    def change_settings(self, config: Config) -> None:
+        """Gives a run settings that change no result, such as where its data lie now; called in
+        `writing`.
+        """
+        _, data = self.read_config()
+        self._write_config(config, self.read_chosen(), data)
+
+    def check_keeps_data(self) -> None:
+        """Refuses the folder of an estimator where the data of a run are to be read again.
+
+        Raises:
+          UserError: it is one.
+        """
+        if self.estimator.exists():
+            raise UserError(
+                f"workdir {self.path} was saved by an estimator: it is finished, and its data are "
+                "in no file. score, sample, impute and export take it; for all else write the data "
+                "to a table and train on that"
+            )
 
     def name_data(self, config: Config, name: str) -> None:
         """Gives the data of a finished run another name, where the file that had them is gone.

@@ -341,7 +341,7 @@ def _write_table(output, draws, *, overwrite):
 
     def tables(first):
         for x in draws.blocks(first):
-            yield pa.table(decoded(schema, x))
+            yield pa.table(decoded(schema, schema.as_rows(x)))
 
     def num_rows():
         return draws.num_samples
@@ -379,7 +379,7 @@ def _in_data_units(model, x):
     """Samples as the data are stored: integers in their range, values of a table on their steps."""
     levels = model.description["levels"]
     if model.schema:
-        return model.schema.rounded(x)
+        return model.schema.as_rows(x)
     if not levels:
         return x
     integers = np.clip(np.rint(x), 0, levels - 1)

@@ -19,6 +19,7 @@ from nice_tf.data.descriptions import check_description
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring.trying import with_best_values
 from nice_tf.serving import server as server_lib
 
 # Log-likelihoods of validation that exports without `tail_step` have at most.
@@ -177,7 +178,8 @@ class Model:
         return self("sample", seed=_seeds(seed, first, num_samples), temperature=temperatures)["x"]
 
     def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
-        """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2).
+        """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2); of a
+        table's categories and other columns of few values all are tried.
 
         Args:
           x: `[B, *event_shape]` in data units, NaN where a value is missing.
@@ -189,12 +191,27 @@ class Model:
         """
         x = np.asarray(x, self.dtype)
         observed = ~np.isnan(x)
-        known = np.where(observed, x, 0)
+        seeds = _seeds(seed, first, len(x))
+        filled = self._climbed(np.where(observed, x, 0), observed, seeds)
+        if self.schema:
+            filled = with_best_values(
+                filled,
+                observed,
+                self.schema,
+                log_prob=self._log_prob,
+                climb=lambda rows, known, numbers: self._climbed(rows, known, seeds[numbers]),
+            )
+        return np.where(observed, x, filled)
+
+    def _climbed(self, x, observed, seeds):
         mask = observed.astype(np.float32)
-        filled = self("inpaint", x=known, mask=mask, seed=_seeds(seed, first, len(x)))["x"]
+        filled = self("inpaint", x=x, mask=mask, seed=seeds)["x"]
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
+
+    def _log_prob(self, x):
+        return self("log_prob", x=x)["log_prob"]
 
 
 def _seeds(seed, first, count):

@@ -25,6 +25,7 @@ from nice_tf.files import Lock, remove_at_once, replaced, sync_folder, write_ato
 
 SUFFIXES = (".parquet", ".csv")
 _SETTINGS = "settings.json"
+_SECONDS = b"in_seconds"  # key of a part's metadata
 _GROUP_ROWS = 2**16  # of a Parquet file's row group
 
 
@@ -203,7 +204,7 @@ def _make_parts(folder, tables, done, num_rows):
     with tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as progress:
         for table in tables:
             with replaced(folder / _name(number)) as file:
-                pq.write_table(table, file, write_page_checksum=True)
+                pq.write_table(_naming_seconds(table), file, write_page_checksum=True)
             number += 1
             computed += len(table)
             progress.update(len(table))
@@ -225,7 +226,29 @@ def _observed(folder, observe):
         table = pq.read_table(part, use_threads=False, memory_map=False)
         if observe:
             observe(table)
-        yield table.replace_schema_metadata(None)
+        yield _in_seconds(table).replace_schema_metadata(None)
+
+
+def _naming_seconds(table):
+    """The table with the names of its columns in seconds, which Parquet has in milliseconds."""
+    names = []
+    for field in table.schema:
+        has_unit = pa.types.is_timestamp(field.type) or pa.types.is_time32(field.type)
+        if has_unit and field.type.unit == "s":
+            names.append(field.name)
+    known = table.schema.metadata or {}
+    return table.replace_schema_metadata({**known, _SECONDS: json.dumps(names)})
+
+
+def _in_seconds(table):
+    """The inverse of `_naming_seconds`: CSV shows the unit."""
+    for name in json.loads((table.schema.metadata or {}).get(_SECONDS, "[]")):
+        place = table.column_names.index(name)
+        kind = pa.time32("s")
+        if pa.types.is_timestamp(table[name].type):
+            kind = pa.timestamp("s", table[name].type.tz)
+        table = table.set_column(place, name, table[name].cast(kind))
+    return table
 
 
 def _write_parquet(file, tables):

@@ -200,7 +200,8 @@ class TableInput:
             with contextlib.suppress(pa.ArrowInvalid):
                 return pc.cast(column, kind)
         row, text = _first_wrong(column.to_pylist())
-        raise UserError(no_number(name, self._what, first + row, text))
+        is_boolean = self._schema.is_boolean(name)
+        raise UserError(no_number(name, self._what, first + row, text, is_boolean=is_boolean))
 
     def _encoded(self, column, name, first):
         """A column of categories, dates or times as numbers."""

@@ -378,19 +378,23 @@ def finish_stopped(workdir: str | os.PathLike, given: Mapping[str, Any] | None =
     Args:
       workdir: folder of a run of `train` or `train_and_evaluate` with at least one epoch.
       given: settings by name. Those that change no result stand in place of the run's, as
-        `data_dir` where the data were moved; others must be the run's own.
+        `data_dir` where the data were moved, and are written into the folder; others must be the
+        run's own.
 
     Raises:
       UserError: no run with an epoch there, settings other than the run's, or data other than those
         it was trained on.
     """
     run = Workdir(workdir)
-    config, trained_on = run.read_config()
-    config = _with_given(config, given or {}, run)
+    run.check_keeps_data()
+    begun, trained_on = run.read_config()
+    config = _with_given(begun, given or {}, run)
     data = dataset.load(config)
     run.check_same_data(data.description(), trained_on)
-    with devices.saying_out_of_memory("the evaluation of this run"):
-        return finish(config, data, run)
+    with devices.saying_out_of_memory("the evaluation of this run"), run.writing():
+        if config != begun:  # what comes next reads the data there, too
+            run.change_settings(config)
+        return _finish(config, data, run)
 
 
 def _with_given(config, given, run):

@@ -92,7 +92,7 @@ def _write_table(x, data, classes, run):
     from nice_tf.data.tables.encodings import decoded, spelled
 
     columns = {}
-    for name, values in decoded(data.schema, x.numpy()).items():
+    for name, values in decoded(data.schema, data.schema.as_rows(x.numpy())).items():
         columns[name] = spelled(values)
     if data.labels:
         columns[data.labels.name] = data.labels.names(classes)

@@ -165,9 +165,12 @@ def is_inexact(text: str) -> bool:
     return "." not in text or Decimal(text) != Decimal(float(text))
 
 
-def no_number(column: str, what: str, row: int, text: str) -> str:
-    """Says where a table has text instead of a number."""
+def no_number(column: str, what: str, row: int, text: str, *, is_boolean: bool = False) -> str:
+    """Says where a table has text instead of a number, or of true and false."""
+    needed = "numbers are needed"
+    if is_boolean:
+        needed = "true or false in any letters, or 1 or 0, are needed"
     return (
-        f"column {column} of {what} has {text!r} in row {row} (counted from 0): numbers are "
-        "needed, a missing one is an empty cell"
+        f"column {column} of {what} has {text!r} in row {row} (counted from 0): {needed}, a "
+        "missing one is an empty cell"
     )

@@ -8,6 +8,8 @@ import numpy as np
 
 _MAX_TIES = 0.01  # share of rows
 _SPIKE = 0.1  # share of rows from which on a value that comes back is no rounding
+_REPEATED = 0.02  # share of a column's values from which on samples have such a value itself
+_FEWEST_REPEATED = 10
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
@@ -38,6 +40,17 @@ def warnings(
             "multiples: the density has no upper bound; leave it out with columns"
         )
     return found
+
+
+def spikes(values: np.ndarray) -> tuple[float, ...]:
+    """The values of a continuous column that come again and again, ascending.
+
+    Args:
+      values: `[n]`, none missing.
+    """
+    found, counts = np.unique(values, return_counts=True)
+    is_spike = counts >= max(_REPEATED * len(values), _FEWEST_REPEATED)
+    return tuple(found[is_spike].tolist())
 
 
 def _ties(rows, names):

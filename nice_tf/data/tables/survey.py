@@ -1,9 +1,11 @@
 """How the columns of a table are found out, and what would spoil their density."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from nice_tf.bijectors.bins import width_of_spike
 from nice_tf.data.schema import Column, Schema
 from nice_tf.data.tables import degenerate
 from nice_tf.data.tables.grids import Grid
@@ -204,7 +206,7 @@ class Survey:
         places = self._grids[k].places
         start = start[~np.isnan(start)]
         if places is None or (places and len(np.unique(start)) > len(start) / 2):
-            return Column(name, 0.0, low, high)
+            return _continuous(name, start, low, high)
         step = self._grids[k].step(places)
         return Column(name, step, round(low, places), round(high, places))
 
@@ -221,6 +223,15 @@ class Survey:
         continuous = [column.name for column in schema.columns if not column.step]
         found = degenerate.warnings(rows, self.names, continuous, has_marginals=has_marginals)
         return self._notes + found
+
+
+def _continuous(name, values, low, high):
+    """A column without steps, by its range and the values at the start, `[n]`."""
+    column = Column(name, 0.0, low, high)
+    spikes = degenerate.spikes(values)
+    if not spikes:
+        return column
+    return dataclasses.replace(column, spikes=spikes, spike_width=width_of_spike(values))
 
 
 def _is_one_in(kind, low, high):

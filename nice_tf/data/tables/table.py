@@ -210,7 +210,20 @@ class Table:
                 f"must have no marks between thousands, and a decimal {mark}{hint}"
             )
         if tally.wrong and (is_wanted or 2 * tally.num_wrong < tally.present):
-            raise UserError(_said_of_first(tally, name, self.what) + hint)
+            raise UserError(self._said_of_first(tally, name) + hint)
+
+    def _said_of_first(self, tally, name):
+        """Where the first text stands that is no number; or a number, among true and false."""
+        row, text = tally.wrong
+        if tally.wrong == tally.first_number:
+            return (
+                f"column {name} of {self.what} has {text!r} in row {row} (counted from 0), and "
+                "true or false in most others: the one or the other is needed"
+            )
+        is_boolean = tally.is_logical
+        if self._schema:
+            is_boolean = self._schema.is_boolean(name)
+        return cells.no_number(name, self.what, row, text, is_boolean=is_boolean)
 
     def batches(
         self, names: Sequence[str], texts: Sequence[str] = (), spelled: Sequence[str] = ()
@@ -301,7 +314,7 @@ class Table:
             self.check_is_no_number(name, tally, is_wanted=False)
         if wrong:
             names = list(wrong)
-            text = _said_of_first(wrong[names[0]], names[0], self.what)
+            text = self._said_of_first(wrong[names[0]], names[0])
             raise MostlyText(text, names)
 
     def blocks(self, names: Sequence[str]) -> Iterator[np.ndarray]:
@@ -336,17 +349,6 @@ def _what(files):
     if len(files) == 1:
         return files[0]
     return f"{files[0]} and {len(files) - 1} more"
-
-
-def _said_of_first(tally, name, what):
-    """Where the first text stands that is no number; or a number, among true and false."""
-    row, text = tally.wrong
-    if tally.wrong == tally.first_number:
-        return (
-            f"column {name} of {what} has {text!r} in row {row} (counted from 0), and true or "
-            "false in most others: the one or the other is needed"
-        )
-    return cells.no_number(name, what, row, text)
 
 
 def _check_files(files, what):
