@@ -519,9 +519,7 @@ def test_a_conditional_flow_in_a_joint_distribution():
         tfd.JointDistributionNamed({"x": flow}).sample(seed=[0, 1])
 
     def given(context):
-        return flow.copy(
-            kwargs_split_fn=lambda _: ({}, nice_tf.context_kwargs(context)["bijector_kwargs"])
-        )
+        return nice_tf.condition(flow, context)
 
     tf.random.set_seed(0)  # TFP draws with a number as seed from TensorFlow's state, too
     classes = tfd.OneHotCategorical(probs=[0.3, 0.7], dtype=tf.float32)
@@ -695,8 +693,10 @@ def test_the_page_names_tests_that_are_there_and_its_example_runs():
     assert len(named) > 15
     for file, test in named:
         assert f"def {test}(" in (tests / f"{file or 'test_tfp_contract'}.py").read_text(), test
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    own, example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found = {}
+    exec(own, found)
+    assert found["built"].distribution is found["own"].distribution
     exec(example, found)
     np.testing.assert_allclose(
         tf.gather(found["each"], [3, 1, 4], batch_dims=1), found["log_prob"], rtol=1e-4

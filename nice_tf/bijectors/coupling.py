@@ -132,6 +132,8 @@ class AdditiveCoupling(Layer):
         return tf.concat([shifted, passed], axis=-1)
 
     def _shift(self, passed, shifted, kwargs):
+        # A chain hands on what is under a layer's name; alone, the layer gets the name as well.
+        kwargs = kwargs.get(self.name, kwargs)
         shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(

@@ -13,7 +13,8 @@ from nice_tf.data.rows import Array
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import is_discrete, to_density_units
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
-from nice_tf.flows.flow import context_kwargs, marginals_alone
+from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.flow import marginals_alone
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions

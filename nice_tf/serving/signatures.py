@@ -16,7 +16,8 @@ from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
-from nice_tf.flows.flow import data_mean, encoder, freeze
+from nice_tf.flows.density import encoder
+from nice_tf.flows.flow import data_mean, freeze
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
 
