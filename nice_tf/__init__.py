@@ -33,6 +33,7 @@ _PUBLIC = {
     "dequantize": "data.units",
     "effective_dimension": "flows.analysis",
     "encoder": "flows.density",
+    "export_flow": "serving.export",
     "export_saved_model": "serving.export",
     "fill_file": "scoring.files",
     "fit": "training.own_flow",
@@ -103,6 +104,7 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.scoring.files import sample_file as sample_file
     from nice_tf.scoring.files import score_file as score_file
     from nice_tf.scoring.model import Model as Model
+    from nice_tf.serving.export import export_flow as export_flow
     from nice_tf.serving.export import export_saved_model as export_saved_model
     from nice_tf.serving.signatures import FlowServer as FlowServer
     from nice_tf.training.own_flow import fit as fit
