@@ -40,8 +40,9 @@ def main() -> None:
     impossible = sorted(set(values.figures) - set(possible))
     if impossible:
         raise UserError(
-            f"figures {', '.join(impossible)} are of pictures, examples have shape "
-            f"{run.data.event_shape}"
+            f"figures {', '.join(impossible)} are not of this run, whose examples have shape "
+            f"{run.data.event_shape}: it has {', '.join(possible)} (others are of pictures, or of "
+            "p(x) without condition_on)"
         )
     for name in values.figures or possible:
         print(figures.write(run, name, directory), flush=True)

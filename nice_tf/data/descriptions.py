@@ -75,6 +75,9 @@ def _check_labels(values):
         raise ValueError(f"labels are {values}")
     if not _are_texts(classes) or len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"labels are {values}")
+    counts = values["counts"]
+    if len(counts) != len(classes) or not all(0 < count < _MAX_SIZE for count in counts):
+        raise ValueError(f"labels have the counts {counts}")
 
 
 def _are_texts(values):

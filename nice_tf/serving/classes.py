@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from nice_tf.errors import UserError
 from nice_tf.serving.graph import require
 
 _SHOWN = 20  # classes, in a refusal
+_DRAWS = 7  # sets draws of classes apart from others of the same seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +78,52 @@ class Classes:
             return np.array([int(name) for name in self.names], np.int64)
         return np.array(self.names, object)
 
+    def as_input(self, labels: npt.ArrayLike, num_rows: int) -> np.ndarray:
+        """Labels as the signatures take them, `[num_rows]`.
+
+        Args:
+          labels: text or whole numbers, one for each row.
+          num_rows: how many there must be.
+
+        Raises:
+          UserError: another number of labels, or an unknown one.
+        """
+        texts = np.asarray(labels).astype(str)
+        if texts.shape != (num_rows,):
+            raise UserError(
+                f"labels of {self.label} must be one for each of {num_rows} rows, got shape "
+                f"{list(texts.shape)}"
+            )
+        known = np.isin(texts, self.names)
+        if not known.all():
+            row = int(np.argmin(known))
+            raise UserError(
+                f"{self.label} {str(texts[row])!r} in row {row} (counted from 0) is no class of "
+                f"the model, which has {self.shown}"
+            )
+        return texts.astype(self.values.dtype)
+
+    @property
+    def shown(self) -> str:
+        """The classes in a line, not too many of them."""
+        text = ", ".join(self.names[:_SHOWN])
+        if len(self.names) > _SHOWN:
+            text += f" and {len(self.names) - _SHOWN} more"
+        return text
+
+    def draw(self, number: int, *, seed: int) -> np.ndarray:
+        """Classes as frequent as in train, `[number]`; draw n of a seed is always the same."""
+        # A generator whose first numbers are the same however many are asked for.
+        uniform = np.random.default_rng([seed, _DRAWS]).random(number)
+        edges = np.cumsum(self.frequencies)[:-1]
+        return self.values[np.searchsorted(edges, uniform, side="right")]
+
     def contexts(self, label: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Labels as one-hot contexts, `[B]` to `[B, C]`, or an InvalidArgument error."""
         is_class = tf.equal(label[:, tf.newaxis], tf.constant(self.values)[tf.newaxis])
         is_known = tf.reduce_all(tf.reduce_any(is_class, axis=1))
-        shown = ", ".join(self.names[:_SHOWN])
-        if len(self.names) > _SHOWN:
-            shown += f" and {len(self.names) - _SHOWN} more"
-        return require(tf.cast(is_class, dtype), is_known, f"label must be one of {shown}")
+        rule = f"label must be one of {self.shown}"
+        return require(tf.cast(is_class, dtype), is_known, rule)
 
 
 def _is_integer(name):

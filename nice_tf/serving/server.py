@@ -12,6 +12,7 @@ from nice_tf.runs.architecture import flow_of_description
 from nice_tf.runs.checkpoints import restore_best
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.checks import check_weights
+from nice_tf.serving.classes import Classes
 from nice_tf.serving.signatures import FlowServer
 
 DESCRIPTION = "data.json"  # among the assets of the SavedModel
@@ -56,6 +57,7 @@ def load_server(
         levels=data["levels"],
         validation_log_probs=validation_log_probs,
         schema=schema,
+        classes=Classes.from_description(data),
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
@@ -75,7 +77,6 @@ def known_of_server(server: FlowServer, validation_log_probs: np.ndarray) -> dic
 
 
 def _read_flow(run, config, data):
-    config.check_is_unconditional(f"workdir {run.path}")
     evaluation = run.finished_evaluation()
     flow = flow_of_description(config, data)
     flow, epoch = restore_best(run, flow, evaluation["epoch"])
