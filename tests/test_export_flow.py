@@ -1,12 +1,14 @@
 """A flow that no run trained behind a server: its bundle, and what is refused before there is one."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from bijector_laws import fresh
+from conftest import ROOT
 from cpp_loader import LoadedModel, ServingError
 from flows import random_flow, random_points, randomize
 from table_files import write_csv
@@ -99,6 +101,16 @@ def test_score_file_takes_it(version, flow, validation, tmp_path):
     nice_tf.score_file(version.parent, tmp_path / "rows.csv", tmp_path / "scores.csv")
     found = np.genfromtxt(tmp_path / "scores.csv", delimiter=",", names=True)
     np.testing.assert_allclose(found["log_prob"], flow.log_prob(validation[:7]), rtol=1e-4)
+
+
+def test_the_block_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found = {}
+    exec(block, found)
+    model = nice_tf.Model.load(found["version"])
+    assert model.schema.names == ["height", "weight", "age"]
 
 
 def test_integers_are_taken_at_the_centre_of_their_bins(tmp_path):
