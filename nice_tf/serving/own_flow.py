@@ -125,6 +125,9 @@ def _classes(given):
     if given is None:
         return None
     counts = np.array(list(given.values()), np.float64)
+    for count in counts:
+        if not 0 < count < np.inf:
+            raise UserError(f"how frequent each of classes is must be above 0, got {count:g}")
     names = tuple(str(name) for name in given)
     found = Classes(names, counts / counts.sum(), counts=tuple(counts.tolist()))
     found.check()

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, cause_of, check_at_least
 from nice_tf.evaluation.likelihood import log_probs_of_classes
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
@@ -136,7 +136,15 @@ class FlowServer(tf.Module):
             self.classes.check()
             context = tf.eye(len(self.classes.names), dtype=self._flow.dtype)[:1]
         x = tf.zeros([1, *self._flow.event_shape], self._flow.dtype)
-        found = self._flow.log_prob(x, **context_kwargs(context))
+        try:
+            found = self._log_prob(x, context)
+            z = tf.zeros([1, *self._flow.distribution.event_shape], self._flow.dtype)
+            self._flow.bijector.forward(z, **_of_bijector(context))
+        except NotImplementedError as error:
+            raise UserError(
+                f"flow {self._flow.name} cannot be served: densities and samples take both ways "
+                f"through each layer ({cause_of(error)})"
+            ) from error
         if found.shape != [1]:
             raise UserError(
                 f"the flow gives log_prob of shape {found.shape} for one example, [1] is needed"
