@@ -99,7 +99,9 @@ class TableInput:
                 f"{self._what} has no column {self._label}, the class that the model is given, "
                 f"only {', '.join(self.names)}"
             )
-        unknown = {*self._keep, self._label} - set(self._schema.names)
+        unknown = set(self._keep) - set(self._schema.names)
+        if self._label:
+            unknown.add(self._label)
         others = [name for name in self.names if name not in unknown]
         self._schema.check_names(others, self._what)
 
