@@ -31,6 +31,11 @@ CONFIG = nice_tf.Config(
 )
 
 
+X = np.zeros([2, 8, 8, 1], np.float32)
+LABEL = np.array([3, 4])
+ONES = np.ones(2, np.float32)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, trained):
     path = tmp_path_factory.mktemp("run")
@@ -97,6 +102,15 @@ def test_scores_are_those_of_the_class_that_is_asked_for(run, model, digits):
     assert np.mean(found.classify(x)["label"] == label.astype(str)) > 0.5
 
 
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e20])
+def test_finite_in_finite_out(model, value):
+    found = model("classify", x=X + np.float32(value))
+    for name in ("log_prob_given", "probability", "log_prob"):
+        assert np.all(np.isfinite(found[name])), name
+    np.testing.assert_allclose(found["probability"].sum(axis=1), 1, rtol=1e-5)
+    assert np.all(np.isfinite(model("log_prob", x=X + np.float32(value), label=LABEL)["log_prob"]))
+
+
 def test_samples_are_of_the_class_that_is_asked_for(model):
     label = np.repeat(np.arange(10), 20)
     drawn = model("sample", seed=seeds(200), temperature=np.full(200, 0.7, np.float32), label=label)
@@ -134,11 +148,6 @@ np.save(sys.argv[3], signatures["classify"](x=tf.constant(np.load(sys.argv[2])))
     assert finished.returncode == 0, finished.stderr
     expected = model("classify", x=digits.test[:5].astype(np.float32))["label"]
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
-
-
-X = np.zeros([2, 8, 8, 1], np.float32)
-LABEL = np.array([3, 4])
-ONES = np.ones(2, np.float32)
 
 
 @pytest.mark.parametrize(

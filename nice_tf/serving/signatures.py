@@ -293,10 +293,12 @@ class FlowServer(tf.Module):
     def _serve_classify(self, x):
         x = self._examples(x)
         given, joint = log_probs_of_classes(self._flow, x, self.classes.frequencies)
+        # Far outside of the data all classes overflow alike: none is more probable then.
+        joint = finite(joint)
         names = tf.constant(self.classes.values)
         return {
             "log_prob_given": finite(given),
-            "probability": tf.cast(tf.nn.softmax(joint), tf.float32),
+            "probability": tf.nn.softmax(joint),
             "log_prob": finite(tf.reduce_logsumexp(joint, axis=1)),
             "label": tf.gather(names, tf.argmax(joint, axis=1)),
         }
