@@ -1,7 +1,5 @@
 """A run with `condition_on` behind a server: digits by their class."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -227,4 +225,11 @@ def test_files_of_digits(run, model, digits, tmp_path):
     page.write_report(read, run.path, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "The density is given label: 10 of label" in text and "In-painting" in text
-    assert "Interpolation" not in text and json.loads(run.config.read_text())
+    assert "Interpolation" not in text
+
+
+def test_figures_of_p_of_x_alone_are_refused(run, run_here):
+    wrong = run_here("-m", "nice_tf.apps.figures", f"--workdir={run.path}", "--figures=sphere")
+    assert wrong.returncode == 1 and wrong.stderr.startswith(
+        "error: figures sphere are not of a run with condition_on label"
+    )
