@@ -2,9 +2,11 @@
 
 python examples/grpc_client.py --server=localhost:8500
 python examples/grpc_client.py --server=localhost:8500 --input=rows.npy    # [batch, ...], in data units
+python examples/grpc_client.py --server=localhost:8500 --label=7           # of a conditional model
 """
 
 import argparse
+import re
 
 import grpc
 import numpy as np
@@ -13,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 
 def call(stub, model: str, signature: str, inputs: dict) -> dict:
-    """One request; dtypes must be exactly those of the signature: float32 and int32."""
+    """One request; dtypes must be exactly those of the signature."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     for name, value in inputs.items():
@@ -36,18 +38,29 @@ def main() -> None:
     parser.add_argument("--model", default="nice")
     parser.add_argument("--input", help=".npy file with a batch to score in place of the samples")
     parser.add_argument("--num_samples", type=int, default=4)
+    parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
+    asked = {"num_samples": np.int32(arguments.num_samples)}
+    label = arguments.label
+    if label is not None:
+        # Classes that are all whole numbers are int64, others text.
+        kind = np.int64 if re.fullmatch(r"-?\d+", label) else np.object_
+        asked["label"] = np.array(label, kind)
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(arguments.server, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
-        drawn = call(
-            stub, arguments.model, "sample_n", {"num_samples": np.int32(arguments.num_samples)}
-        )
+        drawn = call(stub, arguments.model, "sample_n", asked)
         print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
-        x = np.load(arguments.input).astype(np.float32) if arguments.input else drawn["x"]
-        for name, values in sorted(call(stub, arguments.model, "log_prob", {"x": x}).items()):
+        x = drawn["x"]
+        if arguments.input:
+            # Some tables are in float64: what the model gives is of the dtype that it takes.
+            x = np.load(arguments.input).astype(x.dtype)
+        rows = {"x": x}
+        if label is not None:
+            rows["label"] = np.repeat(asked["label"], len(x))
+        for name, values in sorted(call(stub, arguments.model, "log_prob", rows).items()):
             print(name, values)
 
 

@@ -2,11 +2,13 @@
 
 python examples/rest_client.py --server=localhost:8501
 python examples/rest_client.py --server=localhost:8501 --input=rows.json    # [[...], ...], in data units
+python examples/rest_client.py --server=localhost:8501 --label=7            # of a conditional model
 """
 
 import argparse
 import json
 import random
+import re
 import urllib.error
 import urllib.request
 
@@ -39,7 +41,17 @@ def main() -> None:
     parser.add_argument("--model", default="nice")
     parser.add_argument("--input", help="JSON file with a batch to score in place of the samples")
     parser.add_argument("--num_samples", type=int, default=4)
+    parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
+
+    def with_label(inputs: dict) -> dict:
+        if arguments.label is None:
+            return inputs
+        label = arguments.label
+        if re.fullmatch(r"-?\d+", label):
+            label = int(label)
+        number = len(next(iter(inputs.values())))
+        return {**inputs, "label": [label] * number}
 
     # A sample is a function of its row's seed: keep the seed to get the same sample again.
     seeds = [[0, random.getrandbits(31)] for _ in range(arguments.num_samples)]
@@ -47,7 +59,7 @@ def main() -> None:
         arguments.server,
         arguments.model,
         "sample",
-        {"seed": seeds, "temperature": [1.0] * arguments.num_samples},
+        with_label({"seed": seeds, "temperature": [1.0] * arguments.num_samples}),
     )
     for seed, log_prob in zip(seeds, drawn["log_prob"], strict=True):
         print(f"sample of seed {seed}: log_prob {log_prob:.3f}")
@@ -55,7 +67,7 @@ def main() -> None:
     if arguments.input:
         with open(arguments.input) as file:
             x = json.load(file)
-    scores = call(arguments.server, arguments.model, "log_prob", {"x": x})
+    scores = call(arguments.server, arguments.model, "log_prob", with_label({"x": x}))
     # With a single output the server leaves its name out; here there are always two or three.
     for row in range(len(x)):
         print(

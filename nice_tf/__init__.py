@@ -26,32 +26,37 @@ _PUBLIC = {
     "Whitening": "bijectors.whitening",
     "bits_per_dim": "evaluation.metrics",
     "build_flow": "flows.flow",
+    "condition": "flows.density",
     "conditional_scales": "flows.analysis",
-    "context_kwargs": "flows.flow",
+    "context_kwargs": "flows.density",
     "denoise": "flows.analysis",
     "dequantize": "data.units",
     "effective_dimension": "flows.analysis",
-    "encoder": "flows.flow",
+    "encoder": "flows.density",
+    "export_flow": "serving.export",
     "export_saved_model": "serving.export",
     "fill_file": "scoring.files",
     "fit": "training.own_flow",
+    "flow_from_layers": "flows.density",
     "freeze": "flows.flow",
     "gaussian_prior": "flows.priors",
     "initialize_from_data": "flows.initialization",
     "inpaint": "flows.inpainting",
     "interpolate": "flows.analysis",
     "inverse_scales": "flows.analysis",
-    "layers": "flows.flow",
+    "layers": "flows.density",
     "load_flow": "runs.finished",
     "logistic_mixture_prior": "flows.mixtures",
     "logistic_prior": "flows.priors",
     "make_mask": "flows.inpainting",
+    "num_parameters": "flows.summary",
     "read_flagfile": "cli.config_flags",
     "reconstruct": "flows.analysis",
     "sample": "flows.flow",
     "sample_file": "scoring.files",
     "score_file": "scoring.files",
     "sphere_codes": "flows.analysis",
+    "summary": "flows.summary",
     "train_and_evaluate": "training.run",
 }
 
@@ -78,11 +83,13 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.flows.analysis import inverse_scales as inverse_scales
     from nice_tf.flows.analysis import reconstruct as reconstruct
     from nice_tf.flows.analysis import sphere_codes as sphere_codes
+    from nice_tf.flows.density import condition as condition
+    from nice_tf.flows.density import context_kwargs as context_kwargs
+    from nice_tf.flows.density import encoder as encoder
+    from nice_tf.flows.density import flow_from_layers as flow_from_layers
+    from nice_tf.flows.density import layers as layers
     from nice_tf.flows.flow import build_flow as build_flow
-    from nice_tf.flows.flow import context_kwargs as context_kwargs
-    from nice_tf.flows.flow import encoder as encoder
     from nice_tf.flows.flow import freeze as freeze
-    from nice_tf.flows.flow import layers as layers
     from nice_tf.flows.flow import sample as sample
     from nice_tf.flows.initialization import initialize_from_data as initialize_from_data
     from nice_tf.flows.inpainting import inpaint as inpaint
@@ -90,11 +97,14 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.flows.mixtures import logistic_mixture_prior as logistic_mixture_prior
     from nice_tf.flows.priors import gaussian_prior as gaussian_prior
     from nice_tf.flows.priors import logistic_prior as logistic_prior
+    from nice_tf.flows.summary import num_parameters as num_parameters
+    from nice_tf.flows.summary import summary as summary
     from nice_tf.runs.finished import load_flow as load_flow
     from nice_tf.scoring.files import fill_file as fill_file
     from nice_tf.scoring.files import sample_file as sample_file
     from nice_tf.scoring.files import score_file as score_file
     from nice_tf.scoring.model import Model as Model
+    from nice_tf.serving.export import export_flow as export_flow
     from nice_tf.serving.export import export_saved_model as export_saved_model
     from nice_tf.serving.signatures import FlowServer as FlowServer
     from nice_tf.training.own_flow import fit as fit

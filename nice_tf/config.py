@@ -596,9 +596,7 @@ class Config:
         if self.condition_on:
             raise UserError(
                 f"{what} has condition_on {self.condition_on}: this command asks for p(x) alone, "
-                "without labels. In Python nice_tf.load_flow gives the conditional density and "
-                "nice_tf.context_kwargs its labels (docs/results.md, digits by their class); or "
-                "train without condition_on"
+                "without labels: train without condition_on"
             )
 
     @property

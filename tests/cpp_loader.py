@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 _LIBRARY = os.path.join(os.path.dirname(tf.__file__), "libtensorflow_cc.so.2")
+_SIZE_OF_TEXT = 24  # of TF_TString
 
 
 class _Output(ctypes.Structure):
@@ -38,13 +39,14 @@ def _library():
     library = ctypes.CDLL(_LIBRARY)
     pointers = (
         "TF_NewStatus TF_NewSessionOptions TF_NewGraph TF_NewBuffer TF_LoadSessionFromSavedModel "
-        "TF_GraphOperationByName TF_AllocateTensor TF_TensorData"
+        "TF_GraphOperationByName TF_AllocateTensor TF_TensorData TF_StringGetDataPointer"
     )
     for name in pointers.split():
         getattr(library, name).restype = ctypes.c_void_p
     library.TF_Message.restype = ctypes.c_char_p
     library.TF_Dim.restype = ctypes.c_int64
     library.TF_TensorByteSize.restype = ctypes.c_size_t
+    library.TF_StringGetSize.restype = ctypes.c_size_t
     return library
 
 
@@ -87,6 +89,8 @@ class LoadedModel:
     def _feed(self, value):
         value = np.asarray(value, order="C")
         dimensions = (ctypes.c_int64 * max(value.ndim, 1))(*value.shape)
+        if value.dtype.kind in "OUS":
+            return self._feed_texts(value, dimensions)
         kind = tf.as_dtype(value.dtype).as_datatype_enum
         tensor = ctypes.c_void_p(
             self._c.TF_AllocateTensor(kind, dimensions, value.ndim, ctypes.c_size_t(value.nbytes))
@@ -94,9 +98,39 @@ class LoadedModel:
         ctypes.memmove(self._c.TF_TensorData(tensor), value.ctypes.data, value.nbytes)
         return tensor
 
+    def _feed_texts(self, value, dimensions):
+        tensor = ctypes.c_void_p(
+            self._c.TF_AllocateTensor(
+                tf.string.as_datatype_enum,
+                dimensions,
+                value.ndim,
+                ctypes.c_size_t(_SIZE_OF_TEXT * value.size),
+            )
+        )
+        start = self._c.TF_TensorData(tensor)
+        for number, text in enumerate(value.ravel().tolist()):
+            content = text.encode()
+            place = ctypes.c_void_p(start + _SIZE_OF_TEXT * number)
+            self._c.TF_StringInit(place)
+            self._c.TF_StringCopy(place, content, ctypes.c_size_t(len(content)))
+        return tensor
+
+    def _fetch_texts(self, tensor, shape):
+        start = self._c.TF_TensorData(tensor)
+        texts = []
+        for number in range(int(np.prod(shape))):
+            place = ctypes.c_void_p(start + _SIZE_OF_TEXT * number)
+            size = self._c.TF_StringGetSize(place)
+            texts.append(ctypes.string_at(self._c.TF_StringGetDataPointer(place), size).decode())
+        return np.array(texts, object).reshape(shape)
+
     def _fetch(self, tensor):
         tensor = ctypes.c_void_p(tensor)
         shape = [self._c.TF_Dim(tensor, i) for i in range(self._c.TF_NumDims(tensor))]
+        if self._c.TF_TensorType(tensor) == tf.string.as_datatype_enum:
+            texts = self._fetch_texts(tensor, shape)
+            self._c.TF_DeleteTensor(tensor)
+            return texts
         content = ctypes.string_at(self._c.TF_TensorData(tensor), self._c.TF_TensorByteSize(tensor))
         dtype = tf.dtypes.as_dtype(self._c.TF_TensorType(tensor)).as_numpy_dtype
         self._c.TF_DeleteTensor(tensor)

@@ -23,9 +23,10 @@ def _typed(model, signature, inputs):
     for name in specs:
         if name not in inputs:  # over REST the server knows no defaults
             raise ServingError(3, f"Missing named input: {name}")
+    # The server ignores inputs that the signature has not.
     return {
-        name: np.asarray(value, tf.as_dtype(specs[name].dtype).as_numpy_dtype)
-        for name, value in inputs.items()
+        name: np.asarray(inputs[name], tf.as_dtype(spec.dtype).as_numpy_dtype)
+        for name, spec in specs.items()
     }
 
 

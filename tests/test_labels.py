@@ -22,7 +22,7 @@ from nice_tf.data.rows import Rows
 from nice_tf.data.schema import csv_bytes
 from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import ledger, likelihood, metrics
-from nice_tf.reports import noise_experiment
+from nice_tf.reports import noise_experiment, page
 from nice_tf.runs import checkpoints, finished
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring import files
@@ -605,26 +605,108 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
 # What has no context to give
 
 
+def scored(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_are_given_the_class_of_each_row(table_run, tmp_path):
+    config, run, _ = table_run
+    table = written(tmp_path / "rows.csv", bird=WORDS[NUMBERS][:20], **columns_of(POINTS[:20]))
+    files.score_file(run.path, table, str(tmp_path / "out.csv"), keep=["bird"])
+    rows = scored(tmp_path / "out.csv")
+    classes = dataset.load(config).labels.classes
+    contexts = np.eye(3)[[classes.index(row["bird"]) for row in rows]]
+    expected = nice_tf.load_flow(run.path).log_prob(POINTS[:20], context=contexts)
+    np.testing.assert_allclose([float(row["log_prob"]) for row in rows], expected, rtol=1e-4)
+    wrong = written(
+        tmp_path / "wrong.csv", bird=np.roll(WORDS, 1)[NUMBERS][:20], **columns_of(POINTS[:20])
+    )
+    files.score_file(run.path, wrong, str(tmp_path / "other.csv"), top=1)
+    others = [float(row["log_prob"]) for row in scored(tmp_path / "other.csv")]
+    assert (
+        np.mean(others) < np.mean(expected) - 10
+        and "top_1_nats" in scored(tmp_path / "other.csv")[0]
+    )
+    gaps = {**columns_of(POINTS[:20]), "a": [""] * 20}
+    gappy = written(tmp_path / "gaps.csv", bird=WORDS[NUMBERS][:20], **gaps)
+    files.fill_file(run.path, gappy, str(tmp_path / "filled.csv"))
+    filled = [float(row["a"]) for row in scored(tmp_path / "filled.csv")]
+    np.testing.assert_allclose(filled, CENTRES[NUMBERS][:20, 0], atol=1.0)
+
+
+def test_samples_have_their_class_beside_them(table_run, tmp_path):
+    _, run, _ = table_run
+    version = nice_tf.export_saved_model(run.path, tmp_path / "export", inpaint_steps=2)
+    for model in (run.path, version):
+        path = tmp_path / f"{model.name}.csv"
+        files.sample_file(model, str(path), num_samples=300, seed=1)
+        rows = scored(path)
+        points = np.array([[float(row[name]) for name in "abcd"] for row in rows])
+        drawn = np.array([row["bird"] for row in rows])
+        assert np.mean(class_seen(points) == drawn) > 0.9
+        assert abs(np.mean(drawn == "crow") - np.mean(NUMBERS == 0)) < 0.1
+        files.sample_file(model, str(path), num_samples=20, label="auk", overwrite=True)
+        assert {row["bird"] for row in scored(path)} == {"auk"}
+
+
 @pytest.mark.parametrize(
-    "ask",
+    ("ask", "message"),
     [
-        lambda run, folder: nice_tf.export_saved_model(run, folder / "export"),
-        lambda run, folder: files.score_file(
-            run, str(folder / "none.csv"), str(folder / "out.csv")
+        (
+            lambda run, folder: files.score_file(
+                run, written(folder / "a.csv", **columns_of(POINTS[:3])), str(folder / "out.csv")
+            ),
+            "has no column bird, the class that the model is given, only a, b, c, d",
         ),
-        lambda run, folder: files.fill_file(run, str(folder / "none.csv"), str(folder / "out.csv")),
-        lambda run, folder: files.sample_file(run, str(folder / "out.csv"), num_samples=3),
-        lambda run, folder: finished.load_finished_run(run),
+        (
+            lambda run, folder: files.score_file(
+                run,
+                written(folder / "a.csv", bird=["auk", "cow", ""], **columns_of(POINTS[:3])),
+                str(folder / "out.csv"),
+            ),
+            "bird 'cow' in row 1 .* is no class of the model, which has auk, bee, crow",
+        ),
+        (
+            lambda run, folder: files.fill_file(
+                run,
+                written(folder / "a.csv", bird=["auk"] * 3, **columns_of(POINTS[:3])),
+                str(folder / "out.csv"),
+                num_draws=2,
+            ),
+            r"draws are of p\(x\), the model .* is of p\(x \| bird\)",
+        ),
+        (
+            lambda run, folder: files.sample_file(
+                run, str(folder / "out.csv"), num_samples=3, label="cow"
+            ),
+            "bird 'cow' .* is no class of the model",
+        ),
+        (
+            lambda run, folder: files.sample_file(
+                run, str(folder / "out.csv"), num_samples=3, label="auk", given={"a": "1"}
+            ),
+            "given and label do not go together",
+        ),
+        (lambda run, folder: nice_tf.Model.load(run).score(POINTS[:3]), "give the label of each"),
+        (
+            lambda run, folder: nice_tf.Model.load(run).score(POINTS[:3], label=["auk"]),
+            r"one for each of 3 rows, got shape \[1\]",
+        ),
     ],
 )
-def test_commands_of_a_density_without_labels_refuse_at_once(table_run, tmp_path, ask):
-    run = str(table_run[1].path)
-    with pytest.raises(
-        nice_tf.UserError,
-        match=f"workdir {run} has condition_on bird: .* nice_tf.load_flow gives .* train without",
-    ):
-        ask(run, tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_what_lacks_a_class_is_refused_by_name(table_run, tmp_path, ask, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        ask(str(table_run[1].path), tmp_path)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_report_of_a_conditional_run(table_run, tmp_path):
+    found = finished.load_finished_run(table_run[1].path)
+    page.write_report(found, table_run[1].path, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "The density is given bird: 3 of bird" in text and "bird given x" in text
+    assert "Pairs of columns" not in text
 
 
 def test_the_noise_experiment_refuses_before_it_trains(tmp_path):

@@ -22,7 +22,13 @@ import nice_tf
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = [name for name in nice_tf.__all__ if name != "__version__"]
-FAQ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "faq.md").read_text(), flags=re.DOTALL)
+BLOCKS = [
+    block
+    for page in ("faq", "keras")
+    for block in re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), flags=re.DOTALL
+    )
+]
 
 
 def setup_cfg():
@@ -180,8 +186,8 @@ def test_installed_commands_and_flag_files(tmp_path):
         assert finished.stderr == f"error: {flag} is needed, see --help\n", finished.stderr
 
 
-@pytest.mark.parametrize("block", FAQ)
-def test_faq_prints_what_it_says(block):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_pages_print_what_they_say(block):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(block, {})

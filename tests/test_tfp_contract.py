@@ -519,9 +519,7 @@ def test_a_conditional_flow_in_a_joint_distribution():
         tfd.JointDistributionNamed({"x": flow}).sample(seed=[0, 1])
 
     def given(context):
-        return flow.copy(
-            kwargs_split_fn=lambda _: ({}, nice_tf.context_kwargs(context)["bijector_kwargs"])
-        )
+        return nice_tf.condition(flow, context)
 
     tf.random.set_seed(0)  # TFP draws with a number as seed from TensorFlow's state, too
     classes = tfd.OneHotCategorical(probs=[0.3, 0.7], dtype=tf.float32)
@@ -688,6 +686,34 @@ def test_keras_3_is_refused(make):
         nice_tf.AdditiveCoupling(make(), num_passthrough=3)
 
 
+class Keras3Model(keras.Model):
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+        self.scale = keras.layers.Dense(SIZE)
+
+    def call(self, x):
+        return self.flow.log_prob(self.scale(x))
+
+
+def test_a_flow_inside_of_keras_3_is_warned_of():
+    flow = random_flow([SIZE], dtype=tf.float32)
+    x = random_points(20, SIZE, dtype=np.float32)
+    fixed = Keras3Model(flow)
+    fixed.trainable = False
+    fixed(x)  # meant to stay as it is: no warning
+    model = Keras3Model(flow)
+    model.compile("sgd", loss=lambda _, log_prob: -keras.ops.mean(log_prob))
+    with pytest.warns(UserWarning, match="Keras3Model .* does not see the variables of the flow"):
+        model.fit(x, np.zeros(20), verbose=0)
+    held = Keras3Model(flow)
+    held.kept = AroundKeras3(built(keras.layers.Dense(2))).layer
+    layer = nice_tf.AdditiveCoupling(AroundKeras3(held.kept), num_passthrough=3)
+    held.flow = transformed(layer, tf.float32)
+    held.compile("sgd", loss=lambda _, log_prob: -keras.ops.mean(log_prob))
+    held.fit(x, np.zeros(20), verbose=0)  # whose layer it sees itself
+
+
 def test_the_page_names_tests_that_are_there_and_its_example_runs():
     tests = pathlib.Path(__file__).parent
     text = (tests.parent / "docs" / "tfp_contract.md").read_text()
@@ -695,8 +721,10 @@ def test_the_page_names_tests_that_are_there_and_its_example_runs():
     assert len(named) > 15
     for file, test in named:
         assert f"def {test}(" in (tests / f"{file or 'test_tfp_contract'}.py").read_text(), test
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    own, example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found = {}
+    exec(own, found)
+    assert found["built"].distribution is found["own"].distribution
     exec(example, found)
     np.testing.assert_allclose(
         tf.gather(found["each"], [3, 1, 4], batch_dims=1), found["log_prob"], rtol=1e-4

@@ -28,6 +28,12 @@ flags.DEFINE_bool(
     "TensorFlow Serving then needs --xla_cpu_compilation_enabled",
     module_name="export",
 )
+flags.DEFINE_integer(
+    "max_batch",
+    0,
+    "rows of a request at most, above which it is refused; 0 for any number",
+    module_name="export",
+)
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def main() -> None:
         inpaint_steps=values.inpaint_steps,
         inpaint_noise=values.inpaint_noise,
         compile_single=values.compile_single,
+        max_batch=values.max_batch,
     )
     answers = warmup.replay_warmup(version)
     print(

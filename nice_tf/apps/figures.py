@@ -38,6 +38,12 @@ def main() -> None:
     directory = pathlib.Path(values.output_dir or pathlib.Path(workdir) / "figures")
     possible = figures.available(run)
     impossible = sorted(set(values.figures) - set(possible))
+    if impossible and run.data.labels:
+        raise UserError(
+            f"figures {', '.join(impossible)} are not of a run with condition_on "
+            f"{run.data.labels.name} and of examples of shape {run.data.event_shape}, only "
+            f"{', '.join(possible)}"
+        )
     if impossible:
         raise UserError(
             f"figures {', '.join(impossible)} are of pictures, examples have shape "

@@ -25,6 +25,13 @@ flags.DEFINE_list(
     "with a comma stands in double quotes with its name: '\"city=Bern, BE\"'",
     module_name="sample",
 )
+flags.DEFINE_string(
+    "label",
+    None,
+    "of a model with condition_on, the class of all samples; if not given, classes as frequent as "
+    "in train",
+    module_name="sample",
+)
 
 
 def main() -> None:
@@ -41,6 +48,7 @@ def main() -> None:
         seed=values.seed,
         temperature=values.temperature,
         given=given.parse(values.given),
+        label=values.label,
         overwrite=values.overwrite,
     )
     print(path)

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.parameters import Layer
+from nice_tf.bijectors.unseen import warn_of_unseen
 from nice_tf.choices import MIXINGS, PARTITIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 
@@ -132,6 +133,9 @@ class AdditiveCoupling(Layer):
         return tf.concat([shifted, passed], axis=-1)
 
     def _shift(self, passed, shifted, kwargs):
+        # A chain hands on what is under a layer's name; alone, the layer gets the name as well.
+        kwargs = kwargs.get(self.name, kwargs)
+        warn_of_unseen(self.trainable_variables)
         shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(

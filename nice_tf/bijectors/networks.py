@@ -124,7 +124,11 @@ def with_context(x: tf.Tensor, context: tf.Tensor | None, size: int) -> tf.Tenso
         if size:
             raise UserError(
                 f"the networks were built with context_size {size} and got no context: give one to "
-                "every call, as in flow.log_prob(x, **nice_tf.context_kwargs(context))"
+                "every call, as in flow.log_prob(x, **nice_tf.context_kwargs(context)). TFP hands "
+                "keywords on by the name of each bijector, and these are for additive_coupling: a "
+                "coupling of another name, and one inside a further Chain or JointMap, is reached "
+                "as bijector_kwargs={name: {'context': context}}, one level for each that stands "
+                "around it"
             )
         return x
     context = tf.cast(context, x.dtype)

@@ -1,5 +1,6 @@
 """What a run and its export keep of their data, looked at when it is read back."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ from nice_tf.data.schema import Schema
 _MAX_SIZE = 2**31
 
 
-def check_description(values: dict[str, Any]) -> None:
+def check_description(
+    values: dict[str, Any], *, counts: Collection[str] = ("num_train", "num_validation", "num_test")
+) -> None:
     """Looks at the description of data that `Data.description` gave, as far as a flow is built from
     it.
 
     Args:
       values: what was read from `config.json` or from the assets of an export.
+      counts: the numbers of examples that it must have.
 
     Raises:
       KeyError: something is missing.
@@ -27,7 +31,7 @@ def check_description(values: dict[str, Any]) -> None:
         raise ValueError(f"event_shape is {shape}")
     if levels is not None and (not _is_count(levels) or levels < 2):
         raise ValueError(f"levels is {levels}")
-    for name in ("num_train", "num_validation", "num_test"):
+    for name in counts:
         if not _is_count(values[name]):
             raise ValueError(f"{name} is {values[name]}")
     if not isinstance(values["name"], str):
@@ -80,6 +84,9 @@ def _check_labels(values):
         raise ValueError(f"labels are {values}")
     if not _are_texts(classes) or len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"labels are {values}")
+    counts = values["counts"]
+    if len(counts) != len(classes) or not all(0 < count < _MAX_SIZE for count in counts):
+        raise ValueError(f"labels have the counts {counts}")
 
 
 def _are_texts(values):

@@ -13,7 +13,8 @@ from nice_tf.data.rows import Array
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import is_discrete, to_density_units
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
-from nice_tf.flows.flow import context_kwargs, marginals_alone
+from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.flow import marginals_alone
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
@@ -130,16 +131,29 @@ def by_bayes(
     Returns:
       `[B, 3]`: nats, nats, and 1 or 0.
     """
-    contexts = tf.eye(len(frequencies), dtype=flow.dtype)
-    given_each = tf.transpose(
-        tf.map_fn(lambda context: flow.log_prob(x, **context_kwargs(context)), contexts)
-    )
-    joint = given_each + tf.cast(tf.math.log(frequencies), flow.dtype)
+    given_each, joint = log_probs_of_classes(flow, x, frequencies)
     is_right = tf.argmax(joint, axis=1, output_type=classes.dtype) == classes
     own = tf.gather(given_each, classes, batch_dims=1)
     return tf.stack(
         [own, tf.reduce_logsumexp(joint, axis=1), tf.cast(is_right, flow.dtype)], axis=1
     )
+
+
+def log_probs_of_classes(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, frequencies: np.ndarray
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Log p(x | y) and log p(x, y) of all classes, `[B, C]` each in nats.
+
+    Args:
+      flow: the density, its context one-hot.
+      x: `[B, *event_shape]` in density units.
+      frequencies: p(y), `[C]`.
+    """
+    contexts = tf.eye(len(frequencies), dtype=flow.dtype)
+    given_each = tf.transpose(
+        tf.map_fn(lambda context: flow.log_prob(x, **context_kwargs(context)), contexts)
+    )
+    return given_each, given_each + tf.cast(tf.math.log(frequencies), flow.dtype)
 
 
 def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:

@@ -7,10 +7,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.diagonal import DiagonalScaling
-from nice_tf.bijectors.parameters import Layer
 from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
-from nice_tf.flows.flow import behind_marginals, context_kwargs, encoder, layers
+from nice_tf.flows import linear
+from nice_tf.flows.density import context_kwargs, encoder, layers
+from nice_tf.flows.flow import behind_marginals
 from nice_tf.flows.priors import relative_deviation
 
 tfb = tfp.bijectors
@@ -23,17 +24,22 @@ def inverse_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
     Times the prior's own scale, so that both ways to scale give the same numbers. For a mixture
     that is its deviation divided by that of the unit logistic: where it is the logistic, the
-    numbers are those of a logistic prior. Sorted, it is the spectrum: how much the data vary along
-    each latent coordinate.
+    numbers are those of a logistic prior. For a prior of your own it is its deviation. Sorted, it
+    is the spectrum: how much the data vary along each latent coordinate. Where the layers are your
+    own and leave the coordinates in another order, it is the order of z.
 
     Raises:
-      UserError: what is given is no flow of `build_flow`; a layer, for example.
+      UserError: what is given is no flow, but a layer, for example; a prior without a finite
+        `stddev`.
     """
-    scalings = [layer for layer in layers(flow) if isinstance(layer, DiagonalScaling)]
-    result = relative_deviation(flow.distribution)
-    for layer in scalings:
-        result *= tf.exp(-layer.log_scale)
-    return result
+    found = layers(flow)
+    scale = tf.ones([flow.distribution.event_shape[-1]], flow.dtype)
+    for layer in found:
+        if isinstance(layer, DiagonalScaling):
+            scale *= tf.exp(-layer.log_scale)
+        elif isinstance(layer, tfb.Permute):
+            scale = layer.forward(scale)
+    return scale * relative_deviation(flow.distribution)
 
 
 def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
@@ -48,10 +54,7 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """
     sigma = inverse_scales(flow)
     for layer in reversed(layers(flow)):
-        if isinstance(layer, Layer):
-            sigma = layer.deviations_before(sigma)
-        elif isinstance(layer, tfb.Scale):
-            sigma /= layer.scale
+        sigma = linear.deviations_before(layer, sigma)
     return tf.reshape(sigma, flow.event_shape)
 
 
@@ -61,17 +64,14 @@ def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
     for layer in layers(flow):
-        if isinstance(layer, Layer):
-            matrix = layer.times_linear_part(matrix)
-        elif isinstance(layer, tfb.Scale):
-            matrix *= layer.scale
+        matrix = linear.times_linear_part(layer, matrix)
     matrix /= inverse_scales(flow)[:, tf.newaxis]
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
 def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
     """Whether a linear layer makes one value of several: `linear_precision` is no diagonal."""
-    return any(isinstance(layer, Layer) and layer.mixes_linearly for layer in layers(flow))
+    return any(linear.mixes(layer) for layer in layers(flow))
 
 
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:

@@ -8,7 +8,8 @@ import tensorflow_probability as tfp
 
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
-from nice_tf.flows.flow import behind_marginals, context_kwargs
+from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.flow import behind_marginals
 from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
 from nice_tf.memory import available_memory
 

@@ -1,6 +1,8 @@
-"""NICE as one distribution: layers, prior, initialisation from data, sampling."""
+"""NICE as one distribution: `build_flow`, and its copies that are frozen, cut or sampled."""
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,9 +29,17 @@ from nice_tf.choices import (
     WHITENINGS,
 )
 from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.flows.density import (
+    DEFAULT_NAME,
+    as_density,
+    context_kwargs,
+    encoder,
+    layers,
+)
+from nice_tf.flows.event_shapes import check_event_shape
 from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE
 from nice_tf.flows.networks import Networks
-from nice_tf.flows.priors import make_prior
+from nice_tf.flows.priors import check_dtype, is_location_scale, make_prior
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -40,7 +50,7 @@ _TAIL_MASS_OF_LEVELS = 1e-9
 
 
 def build_flow(
-    event_shape: Sequence[int],
+    event_shape: int | Sequence[int],
     *,
     num_couplings: int = 4,
     hidden_units: Sequence[int] | Sequence[Sequence[int]] = (1000,) * 5,
@@ -54,7 +64,7 @@ def build_flow(
     context_size: int = 0,
     partition: str = "interleaved",
     mixing: str = "swap",
-    prior: str = "logistic",
+    prior: str | tfd.Distribution = "logistic",
     prior_components: int = _COMPONENTS,
     prior_clusters: int = 1,
     marginals: str = "none",
@@ -74,7 +84,7 @@ def build_flow(
     dtype: tf.DType = tf.float32,
     compute_dtype: tf.DType | None = None,
     seed: int = 0,
-    name: str = "nice",
+    name: str = DEFAULT_NAME,
 ) -> tfd.TransformedDistribution:
     """Builds the density p(x) of NICE (Dinh et al. 2014, section 3).
 
@@ -85,7 +95,8 @@ def build_flow(
     coordinates and scales: z_d is the latent partner of the d-th value of x (of whitened x).
 
     Args:
-      event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2.
+      event_shape: of one example, e.g. `[28, 28, 1]`; D is its product, at least 2. A number stands
+        for `[D]`.
       num_couplings: K, at least 3 if every z is to depend on every x (2 when D = 2).
       hidden_units: widths of the hidden layers of each m; or K such sequences, one for each
         coupling.
@@ -106,8 +117,11 @@ def build_flow(
         `"checkerboard"`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
         as `coupling_splits` says.
-      prior: `"logistic"`, `"gaussian"`, or `"logistic_mixture"`, a density of several logistics for
-        each coordinate, whose weights, locations and scales are trained.
+      prior: `"logistic"`, `"gaussian"` (or `"normal"`), or `"logistic_mixture"`, a density of
+        several logistics for each coordinate, whose weights, locations and scales are trained; or a
+        `tfd.Distribution` of event shape `[D]` and of `dtype`. `initialize_from_data`, `inpaint`,
+        `denoise` and `inverse_scales` need one with a `stddev`, `FlowServer` one with a `quantile`,
+        for its samples.
       prior_components: of `"logistic_mixture"`, how many, at least 2.
       prior_clusters: of `"logistic_mixture"`, how many clusters, each with weights of its own for
         the logistics of each coordinate; 1 for independent coordinates.
@@ -141,7 +155,7 @@ def build_flow(
       init_range: as for `MLP`.
       zero_last_layer: start every m at 0.
       allow_incomplete_mixing: build also a flow in which some z cannot depend on some x.
-      dtype: of x, z and variables.
+      dtype: of x, z and variables; float16, float32 or float64.
       compute_dtype: of the matrix products of m; `dtype` when not given.
       seed: of the initial weights and of `"shuffle"`.
       name: of the distribution.
@@ -153,13 +167,8 @@ def build_flow(
     Raises:
       UserError: a value that breaks one of these rules; the message names both.
     """
-    event_shape = [int(size) for size in event_shape]
-    event_size = int(np.prod(event_shape))
-    if event_size < 2:
-        raise UserError(
-            f"NICE needs at least 2 coordinates to split, event shape {event_shape} has "
-            f"{event_size}"
-        )
+    event_shape, event_size = check_event_shape(event_shape)
+    check_dtype("dtype", dtype)
     check_at_least("num_couplings", num_couplings, 1)
     check_choice("conditioner", conditioner, CONDITIONERS)
     check_choice("marginals", marginals, MARGINALS)
@@ -183,7 +192,7 @@ def build_flow(
     if marginals == "quantile":
         front = QuantileTransform(
             event_size,
-            family="normal" if prior == "gaussian" else "logistic",
+            family=_family(prior),
             levels=levels,
             steps=steps,
             origin=origin,
@@ -226,7 +235,7 @@ def build_flow(
     if scaling == "layer":
         max_log_scale = None
         narrowest = 1.0
-        if prior == "logistic_mixture":
+        if isinstance(prior, str) and prior == "logistic_mixture":
             narrowest = MIN_COMPONENT_SCALE
         if min_inverse_scale:
             max_log_scale = -np.log(min_inverse_scale / narrowest)
@@ -241,7 +250,16 @@ def build_flow(
         dtype=dtype,
         seed=seed,
     )
-    return _as_density(latent, layers, name)
+    return as_density(latent, layers, name)
+
+
+def _family(prior):
+    """Whose quantiles the marginals give: where the prior is not known, those of the logistic."""
+    if isinstance(prior, str):
+        return {"gaussian": "normal", "normal": "normal"}.get(prior, "logistic")
+    if is_location_scale(prior, tfd.Normal):
+        return "normal"
+    return "logistic"
 
 
 def _check_marginals(marginals, conditioner_input, input_range, whitening):
@@ -336,11 +354,16 @@ def _coupling_layers(splits, networks):
     return layers + reorder(order, in_order)
 
 
-def _widths_by_coupling(
-    hidden_units: Sequence[int] | Sequence[Sequence[int]], num_couplings: int
-) -> Sequence[Sequence[int]]:
-    shared = [part for part in hidden_units if isinstance(part, int)]
-    own = [part for part in hidden_units if not isinstance(part, int)]
+def _widths_by_coupling(hidden_units: Any, num_couplings: int) -> Sequence[Sequence[int]]:
+    try:
+        parts = list(hidden_units)
+        shared = [operator.index(part) for part in parts if np.ndim(part) == 0]
+        own = [[operator.index(width) for width in part] for part in parts if np.ndim(part)]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"hidden_units must be whole numbers, or for each coupling such a sequence, got "
+            f"{hidden_units}"
+        ) from error
     if not own:
         return [shared] * num_couplings
     if shared:
@@ -353,14 +376,6 @@ def _widths_by_coupling(
             "for each"
         )
     return own
-
-
-def _as_density(latent, layers, name):
-    # Layers stand in the paper's direction. tfb.Chain applies its last element first, and
-    # TransformedDistribution wants latent -> data: this is the one place where order and direction
-    # are turned round.
-    decoder = tfb.Invert(tfb.Chain(tuple(reversed(layers))))
-    return tfd.TransformedDistribution(latent, decoder, name=name)
 
 
 def freeze(
@@ -393,7 +408,7 @@ def freeze(
             name=layer.name,
         )
 
-    return _as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
+    return as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
 
 
 def _frozen_conditioner(conditioner, num_branches):
@@ -413,52 +428,7 @@ def marginals_alone(flow: tfd.TransformedDistribution) -> tfd.TransformedDistrib
         return None
     prior = {"logistic": "logistic", "normal": "gaussian"}[up_to_marginals[-1].family]
     latent = make_prior(prior, flow.event_shape.num_elements(), dtype=flow.dtype)
-    return _as_density(latent, up_to_marginals, f"{flow.name}_marginals")
-
-
-def context_kwargs(
-    context: tf.Tensor | None, *, dropout_seed: tf.Tensor | None = None
-) -> dict[str, dict]:
-    """What tells every m of a flow of `build_flow` its context, or to drop units.
-
-        flow.log_prob(x, **context_kwargs(context))         log p(x | context)
-        flow.sample(n, **context_kwargs(context))           draws from p(x | context)
-
-    Args:
-      context: `[..., context_size]`, of any number type: one for each example or sample, or fewer
-        that are broadcast to them. `None` where the flow has no `context_size`.
-      dropout_seed: stateless seed, int32 `[2]`, by which every m drops units in this call; `None`
-        for all units.
-
-    Returns:
-      Keyword arguments for every method of the flow that evaluates a density or samples; empty
-      where nothing is given. The encoder takes what is in them: `encoder(flow).forward(x,
-      **context_kwargs(context)["bijector_kwargs"])`.
-    """
-    given = {"context": context, "dropout_seed": dropout_seed}
-    given = {name: value for name, value in given.items() if value is not None}
-    # TFP passes them on by name, and this is the name of every coupling.
-    if not given:
-        return {}
-    return {"bijector_kwargs": {"additive_coupling": given}}
-
-
-def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
-    """The chain of all layers of a flow of `build_flow`: `forward` maps x `[..., *event]` to z
-    `[..., D]`.
-
-    Raises:
-      UserError: what is given is no such flow; a layer, for example.
-    """
-    chain = getattr(getattr(flow, "bijector", None), "bijector", None)
-    if chain is None:
-        raise UserError(f"a flow as build_flow makes it is needed, got {type(flow).__name__}")
-    return chain
-
-
-def layers(flow: tfd.TransformedDistribution) -> tuple[tfb.Bijector, ...]:
-    """The layers of a flow of `build_flow`, in the paper's direction, data to latent."""
-    return tuple(reversed(encoder(flow).bijectors))
+    return as_density(latent, up_to_marginals, f"{flow.name}_marginals")
 
 
 def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
@@ -472,6 +442,8 @@ def data_mean(flow: tfd.TransformedDistribution) -> tf.Tensor:
         if isinstance(layer, QuantileTransform):
             medians = layer.inverse(tf.zeros([flow.event_shape.num_elements()], flow.dtype))
             return tf.reshape(medians, flow.event_shape)
+        if not isinstance(layer, tfb.Reshape):
+            break  # behind it stand other values than those of the data
     return tf.zeros(flow.event_shape, flow.dtype)
 
 
@@ -488,7 +460,7 @@ def behind_marginals(
     if not up_to_marginals:
         return None
     front = tfb.Chain(tuple(reversed(up_to_marginals)))
-    return front, _as_density(flow.distribution, behind, flow.name)
+    return front, as_density(flow.distribution, behind, flow.name)
 
 
 def _cut_behind_marginals(flow):
@@ -527,4 +499,4 @@ def sample(
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
     z = temperature * flow.distribution.sample(num_samples, seed=seed)
-    return flow.bijector.forward(z, **context_kwargs(context).get("bijector_kwargs", {}))
+    return encoder(flow).inverse(z, **context_kwargs(context).get("bijector_kwargs", {}))

@@ -11,8 +11,8 @@ from nice_tf.bijectors.diagonal import DiagonalScaling
 from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.errors import UserError
-from nice_tf.flows.flow import layers
-from nice_tf.flows.priors import trained_scale, unit_deviation
+from nice_tf.flows.density import layers
+from nice_tf.flows.priors import deviation, starts_at, trained_scale, unit_deviation
 
 tfd = tfp.distributions
 
@@ -53,7 +53,9 @@ def initialize_from_data(
     """
     before, couplings_on = _before_and_from_couplings(flow)
     kinds = [type(layer) for layer in before if isinstance(layer, Layer)]
-    starts_as_prior = kinds == [QuantileTransform]
+    starts_as_prior = kinds == [QuantileTransform] and starts_at(
+        flow.distribution, _marginals_of(before).family
+    )
     h = tf.cast(x, flow.dtype)
     for layer in before:
         if parts is not None and isinstance(layer, QuantileTransform):
@@ -70,12 +72,17 @@ def initialize_from_data(
     for layer in couplings_on:
         if isinstance(layer, DiagonalScaling) and not starts_as_prior:
             layer.assign_log_scale(
-                tf.math.log(flow.distribution.stddev() / tf.math.reduce_std(h, axis=0))
+                tf.math.log(deviation(flow.distribution) / tf.math.reduce_std(h, axis=0))
             )
             _check_scale(-layer.log_scale, len(h))
         h = _fitted(layer, h, context)
     if not starts_as_prior:
         _start_scale_of_prior(flow, h)
+
+
+def _marginals_of(layers):
+    (found,) = [layer for layer in layers if isinstance(layer, QuantileTransform)]
+    return found
 
 
 def _flat(x):

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from nice_tf.choices import MASKS
 from nice_tf.errors import UserError, check_choice
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
-from nice_tf.flows.flow import behind_marginals, context_kwargs, data_mean
+from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.flow import behind_marginals, data_mean
 
 tfd = tfp.distributions
 

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.bijectors.parameters import check_event_size
 from nice_tf.errors import check_at_least
+from nice_tf.flows import kinds
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
@@ -222,12 +223,24 @@ def _near_logistic(num_components):
 
 def is_mixture(prior: tfd.Distribution) -> bool:
     """Whether a prior is one of `logistic_mixture_prior`."""
-    return has_clusters(prior) or isinstance(prior.distribution, tfd.MixtureSameFamily)
+    return has_clusters(prior) or _is_of_each(prior)
 
 
 def has_clusters(prior: tfd.Distribution) -> bool:
-    """Whether the coordinates of a prior depend on each other by clusters."""
+    """Whether a prior is one of `logistic_mixture_prior` whose coordinates depend on each other by
+    clusters.
+    """
     return isinstance(prior, ClusteredLogistics)
+
+
+def _is_of_each(prior):
+    """Whether each coordinate is a mixture of logistics; others are of a user's own."""
+    if not isinstance(prior, kinds.Independent):
+        return False
+    each = prior.distribution
+    if not isinstance(each, kinds.MixtureSameFamily):
+        return False
+    return isinstance(each.components_distribution, tfd.Logistic)
 
 
 def num_uniforms(prior: tfd.Distribution) -> int:

@@ -84,11 +84,16 @@ def sphere_3(run: FinishedRun) -> np.ndarray:
 
 
 def temperatures(run: FinishedRun) -> np.ndarray:
-    """Samples of the same draws at rising temperature, a row for each from 0.6 to 1.0."""
+    """Samples of the same draws at rising temperature, a row for each from 0.6 to 1.0; of a
+    conditional density, one class after the other.
+    """
     seed = stateless_seed(run.config.seed, "samples")
+    context = run.contexts(np.arange(drawing.COLUMNS) % max(1, run.data.num_classes))
     rows = []
     for temperature in TEMPERATURES:
-        rows.append(sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature))
+        rows.append(
+            sample(run.flow, drawing.COLUMNS, seed=seed, temperature=temperature, context=context)
+        )
     return run.grid(tf.concat(rows, axis=0))
 
 
@@ -119,6 +124,10 @@ def inpainting(
             masks[name] = make_mask(name, run.data.event_shape, seed=run.config.seed)
     x = run.density_units(run.data.validation[:num_images])
     x = tf.concat([x] * len(masks), axis=0)
+    context = None
+    if run.data.labels:
+        classes = run.data.labels.numbers["validation"][:num_images]
+        context = tf.constant(run.contexts(np.tile(classes, len(masks))))
     observed = np.repeat(np.stack(list(masks.values())), num_images, axis=0)
     seeds = tf.stack([stateless_seed(run.config.seed, "inpainting", i) for i in range(len(x))])
     bounds = None
@@ -132,12 +141,16 @@ def inpainting(
         num_steps=num_steps,
         noise=noise,
         bounds=bounds,
+        context=context,
     )
     original = run.grid(x, columns=num_images)
     is_hidden = drawing.image_grid(observed, levels=2, columns=num_images).max(axis=-1) == 0
     masked = np.where(is_hidden[..., np.newaxis], np.array(_HIDDEN, np.uint8), original)
     return drawing.side_by_side([original, masked, run.grid(filled, columns=num_images)])
 
+
+# Those that can be given classes, where the density is given them.
+_OF_CLASSES = ("spectrum", "temperatures", "inpainting")
 
 # Name to what draws it, and whether it needs examples that are pictures.
 FIGURES: dict[str, tuple[Callable[[FinishedRun], np.ndarray | drawing.Chart], bool]] = {
@@ -152,9 +165,11 @@ FIGURES: dict[str, tuple[Callable[[FinishedRun], np.ndarray | drawing.Chart], bo
 
 
 def available(run: FinishedRun) -> list[str]:
-    """Names of the figures that this run's data allow."""
+    """Names of the figures that this run's data and density allow."""
     names = []
     for name, (_, of_pictures) in FIGURES.items():
+        if run.data.labels and name not in _OF_CLASSES:
+            continue
         if drawing.is_image(run.data.event_shape) or not of_pictures:
             names.append(name)
     return names

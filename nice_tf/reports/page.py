@@ -69,7 +69,8 @@ def write_report(
         result = folder.finished_evaluation()
         sections = [_header(run, result), _section("Likelihood", _ledger(result))]
     table = None
-    if run.data.schema:
+    # Columns and rows are compared with samples of p(x), and by it.
+    if run.data.schema and not run.data.labels:
         table = TableReport(run)
         scores = TableScores(run)
         sections[-1] = _section("Likelihood", _ledger(result) + _simpler(scores))
@@ -154,6 +155,11 @@ def _header(run, result):
         f"test examples of shape {data.event_shape}; {run.config.num_couplings} additive "
         f"couplings, {run.config.prior_text}. Weights of epoch {run.epoch}, the best on validation."
     )
+    if data.labels:
+        text += (
+            f" The density is given {data.labels.name}: {data.labels.describe()}. What is shown of "
+            "densities of p(x) alone is left out."
+        )
     if not data.schema:
         text += " The examples shown below are of validation, never of test."
     log_prob = f"{result['log_prob']:.2f} &plusmn; {result['log_prob_std_error']:.2f}"

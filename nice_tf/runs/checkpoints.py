@@ -15,7 +15,7 @@ from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.config import Config
 from nice_tf.errors import UserError, cause_of
 from nice_tf.files import remove, sync_folder, sync_tree
-from nice_tf.flows.flow import layers
+from nice_tf.flows.density import layers
 from nice_tf.runs.workdir import Workdir
 
 tfd = tfp.distributions

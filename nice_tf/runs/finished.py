@@ -77,6 +77,12 @@ class FinishedRun:
             return tf.cast(values, self.flow.dtype)
         return bin_centres(values, self.data.levels, dtype=self.flow.dtype)
 
+    def contexts(self, numbers: np.ndarray) -> np.ndarray | None:
+        """What the density is given of classes by number, `[n, C]`; `None` of p(x)."""
+        if self.data.labels is None:
+            return None
+        return self.data.labels.one_hot(numbers)
+
     def grid(self, x: tf.Tensor, *, columns: int = drawing.COLUMNS) -> np.ndarray:
         """Examples in density units as one picture."""
         examples = tf.reshape(x, [-1, *self.data.event_shape])
@@ -101,7 +107,6 @@ def load_finished_run(
     run.check_keeps_data()
     with run.reading():
         config, trained_on = run.read_config()
-        config.check_is_unconditional(f"workdir {run.path}")
         evaluation = run.finished_evaluation()
         flow = flow_of_description(config, trained_on)
         flow, epoch = restore_best(run, flow, evaluation["epoch"])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nice_tf.data import arrays, pictures, tfrecord
+from nice_tf.data.labels import check_labels
 from nice_tf.data.rows import Rows, chunks, rebatched
 from nice_tf.errors import UserError
 from nice_tf.scoring.blocks import Block, check_finite, check_holds
@@ -31,6 +32,8 @@ class ArrayInput:
         levels: int | None,
         resize: Sequence[int] = (),
         dtype: npt.DTypeLike = np.float64,
+        *,
+        label: str = "",
     ):
         """Looks for the files.
 
@@ -42,9 +45,11 @@ class ArrayInput:
           levels: number of integer levels of the data; `None` for continuous data.
           resize: height and width that pictures are brought to, if any, as in training.
           dtype: the type in which the model takes values, which bounds them.
+          label: for a conditional model, the name of the array of a `.npz` file that has the class
+            of each example, beside the examples.
 
         Raises:
-          UserError: no such file.
+          UserError: no such file; a file that has no labels, where they are needed.
         """
         below: list[str] = []  # files of a folder of pictures
         self.files = [name]
@@ -64,6 +69,10 @@ class ArrayInput:
         self._levels = levels
         self._resize = resize
         self._dtype = np.dtype(dtype)
+        self._labels = None
+        if label:
+            self._labels = _labels(name, label)
+        self._label = label
         self._are_pictures = all(map(pictures.is_picture, self.files))
         if self._are_pictures:
             self.warnings = pictures.left_out(name, below)
@@ -99,7 +108,11 @@ class ArrayInput:
             check_finite(flat, None, self._what, first)
             self._check_range(values)
             check_holds(self._dtype, flat, None, self._what, first)
-            yield Block(first, values, kept=self._names(first, len(values)))
+            labels = None
+            if self._labels is not None:
+                labels = self._labels[first : first + len(values)]
+            kept = self._names(first, len(values))
+            yield Block(first, values, kept=kept, labels=labels)
             first += len(values)
 
     def _examples(self):
@@ -109,7 +122,7 @@ class ArrayInput:
         if self._name.lower().endswith(".npy"):
             return chunks(_npy_rows(self._name))
         if self._name.lower().endswith(".npz"):
-            return iter([_only_array(self._name)])
+            return iter([_only_array(self._name, self._label)])
         if self._are_pictures:
             like = pictures.first(self.files, self._resize, skip_bad=False)
             return pictures.examples(self.files, self._resize, like)
@@ -164,9 +177,27 @@ def _npy_rows(name):
     return arrays.map_array(name, what)
 
 
-def _only_array(name):
+def _labels(name, label):
+    """The classes of all examples, as text."""
+    what = f"input {name}"
+    content = {}
+    if name.lower().endswith(".npz"):
+        content = arrays.read_archive(name, what)
+    if label not in content:
+        raise UserError(
+            f"{what} has no labels, and the model is of p(x | {label}): give a .npz file with the "
+            f"examples and an array {label} of their classes"
+        )
+    values = content.pop(label)
+    for examples in content.values():
+        check_labels(label, values, len(examples), "the examples")
+    return values.astype(str)
+
+
+def _only_array(name, label):
     what = f"input {name}"
     content = arrays.read_archive(name, what)
+    content.pop(label, None)
     if len(content) != 1:
         raise UserError(
             f"{what} holds the arrays {', '.join(content) or '(none)'}: one array is needed"

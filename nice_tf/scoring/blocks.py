@@ -27,6 +27,7 @@ class Block:
         float64.
       words: of a table of CSV, how the columns of `kept` that may hold true and false spell them,
         by name: false, then true.
+      labels: for a conditional model, the class of each row by name, `[n]`; else `None`.
     """
 
     first: int
@@ -36,6 +37,7 @@ class Block:
     stored_as: dict[str, str] = dataclasses.field(default_factory=dict)
     unseen: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     words: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    labels: np.ndarray | None = None
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

@@ -61,6 +61,11 @@ class Drawer:
             )
         model = Model.load(path)
         table_schema(model)
+        if model.classes:
+            raise UserError(
+                f"draws are of p(x), the model {path} is of p(x | {model.classes.label}): in "
+                "Python draw_between of nice_tf.flows.conditional takes its context"
+            )
         return cls(model, load_flow(path), num_draws, seed)
 
     @property

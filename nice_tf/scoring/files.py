@@ -223,6 +223,7 @@ def sample_file(
     seed: int = 0,
     temperature: float = 1.0,
     given: Mapping[str, str] | None = None,
+    label: str | None = None,
     overwrite: bool = False,
 ) -> str:
     """Draws samples into a file, in the data's own units: integers as integers, values of a table
@@ -237,6 +238,8 @@ def sample_file(
       temperature: as there.
       given: of tables, the values that some columns are to have, as text by name. The model must
         be a run; its samples are drawn by Hamiltonian Monte Carlo, as `fill_file` draws.
+      label: of a conditional model, the class of all samples; `None` for classes as frequent as in
+        train. A table, or an array, has the class of each sample beside it.
       overwrite: replace the file.
 
     Returns:
@@ -248,11 +251,14 @@ def sample_file(
     output = os.fspath(output)
     output_lib.check_output(output, SAMPLE_SUFFIXES, overwrite=overwrite)
     _check_wanted(num_samples, seed, temperature)
+    if given and label is not None:
+        raise UserError("given and label do not go together: draws of given values are of p(x)")
     if given:
         return _sample_given(model, output, num_samples, seed, temperature, given, overwrite)
     loaded = Model.load(model)
     _check_has_samples_for(output, loaded, num_samples)
-    draws = _Draws(loaded, num_samples, seed, temperature)
+    draws = _Draws(loaded, num_samples, seed, temperature, label)
+    draws.check_label()
     suffix = pathlib.Path(output).suffix
     if suffix in output_lib.SUFFIXES:
         _write_table(output, draws, overwrite=overwrite)
@@ -324,14 +330,43 @@ class _Draws:
     num_samples: int
     seed: int
     temperature: float
+    label: str | None = None
+
+    def check_label(self) -> None:
+        """Looks at the class before there is a file.
+
+        Raises:
+          UserError: it is none of the model's, or the model has no classes.
+        """
+        if self.label is None:
+            return
+        classes = self.model.classes
+        if classes is None:
+            raise UserError(
+                f"label {self.label}: model {self.model.path} has no classes, it is of p(x)"
+            )
+        classes.as_input([self.label], 1)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray | None:
+        """The class of each sample, `[num_samples]`; `None` where the model has none."""
+        classes = self.model.classes
+        if classes is None:
+            return None
+        if self.label is not None:
+            return np.repeat(classes.as_input([self.label], 1), self.num_samples)
+        return classes.draw(self.num_samples, seed=self.seed)
 
     def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
         """The samples from a number on, some at a time."""
         size = max(1, scorer_lib.VALUES_A_CALL // self.model.event_size)
         for number in range(first, self.num_samples, size):
             count = min(size, self.num_samples - number)
+            label = None
+            if self.labels is not None:
+                label = self.labels[number : number + count]
             yield self.model.sample(
-                count, seed=self.seed, first=number, temperature=self.temperature
+                count, seed=self.seed, first=number, temperature=self.temperature, label=label
             )
 
 
@@ -341,7 +376,12 @@ def _write_table(output, draws, *, overwrite):
 
     def tables(first):
         for x in draws.blocks(first):
-            yield pa.table(decoded(schema, schema.as_rows(x)))
+            columns = decoded(schema, schema.as_rows(x))
+            if draws.labels is not None:
+                name = draws.model.classes.label
+                columns[name] = pa.array(draws.labels[first : first + len(x)])
+                first += len(x)
+            yield pa.table(columns)
 
     def num_rows():
         return draws.num_samples
@@ -353,6 +393,8 @@ def _write_table(output, draws, *, overwrite):
         "temperature": draws.temperature,
         "num_samples": draws.num_samples,
     }
+    if draws.label is not None:
+        settings["label"] = draws.label
     output_lib.write(output, tables, settings=settings, overwrite=overwrite, num_rows=num_rows)
 
 
@@ -373,6 +415,13 @@ def _write_npz(output, draws):
                 if not number:
                     write_header(file, draws.num_samples, rows)
                 write_rows(file, rows)
+        if draws.labels is None:
+            return
+        labels = draws.labels
+        if labels.dtype == object:
+            labels = labels.astype(str)
+        with archive.open(f"{draws.model.classes.label}.npy", "w") as file:
+            np.lib.format.write_array(file, labels, allow_pickle=False)
 
 
 def _in_data_units(model, x):

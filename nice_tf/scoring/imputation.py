@@ -40,7 +40,7 @@ def filled_table(model: Model, block: Block) -> pa.Table:
     schema = table_schema(model)
     filled = block.values
     if find_missing(block.values).any():
-        filled = fill_gaps(model, block.values, first=block.first)
+        filled = fill_gaps(model, block.values, first=block.first, labels=block.labels)
     table = with_gaps_from(filled.astype(model.dtype), block, schema)
     number = int(find_missing(block.values).sum())
     for values in block.constants.values():

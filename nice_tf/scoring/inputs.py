@@ -19,12 +19,16 @@ def open_input(name: str, model: Model, keep: Sequence[str] | None = ()) -> Tabl
     Raises:
       UserError: as there; columns to keep of what is no table.
     """
+    label = ""
+    if model.classes:
+        label = model.classes.label
     if model.schema:
-        return TableInput(name, model.schema, keep, model.dtype)
+        return TableInput(name, model.schema, keep, model.dtype, label=label)
     if keep:
         raise UserError(
             f"keep is for tables, got {', '.join(keep)}: the model is of shape {model.event_shape}"
         )
     # No resize is in the description that an earlier version exported.
     resize = model.description.get("resize", ())
-    return ArrayInput(name, model.event_shape, model.description["levels"], resize, model.dtype)
+    levels = model.description["levels"]
+    return ArrayInput(name, model.event_shape, levels, resize, model.dtype, label=label)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from nice_tf.data.descriptions import check_description
@@ -21,6 +22,7 @@ from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.trying import with_best_values
 from nice_tf.serving import server as server_lib
+from nice_tf.serving.classes import Classes
 
 # Log-likelihoods of validation that exports without `tail_step` have at most.
 _KEPT_BY_EARLIER_VERSIONS = 10_000
@@ -90,6 +92,11 @@ class Model:
             return None
         return Schema.from_dict(self.description["schema"])
 
+    @functools.cached_property
+    def classes(self) -> Classes | None:
+        """The classes, if the density is given one."""
+        return Classes.from_description(self.description)
+
     @property
     def tail_step(self) -> float:
         """The least difference of two values of `tail_probability`."""
@@ -126,11 +133,45 @@ class Model:
             raise UserError(f"the model refuses its input: {_rule(error.message)}") from error
         return {name: value.numpy() for name, value in answers.items()}
 
-    def score(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def _given(self, label, num_rows):
+        """The input that says of which class each row is, where the density is given one."""
+        if self.classes is None:
+            if label is not None:
+                raise UserError(f"model {self.path} takes no labels: it is of p(x)")
+            return {}
+        if label is None:
+            raise UserError(
+                f"model {self.path} is of p(x | {self.classes.label}): give the label of each "
+                f"example, of {self.classes.shown}"
+            )
+        return {"label": self.classes.as_input(label, num_rows)}
+
+    def classify(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """What a conditional model says of the class of examples.
+
+        Args:
+          x: `[B, *event_shape]` in data units.
+
+        Returns:
+          `log_prob_given` and `probability`, log p(x | y) and p(y | x) of all classes y, `[B, C]`;
+          `log_prob`, log p(x), and `label`, the most probable class by name, `[B]`.
+
+        Raises:
+          UserError: a model of p(x) alone.
+        """
+        if self.classes is None:
+            raise UserError(f"model {self.path} has no classes: it is of p(x)")
+        answers = self("classify", x=np.asarray(x, self.dtype))
+        labels = [one.decode() if isinstance(one, bytes) else one for one in answers["label"]]
+        return {**answers, "label": np.array(labels).astype(str)}
+
+    def score(self, x: np.ndarray, *, label: npt.ArrayLike | None = None) -> dict[str, np.ndarray]:
         """How usual examples are.
 
         Args:
           x: `[B, *event_shape]` in data units.
+          label: of a conditional model, the class of each example by name, `[B]`; log_prob is then
+            log p(x | label).
 
         Returns:
           `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the
@@ -138,7 +179,7 @@ class Model:
           validation examples|, which is large for what is too usual as well (Nalisnick et al.
           2019).
         """
-        scores = self("log_prob", x=np.asarray(x, self.dtype))
+        scores = self("log_prob", x=np.asarray(x, self.dtype), **self._given(label, len(x)))
         result: dict[str, np.ndarray] = {}
         for name in ("log_prob", "bits_per_dim", "tail_probability"):
             if name in scores:
@@ -147,20 +188,28 @@ class Model:
         result["typicality"] = np.abs(scores["log_prob"] - usual)
         return result
 
-    def contributions(self, x: np.ndarray) -> np.ndarray:
+    def contributions(self, x: np.ndarray, *, label: npt.ArrayLike | None = None) -> np.ndarray:
         """What makes a table's rows unusual: nats that log_prob would gain if a value were its
         column's median, or without marginals its mean; of categories the most frequent.
 
         Args:
           x: `[B, D]` in data units.
+          label: as for `score`.
 
         Returns:
           `[B, D]`; it takes D times the work of `score`.
         """
-        return self("explain", x=np.asarray(x, self.dtype))["contribution"]
+        given = self._given(label, len(x))
+        return self("explain", x=np.asarray(x, self.dtype), **given)["contribution"]
 
     def sample(
-        self, num_samples: int, *, seed: int, first: int = 0, temperature: float = 1.0
+        self,
+        num_samples: int,
+        *,
+        seed: int,
+        first: int = 0,
+        temperature: float = 1.0,
+        label: npt.ArrayLike | None = None,
     ) -> np.ndarray:
         """Samples in data units, unclipped; sample n of a seed is the same, to rounding, however
         many are drawn.
@@ -170,14 +219,24 @@ class Model:
           seed: at least 0, below 2^31.
           first: number of the first.
           temperature: above 0; less than 1 stays nearer to the mode.
+          label: as for `score`, the class of each sample.
 
         Returns:
           `[num_samples, *event_shape]`.
         """
         temperatures = np.full(num_samples, temperature, np.float32)
-        return self("sample", seed=_seeds(seed, first, num_samples), temperature=temperatures)["x"]
+        seeds = _seeds(seed, first, num_samples)
+        given = self._given(label, num_samples)
+        return self("sample", seed=seeds, temperature=temperatures, **given)["x"]
 
-    def fill(self, x: np.ndarray, *, seed: int = 0, first: int = 0) -> np.ndarray:
+    def fill(
+        self,
+        x: np.ndarray,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        label: npt.ArrayLike | None = None,
+    ) -> np.ndarray:
         """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2); of a
         table's categories and other columns of few values all are tried.
 
@@ -185,6 +244,7 @@ class Model:
           x: `[B, *event_shape]` in data units, NaN where a value is missing.
           seed: of the noise of the export, if it has any.
           first: number of the first example, which sets its noise apart.
+          label: as for `score`.
 
         Returns:
           As `x`; what was there is there to the bit.
@@ -192,26 +252,30 @@ class Model:
         x = np.asarray(x, self.dtype)
         observed = ~np.isnan(x)
         seeds = _seeds(seed, first, len(x))
-        filled = self._climbed(np.where(observed, x, 0), observed, seeds)
+        given = self._given(label, len(x))
+
+        def climb(rows, known, numbers):
+            return self._climbed(rows, known, seeds[numbers], _of_rows(given, numbers))
+
+        def log_prob(rows, numbers):
+            return self("log_prob", x=rows, **_of_rows(given, numbers))["log_prob"]
+
+        filled = self._climbed(np.where(observed, x, 0), observed, seeds, given)
         if self.schema:
-            filled = with_best_values(
-                filled,
-                observed,
-                self.schema,
-                log_prob=self._log_prob,
-                climb=lambda rows, known, numbers: self._climbed(rows, known, seeds[numbers]),
-            )
+            filled = with_best_values(filled, observed, self.schema, log_prob=log_prob, climb=climb)
         return np.where(observed, x, filled)
 
-    def _climbed(self, x, observed, seeds):
+    def _climbed(self, x, observed, seeds, given):
         mask = observed.astype(np.float32)
-        filled = self("inpaint", x=x, mask=mask, seed=seeds)["x"]
+        filled = self("inpaint", x=x, mask=mask, seed=seeds, **given)["x"]
         if self.schema:  # what lies on the edge of the last bin is rounded out of it
             filled = np.clip(self.schema.rounded(filled), *self.schema.ends).astype(self.dtype)
         return np.where(observed, x, filled)
 
-    def _log_prob(self, x):
-        return self("log_prob", x=x)["log_prob"]
+
+def _of_rows(inputs, numbers):
+    """The part of inputs that belongs to some rows."""
+    return {name: value[numbers] for name, value in inputs.items()}
 
 
 def _seeds(seed, first, count):
@@ -242,7 +306,8 @@ def _newest_version(folder):
 
 def _check_export(values):
     """Looks at what an export says of its model beside its data."""
-    check_description(values)
+    # An export of a flow that no run trained knows of no other examples.
+    check_description(values, counts=("num_validation",))
     if not math.isfinite(values["usual_log_prob"]):
         raise ValueError(
             f"{server_lib.DESCRIPTION} has the usual_log_prob {values['usual_log_prob']}"

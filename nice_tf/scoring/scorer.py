@@ -75,7 +75,7 @@ class Scorer:
         """
         missing = find_missing(block.values)
         values = self.filled(block)
-        columns = _by_calls(self.model.score, values, values[0].size)
+        columns = _by_calls(self.model.score, values, values[0].size, block.labels)
         columns["is_anomaly"] = columns["tail_probability"] <= self.threshold
         if self.impute:
             columns["num_imputed"] = missing.sum(axis=1)
@@ -85,7 +85,7 @@ class Scorer:
         if block.unseen:
             columns["unseen"] = _names_of(block.unseen)
             columns["is_anomaly"] |= columns["unseen"] != ""
-        columns |= self._top(values)
+        columns |= self._top(values, block.labels)
         taken = sorted({"row", *columns} & set(block.kept))
         if taken:
             raise UserError(
@@ -105,7 +105,7 @@ class Scorer:
             return block.values
         if not self.impute:
             raise UserError(self._where_missing(block, missing))
-        return fill_gaps(self.model, block.values, first=block.first)
+        return fill_gaps(self.model, block.values, first=block.first, labels=block.labels)
 
     def _where_missing(self, block, missing):
         row, column = np.argwhere(missing)[0]
@@ -128,12 +128,12 @@ class Scorer:
         """That of a table, where the data are one."""
         return self.model.schema
 
-    def _top(self, values):
+    def _top(self, values, labels):
         """Names and nats of the columns that make rows unusual."""
         if not self.top:
             return {}
         names = np.array(self._schema.names, object)
-        nats = _by_calls(self.model.contributions, values, values.shape[1] ** 2)
+        nats = _by_calls(self.model.contributions, values, values.shape[1] ** 2, labels)
         order = np.argsort(-nats, axis=1, kind="stable")[:, : self.top]
         found = np.take_along_axis(nats, order, axis=1)
         result = {}
@@ -160,22 +160,34 @@ def find_missing(values: np.ndarray) -> np.ndarray:
     return np.zeros(flat.shape, bool)
 
 
-def fill_gaps(model: Model, values: np.ndarray, *, first: int) -> np.ndarray:
+def fill_gaps(
+    model: Model, values: np.ndarray, *, first: int, labels: np.ndarray | None = None
+) -> np.ndarray:
     """As `Model.fill`, but rows without a gap are left as they are."""
     values = values.copy()
     rows = np.flatnonzero(find_missing(values).any(axis=1))
     number = max(1, VALUES_A_CALL // 4 // values[0].size)
     for start in range(0, len(rows), number):
         some = rows[start : start + number]
-        filled = model.fill(values[some], first=first + start)
+        filled = model.fill(values[some], first=first + start, label=_some(labels, some))
         values[some] = np.where(np.isnan(values[some]), filled, values[some])
     return values
 
 
-def _by_calls(function, values, work):
+def _some(labels, rows):
+    """The labels of some rows, where there are labels."""
+    if labels is None:
+        return None
+    return labels[rows]
+
+
+def _by_calls(function, values, work, labels):
     """The function of a few rows at a time, so that the memory it takes is bounded; joined."""
     number = max(1, VALUES_A_CALL // work)
-    answers = [function(values[start : start + number]) for start in range(0, len(values), number)]
+    answers = []
+    for start in range(0, len(values), number):
+        rows = slice(start, start + number)
+        answers.append(function(values[rows], label=_some(labels, rows)))
     if isinstance(answers[0], dict):
         joined = {}
         for name in answers[0]:

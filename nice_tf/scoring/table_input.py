@@ -15,6 +15,7 @@ from nice_tf.data.tables.cells import is_number, no_number
 from nice_tf.data.tables.choice import check_holds_numbers
 from nice_tf.data.tables.columns import is_text_like
 from nice_tf.data.tables.encodings import encoded, numbers, wanted
+from nice_tf.data.tables.labels import as_classes
 from nice_tf.data.tables.paths import left_out, table_files
 from nice_tf.data.tables.table import NULLS, Table
 from nice_tf.errors import UserError
@@ -41,6 +42,8 @@ class TableInput:
         schema: Schema,
         keep: Sequence[str] | None = (),
         dtype: npt.DTypeLike = np.float64,
+        *,
+        label: str = "",
     ):
         """Looks at the columns.
 
@@ -51,9 +54,11 @@ class TableInput:
           keep: names of columns to pass on; `None` for all, of which then some may be unknown to
             the schema.
           dtype: the type in which the model takes values, which bounds them.
+          label: for a conditional model, the column that has the class of each row.
 
         Raises:
-          UserError: as `Table` and `Schema.check_names` say; a column to keep that is not there.
+          UserError: no such column; as `Table` and `Schema.check_names` say; a column to keep that
+            is not there.
         """
         self.files = table_files(name)
         if not self.files:
@@ -70,6 +75,7 @@ class TableInput:
         if keep is None:
             keep = self.names
         self._keep = list(keep)
+        self._label = label
         self._check_names()
         self._constants = [name for name in schema.constants if name in self.names]
         self._wanted = [*schema.names, *self._constants]
@@ -88,7 +94,14 @@ class TableInput:
                 f"{self._what} has no column {', '.join(absent)} to keep, only "
                 f"{', '.join(self.names)}"
             )
+        if self._label and self._label not in self.names:
+            raise UserError(
+                f"{self._what} has no column {self._label}, the class that the model is given, "
+                f"only {', '.join(self.names)}"
+            )
         unknown = set(self._keep) - set(self._schema.names)
+        if self._label:
+            unknown.add(self._label)
         others = [name for name in self.names if name not in unknown]
         self._schema.check_names(others, self._what)
 
@@ -123,6 +136,8 @@ class TableInput:
         """
         columns = []
         texts = list(self._keep)
+        if self._label and self._label not in texts:
+            texts.append(self._label)
         for name in self._wanted:
             if name in self._keep:
                 continue
@@ -157,7 +172,12 @@ class TableInput:
         for place, column in enumerate(self._schema.columns):
             if column.categories:
                 unseen[column.name] = of_density[:, place] == len(column.categories)
-        return Block(first, of_density, constants, kept, self._stored_as, unseen, self._words)
+        labels = None
+        if self._label:
+            labels = as_classes(batch[self._label]).to_numpy(zero_copy_only=False).astype(str)
+        return Block(
+            first, of_density, constants, kept, self._stored_as, unseen, self._words, labels
+        )
 
     @functools.cached_property
     def _words(self):

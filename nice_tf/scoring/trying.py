@@ -19,7 +19,7 @@ def with_best_values(
     observed: np.ndarray,
     schema: Schema,
     *,
-    log_prob: Callable[[np.ndarray], np.ndarray],
+    log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray],
     climb: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Rows whose missing values were filled by ascent, with more likely ones.
@@ -35,7 +35,7 @@ def with_best_values(
       x: `[B, D]`, on the steps of the columns.
       observed: what was there, `[B, D]` in bool.
       schema: of the table.
-      log_prob: of rows.
+      log_prob: of rows, `[n, D]`, and their numbers in x.
       climb: rows whose values where a mask is false are found given the others; of rows and mask,
         `[n, D]` each, and the numbers of the rows in x.
 
@@ -50,7 +50,7 @@ def with_best_values(
         if not len(active):
             break
         before = found[active]
-        found[active] = _in_turn(before, observed[active], tried, log_prob)
+        found[active] = _in_turn(before, observed[active], tried, log_prob, active)
         active = active[(found[active] != before).any(axis=1)]
         climbing = active[~known[active].all(axis=1)]
         if len(climbing):
@@ -68,10 +68,10 @@ def _values_to_try(column: Column) -> np.ndarray:
     return column.low + column.step * np.arange(min(number, _MOST))
 
 
-def _in_turn(rows, observed, tried, log_prob):
+def _in_turn(rows, observed, tried, log_prob, numbers):
     """Rows in which each missing value of a column of few is the best given all others."""
     rows = rows.copy()
-    scores = log_prob(rows)
+    scores = log_prob(rows, numbers)
     for place, values in enumerate(tried):
         missing = np.flatnonzero(~observed[:, place])
         if not len(values) or not len(missing):
@@ -79,7 +79,7 @@ def _in_turn(rows, observed, tried, log_prob):
         for value in values:
             changed = rows[missing]
             changed[:, place] = value
-            found = log_prob(changed)
+            found = log_prob(changed, numbers[missing])
             is_better = found > scores[missing]
             rows[missing[is_better], place] = value
             scores[missing[is_better]] = found[is_better]

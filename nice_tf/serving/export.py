@@ -3,18 +3,26 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
+import tensorflow_probability as tfp
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from nice_tf import interrupts
+from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError, cause_of, check_at_least
 from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomically
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.model_card import model_card
+from nice_tf.serving.own_flow import server_of_flow
 from nice_tf.serving.server import DESCRIPTION, load_server, version_number
 from nice_tf.serving.warmup import MODEL_NAME, replay_warmup, write_warmup
+
+tfd = tfp.distributions
 
 _UNFINISHED = ".unfinished-"
 
@@ -63,6 +71,7 @@ def export_saved_model(
     inpaint_steps: int = 100,
     inpaint_noise: float = 0.0,
     compile_single: bool = False,
+    max_batch: int = 0,
 ) -> pathlib.Path:
     """Writes the next version of a run's model, and the server's configuration beside it.
 
@@ -76,6 +85,7 @@ def export_saved_model(
       inpaint_steps: steps of the `inpaint` signature, at least 1.
       inpaint_noise: deviation of its noise, at least 0.
       compile_single: answer single examples through XLA, as `FlowServer` says.
+      max_batch: rows of a request at most, as `FlowServer` says.
 
     Returns:
       The folder of the version.
@@ -84,17 +94,89 @@ def export_saved_model(
       UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of
         bounds.
     """
-    check_at_least("inpaint_steps", inpaint_steps, 1)
-    if not 0 <= inpaint_noise < float("inf"):
-        raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
+    _check_settings(inpaint_steps, inpaint_noise)
     with Workdir(workdir).reading():
         server, description = load_server(
             workdir,
             inpaint_steps=inpaint_steps,
             inpaint_noise=inpaint_noise,
             compile_single=compile_single,
+            max_batch=max_batch,
         )
         card = model_card(workdir, inpaint_steps, inpaint_noise)
+    return _write_version(server, description, card, export_dir, compile_single)
+
+
+def export_flow(
+    flow: tfd.TransformedDistribution,
+    export_dir: str | os.PathLike,
+    *,
+    validation: npt.ArrayLike,
+    levels: int | None = None,
+    schema: Schema | Mapping[str, float] | Sequence[str] | None = None,
+    classes: Mapping[str, float] | None = None,
+    labels: npt.ArrayLike | None = None,
+    name: str = "a flow of one's own",
+    inpaint_steps: int = 100,
+    inpaint_noise: float = 0.0,
+    compile_single: bool = False,
+    max_batch: int = 0,
+) -> pathlib.Path:
+    """Writes the next version of a flow that you built and trained yourself, as
+    `export_saved_model` does for a run.
+
+    `score_file`, `sample_file` and `Model` take what it writes, as they take the export of a run.
+
+    Args:
+      flow: trained; of `build_flow`, of `flow_from_layers`, or another that `layers` takes.
+      export_dir: folder of the model; its versions are its integer subfolders.
+      validation: examples that the flow was not trained on, `[N, *event_shape]` in data units: how
+        usual an example is, `tail_probability`, is told by them.
+      levels: number of integer levels, where the flow is of x on [0, 1]; 256 for uint8. `None` for
+        continuous data.
+      schema: of a table, by which it has `explain` and named columns: the names of its columns; or
+        by name the distance of the values that a column can take, 1 for most integers, 0 for
+        continuous ones; or a `nice_tf.data.schema.Schema`.
+      classes: of a flow with a context, the classes that it stands for, one-hot: by name, in the
+        order of the context, how frequent each is, in any unit.
+      labels: of the validation examples, their classes by name, `[N]`, where there are classes.
+      name: of the data, for the model card.
+      inpaint_steps: steps of the `inpaint` signature, at least 1.
+      inpaint_noise: deviation of its noise, at least 0.
+      compile_single: answer single examples through XLA, as `FlowServer` says.
+      max_batch: rows of a request at most, as `FlowServer` says.
+
+    Returns:
+      The folder of the version.
+
+    Raises:
+      UserError: a flow that cannot be served, examples that are not of its shape or units, a folder
+        that cannot be written, or a value out of bounds.
+    """
+    _check_settings(inpaint_steps, inpaint_noise)
+    server, description, card = server_of_flow(
+        flow,
+        np.asarray(validation),
+        levels=levels,
+        schema=schema,
+        classes=classes,
+        labels=labels,
+        name=name,
+        inpaint_steps=inpaint_steps,
+        inpaint_noise=inpaint_noise,
+        compile_single=compile_single,
+        max_batch=max_batch,
+    )
+    return _write_version(server, description, card, export_dir, compile_single)
+
+
+def _check_settings(inpaint_steps, inpaint_noise):
+    check_at_least("inpaint_steps", inpaint_steps, 1)
+    if not 0 <= inpaint_noise < float("inf"):
+        raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
+
+
+def _write_version(server, description, card, export_dir, compile_single):
     export_dir = pathlib.Path(export_dir)
     try:
         # A server looks at no folder whose name is not an integer; in the same one, renaming is a

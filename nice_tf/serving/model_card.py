@@ -1,13 +1,20 @@
 """The page that goes with an exported model."""
 
 import os
+from typing import Any
 
 import numpy as np
+import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.evaluation.ledger import as_text
+from nice_tf.flows.density import layers
+from nice_tf.flows.summary import summary
 from nice_tf.runs.workdir import Workdir
+from nice_tf.serving.classes import Classes
 from nice_tf.serving.signatures import MAX_NUM_SAMPLES
+
+tfd = tfp.distributions
 
 
 def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: float) -> str:
@@ -33,27 +40,70 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
     if trained.test_rows == "validation":
         num_test = "no"
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
+    parts = f"{data['num_train']} training, {data['num_validation']} validation and {num_test} test"
+    return _page(
+        data,
+        made=f"with {config['num_couplings']} coupling\nlayers and a {trained.prior_text}, exported",
+        examples=parts,
+        likelihood=f"```\n{as_text(evaluation)}\n```\n\n{noise}",
+        inpaint=f"{inpaint_steps} steps with noise {inpaint_noise}",
+        rest=f"## Settings\n\n| setting | value |\n|---|---|\n{settings}\n",
+    )
+
+
+def card_of_flow(
+    flow: tfd.TransformedDistribution,
+    data: dict[str, Any],
+    *,
+    usual_log_prob: float,
+    error: float,
+    inpaint_steps: int,
+    inpaint_noise: float,
+) -> str:
+    """The page of a flow that no run trained.
+
+    Args:
+      flow: as it is served.
+      data: its description.
+      usual_log_prob: the mean of validation examples, in nats.
+      error: its standard error.
+      inpaint_steps: of the `inpaint` signature.
+      inpaint_noise: of the `inpaint` signature.
+    """
+    given = ""
+    if "labels" in data:
+        given = ", each given its class"
+    likelihood = (
+        f"The mean `log_prob` of the {data['num_validation']} validation examples is "
+        f"{usual_log_prob:.2f} +- {error:.2f} nats{given}, without noise.\n\n"
+    )
+    return _page(
+        data,
+        made=f"of {len(layers(flow))} layers and the prior {flow.distribution.name}, exported",
+        examples=f"{data['num_validation']} validation",
+        likelihood=likelihood,
+        inpaint=f"{inpaint_steps} steps with noise {inpaint_noise}",
+        rest=f"## Layers\n\n```\n{summary(flow)}\n```\n",
+    )
+
+
+def _page(data, *, made, examples, likelihood, inpaint, rest):
     return f"""\
 # Model card: NICE on {data["name"]}
 
-An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) with {config["num_couplings"]} coupling
-layers and a {trained.prior_text}, exported by nice_tf.
+An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) {made} by nice_tf.
 
 ## Data
 
-{data["name"]}: {data["num_train"]} training, {data["num_validation"]} validation and {num_test} test examples
+{data["name"]}: {examples} examples
 of shape {data["event_shape"]}. Values: {_unit(data)}.
-{_encodings(data)}
+{_classes(data)}{_encodings(data)}
 ## Likelihood
 
-```
-{as_text(evaluation)}
-```
-
-{noise}## Signatures
+{likelihood}## Signatures
 
 Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
-`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
+`inpaint` makes {inpaint}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
 request.
 
 ## Known limits
@@ -63,12 +113,24 @@ request.
 - Values far outside the data's range give very low but finite likelihoods.
 - Samples are not clipped to the range of the data.
 
-## Settings
+{rest}"""
 
-| setting | value |
-|---|---|
-{settings}
-"""
+
+def _classes(data):
+    """The classes of a conditional model, if it is one."""
+    found = Classes.from_description(data)
+    if found is None:
+        return ""
+    kind = "text"
+    if found.are_integers:
+        kind = "int64"
+    shares = []
+    for name, share in zip(found.names, found.frequencies, strict=True):
+        shares.append(f"{_cell(name)} ({100 * share:.2g} %)")
+    return (
+        f"\nThe density is given {found.label}, the input `label` ({kind}) of every signature but "
+        f"`classify`: {', '.join(shares)}.\n"
+    )
 
 
 def _encodings(data):

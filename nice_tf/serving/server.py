@@ -11,6 +11,8 @@ from nice_tf.errors import UserError
 from nice_tf.runs.architecture import flow_of_description
 from nice_tf.runs.checkpoints import restore_best
 from nice_tf.runs.workdir import Workdir
+from nice_tf.serving.checks import check_weights
+from nice_tf.serving.classes import Classes
 from nice_tf.serving.signatures import FlowServer
 
 DESCRIPTION = "data.json"  # among the assets of the SavedModel
@@ -22,6 +24,7 @@ def load_server(
     inpaint_steps: int = 100,
     inpaint_noise: float = 0.0,
     compile_single: bool = False,
+    max_batch: int = 0,
 ) -> tuple[FlowServer, dict[str, Any]]:
     """The signatures of a finished run, and what they are of.
 
@@ -30,6 +33,7 @@ def load_server(
       inpaint_steps: as there.
       inpaint_noise: as there.
       compile_single: as there.
+      max_batch: as there.
 
     Returns:
       The server; and the description of the data as in `config.json`, with `usual_log_prob`, the
@@ -53,29 +57,30 @@ def load_server(
         levels=data["levels"],
         validation_log_probs=validation_log_probs,
         schema=schema,
+        classes=Classes.from_description(data),
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
+        max_batch=max_batch,
     )
-    known = {
+    known = known_of_server(server, validation_log_probs)
+    return server, {**data, **known, "resize": list(config.resize)}
+
+
+def known_of_server(server: FlowServer, validation_log_probs: np.ndarray) -> dict[str, Any]:
+    """What a description says beside the data."""
+    return {
         "usual_log_prob": float(np.mean(validation_log_probs)),
         "tail_step": 1 / len(validation_log_probs),
         "dtype": server.value_dtype.name,
-        "resize": list(config.resize),
     }
-    return server, {**data, **known}
 
 
 def _read_flow(run, config, data):
-    config.check_is_unconditional(f"workdir {run.path}")
     evaluation = run.finished_evaluation()
     flow = flow_of_description(config, data)
     flow, epoch = restore_best(run, flow, evaluation["epoch"])
-    for variable in flow.variables:
-        if not np.all(np.isfinite(variable.numpy())):
-            raise UserError(
-                f"workdir {run.path}: the weights of epoch {epoch} are not finite, the run diverged"
-            )
+    check_weights(flow, f"workdir {run.path}: the weights of epoch {epoch}")
     return flow
 
 

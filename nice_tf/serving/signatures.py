@@ -7,6 +7,7 @@ InvalidArgument and the rule by name.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,16 +15,28 @@ import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
+from nice_tf.errors import UserError, cause_of, check_at_least
+from nice_tf.evaluation.likelihood import log_probs_of_classes
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
-from nice_tf.flows.flow import data_mean, encoder, freeze
+from nice_tf.flows.density import context_kwargs, encoder
+from nice_tf.flows.flow import data_mean, freeze
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
+from nice_tf.serving.checks import check_flow, check_units, sorted_log_probs
+from nice_tf.serving.classes import Classes
+from nice_tf.serving.graph import (
+    checked,
+    checked_rows,
+    checked_temperature,
+    finite,
+    require,
+    uniform_rows,
+)
 
 tfd = tfp.distributions
 
 MAX_NUM_SAMPLES = 10_000
-_SEEDS_PER_TURN = 4
 
 
 class FlowServer(tf.Module):
@@ -40,11 +53,17 @@ class FlowServer(tf.Module):
         sample_n  num_samples, seed [2], temperature (scalars) -> x, log_prob [num_samples]
         inpaint   x, mask (1: observed), seed [B, 2] -> x, log_prob [B]
         explain   x (tables only)                -> contribution [B, D], log_prob [B]
+        classify  x (conditional models only)    -> log_prob_given [B, C], probability [B, C], log_prob, label [B]
 
     `contribution` is what an example's log_prob would gain if this value were its column's
     median, or without marginals its mean; of categories the most frequent.
     `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of
     validation examples of lower log-likelihood: near 0 means unusual.
+
+    A conditional model takes `label` in every signature but `classify`, `[B]` (a scalar in `sample_n`):
+    int64 where all classes are whole numbers, else string; `log_prob` is then log p(x | label), that
+    of validation examples with their own labels. `classify` gives log p(x | y) and p(y | x) of all
+    classes y in their order, log p(x), and the most probable class.
     """
 
     def __init__(
@@ -54,26 +73,38 @@ class FlowServer(tf.Module):
         levels: int | None,
         validation_log_probs: np.ndarray,
         schema: Schema | None = None,
+        classes: Classes | None = None,
         inpaint_steps: int = 100,
         inpaint_noise: float = 0.0,
         compile_single: bool = False,
+        max_batch: int = 0,
     ):
         """Makes the signatures.
 
         Args:
-          flow: a trained flow, with its conditioner in full precision.
+          flow: a trained flow, with its conditioner in full precision; of `build_flow` or
+            `flow_from_layers`, or another that `layers` takes.
           levels: number of integer levels of the data; `None` for continuous data and tables.
           validation_log_probs: log-likelihoods of validation examples as this server gives them,
-            `[N]`, ascending.
+            `[N]`, in any order.
           schema: of a table, its columns.
+          classes: of a conditional flow, what its context stands for.
           inpaint_steps: steps of `inpaint`.
           inpaint_noise: deviation of the noise of `inpaint`; 0 for none.
           compile_single: let XLA compile `log_prob` and `sample` of a batch of one. Such a request
             waits for memory, one read of all weights. XLA's code does it faster than TensorFlow's
             on one core, the two branches of `FrozenMLP`, which are then left out, share it between
             two: which is ahead depends on the CPU.
+          max_batch: rows of a request at most, above which it is refused; 0 for any number.
+
+        Raises:
+          UserError: a flow that cannot be served, by the rule that it breaks; `validation_log_probs`
+            that are none or not finite; levels, columns or classes that are not those of the flow.
         """
         super().__init__()
+        check_flow(flow)
+        check_units(flow, levels, schema)
+        check_at_least("max_batch", max_batch, 0)
         num_branches = None
         if compile_single:
             # XLA runs one operation after the other: branches would only cost.
@@ -81,6 +112,7 @@ class FlowServer(tf.Module):
         self._flow = freeze(flow, num_branches=num_branches)
         self._levels = levels
         self._schema = schema
+        self.classes: Any = classes
         self._usual = None
         self.value_dtype = tf.float32
         if schema:
@@ -90,10 +122,33 @@ class FlowServer(tf.Module):
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
+        self._max_batch = max_batch
         self._validation_log_probs = tf.Variable(
-            validation_log_probs, trainable=False, dtype=flow.dtype
+            sorted_log_probs(validation_log_probs), trainable=False, dtype=flow.dtype
         )
+        self._check_answers()
         self._make_functions()
+
+    def _check_answers(self):
+        """Asks the flow once: a context that is missing or of another size is refused by name."""
+        context = None
+        if self.classes:
+            self.classes.check()
+            context = tf.eye(len(self.classes.names), dtype=self._flow.dtype)[:1]
+        x = tf.zeros([1, *self._flow.event_shape], self._flow.dtype)
+        try:
+            found = self._log_prob(x, context)
+            z = tf.zeros([1, *self._flow.distribution.event_shape], self._flow.dtype)
+            self._flow.bijector.forward(z, **_of_bijector(context))
+        except NotImplementedError as error:
+            raise UserError(
+                f"flow {self._flow.name} cannot be served: densities and samples take both ways "
+                f"through each layer ({cause_of(error)})"
+            ) from error
+        if found.shape != [1]:
+            raise UserError(
+                f"the flow gives log_prob of shape {found.shape} for one example, [1] is needed"
+            )
 
     def _make_functions(self):
         x = tf.TensorSpec(self._batch_shape(), self.value_dtype, "x")
@@ -101,15 +156,20 @@ class FlowServer(tf.Module):
         mask = tf.TensorSpec(self._batch_shape(), tf.float32, "mask")
         seeds = tf.TensorSpec([None, 2], tf.int32, "seed")
         temperatures = tf.TensorSpec([None], tf.float32, "temperature")
-        self.log_prob = tf.function(self._serve_log_prob, input_signature=[x])
-        self.encode = tf.function(self._serve_encode, input_signature=[x])
-        self.decode = tf.function(self._serve_decode, input_signature=[z])
-        self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures])
+        label = []
+        if self.classes:
+            label = [self.classes.spec]
+        self.log_prob = tf.function(self._serve_log_prob, input_signature=[x, *label])
+        self.encode = tf.function(self._serve_encode, input_signature=[x, *label])
+        self.decode = tf.function(self._serve_decode, input_signature=[z, *label])
+        self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures, *label])
         self.sample_n = self._make_sample_n()
-        # Tables only: all functions of a module are traced as it is saved.
+        # Not for all: every function of a module is traced as it is saved.
         if self._schema:
-            self.explain = tf.function(self._serve_explain, input_signature=[x])
-        self.inpaint = tf.function(self._serve_inpaint, input_signature=[x, mask, seeds])
+            self.explain = tf.function(self._serve_explain, input_signature=[x, *label])
+        if self.classes:
+            self.classify = tf.function(self._serve_classify, input_signature=[x])
+        self.inpaint = tf.function(self._serve_inpaint, input_signature=[x, mask, seeds, *label])
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name to function, for `tf.saved_model.save`."""
@@ -124,69 +184,93 @@ class FlowServer(tf.Module):
         }
         if self._schema:
             signatures["explain"] = self.explain
+        if self.classes:
+            signatures["classify"] = self.classify
         return signatures
 
-    def _serve_log_prob(self, x):
-        x = self._density_units(_checked(x, self._batch_shape(), "x"))
-        return self._scores(self._by_batch_size(self._flow.log_prob, x))
+    def _serve_log_prob(self, x, label=None):
+        x = self._examples(x)
+        context = self._context(label, x, "x")
+        return self._scores(self._by_batch_size(self._log_prob, x, context))
 
-    def _serve_encode(self, x):
-        x = self._density_units(_checked(x, self._batch_shape(), "x"))
-        return {
-            "z": _finite(encoder(self._flow).forward(x)),
-            "log_prob": _finite(self._flow.log_prob(x)),
-        }
+    def _log_prob(self, x, context):
+        return self._flow.log_prob(x, **context_kwargs(context))
 
-    def _serve_decode(self, z):
-        z = _checked(z, [None, self._flow.event_shape.num_elements()], "z")
-        return {"x": self._data_units(self._flow.bijector.forward(tf.cast(z, self._flow.dtype)))}
+    def _serve_encode(self, x, label=None):
+        x = self._examples(x)
+        context = self._context(label, x, "x")
+        z = encoder(self._flow).forward(x, **_of_bijector(context))
+        return {"z": finite(z), "log_prob": finite(self._log_prob(x, context))}
 
-    def _serve_sample(self, seed, temperature):
-        seed = _checked(seed, [None, 2], "seed")
-        temperature = _checked_temperature(_checked(temperature, [None], "temperature"))
-        same_rows = tf.equal(tf.shape(seed)[0], tf.shape(temperature)[0])
-        seed = _require(seed, same_rows, "seed and temperature must have the same number of rows")
-        return self._samples(seed, temperature)
+    def _serve_decode(self, z, label=None):
+        z = self._checked(z, [None, self._flow.event_shape.num_elements()], "z")
+        context = self._context(label, z, "z")
+        z = tf.cast(z, self._flow.dtype)
+        return {"x": self._data_units(self._flow.bijector.forward(z, **_of_bijector(context)))}
+
+    def _serve_sample(self, seed, temperature, label=None):
+        seed = self._checked(seed, [None, 2], "seed")
+        temperature = checked_temperature(self._checked(temperature, [None], "temperature"))
+        seed = checked_rows(
+            seed,
+            tf.shape(temperature)[0],
+            "seed and temperature must have the same number of rows",
+        )
+        return self._samples(seed, temperature, self._context(label, seed, "seed"))
 
     def _make_sample_n(self):
-        # SignatureDef defaults are taken from the Python defaults, where these are tensors.
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([], tf.int32, "num_samples"),
-                tf.TensorSpec([2], tf.int32, "seed"),
-                tf.TensorSpec([], tf.float32, "temperature"),
-            ]
+        number = tf.TensorSpec([], tf.int32, "num_samples")
+        others = [
+            tf.TensorSpec([2], tf.int32, "seed"),
+            tf.TensorSpec([], tf.float32, "temperature"),
+        ]
+        first_seed = tf.constant([0, 0], tf.int32)
+        one = tf.constant(1.0)
+
+        # SignatureDef defaults are taken from the Python defaults, where these are tensors; of a
+        # method they would be given to the wrong inputs.
+        def sample_n(num_samples, seed=first_seed, temperature=one):
+            return self._serve_sample_n(num_samples, seed, temperature)
+
+        def sample_n_of_class(num_samples, label, seed=first_seed, temperature=one):
+            return self._serve_sample_n(num_samples, seed, temperature, label)
+
+        if not self.classes:
+            return tf.function(sample_n, input_signature=[number, *others])
+        label = tf.TensorSpec([], self.classes.spec.dtype, "label")
+        return tf.function(sample_n_of_class, input_signature=[number, label, *others])
+
+    def _serve_sample_n(self, num_samples, seed, temperature, label=None):
+        num_samples = tf.ensure_shape(num_samples, [])
+        num_samples = require(num_samples, num_samples >= 0, "num_samples must be at least 0")
+        num_samples = require(
+            num_samples,
+            num_samples <= MAX_NUM_SAMPLES,
+            f"num_samples must be at most {MAX_NUM_SAMPLES} a request",
         )
-        def sample_n(num_samples, seed=tf.constant([0, 0], tf.int32), temperature=tf.constant(1.0)):  # noqa: B008
-            num_samples = tf.ensure_shape(num_samples, [])
-            num_samples = _require(num_samples, num_samples >= 0, "num_samples must be at least 0")
-            num_samples = _require(
-                num_samples,
-                num_samples <= MAX_NUM_SAMPLES,
-                f"num_samples must be at most {MAX_NUM_SAMPLES} a request",
-            )
-            seed = tf.ensure_shape(seed, [2])
-            temperature = _checked_temperature(tf.ensure_shape(temperature, []))
+        seed = tf.ensure_shape(seed, [2])
+        temperature = checked_temperature(tf.ensure_shape(temperature, []))
 
-            def seed_of_row(row):
-                return tf.random.experimental.stateless_fold_in(seed, row)
+        def seed_of_row(row):
+            return tf.random.experimental.stateless_fold_in(seed, row)
 
-            seeds = tf.map_fn(seed_of_row, tf.range(num_samples))
-            return self._samples(tf.reshape(seeds, [-1, 2]), tf.fill([num_samples], temperature))
+        seeds = tf.reshape(tf.map_fn(seed_of_row, tf.range(num_samples)), [-1, 2])
+        context = None
+        if label is not None:
+            of_all = tf.reshape(tf.ensure_shape(label, [], name="label"), [1])
+            one = self.classes.contexts(of_all, self._flow.dtype)
+            context = tf.repeat(one, num_samples, axis=0)
+        return self._samples(seeds, tf.fill([num_samples], temperature), context)
 
-        return sample_n
-
-    def _serve_inpaint(self, x, mask, seed):
-        x = _checked(x, self._batch_shape(), "x")
-        mask = _checked(mask, self._batch_shape(), "mask")
-        seed = _checked(seed, [None, 2], "seed")
+    def _serve_inpaint(self, x, mask, seed, label=None):
+        x = self._checked(x, self._batch_shape(), "x")
+        mask = self._checked(mask, self._batch_shape(), "mask")
+        seed = self._checked(seed, [None, 2], "seed")
         num_rows = tf.shape(x)[0]
-        has_mask_rows = tf.equal(tf.shape(mask)[0], num_rows)
-        mask = _require(mask, has_mask_rows, "mask must have the shape of x")
-        has_seed_rows = tf.equal(tf.shape(seed)[0], num_rows)
-        seed = _require(seed, has_seed_rows, "seed must have as many rows as x")
+        mask = checked_rows(mask, num_rows, "mask must have the shape of x")
+        seed = checked_rows(seed, num_rows, "seed must have as many rows as x")
         is_binary = tf.reduce_all(tf.equal(mask, 0.0) | tf.equal(mask, 1.0))
-        mask = _require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)")
+        mask = require(mask, is_binary, "mask must be 1 (observed) or 0 (to be filled)")
         observed = tf.equal(mask, 1.0)
         filled, log_prob = inpaint(
             self._flow,
@@ -196,13 +280,43 @@ class FlowServer(tf.Module):
             num_steps=self._inpaint_steps,
             noise=self._inpaint_noise,
             bounds=self._bounds(),
+            context=self._context(label, x, "x"),
         )
-        return {"x": tf.where(observed, x, self._data_units(filled)), "log_prob": _finite(log_prob)}
+        return {"x": tf.where(observed, x, self._data_units(filled)), "log_prob": finite(log_prob)}
 
-    def _serve_explain(self, x):
-        x = tf.cast(_checked(x, self._batch_shape(), "x"), self._flow.dtype)
-        contribution, log_prob = contributions(self._flow, x, self._usual)
-        return {"contribution": _finite(contribution), "log_prob": _finite(log_prob)}
+    def _serve_explain(self, x, label=None):
+        x = tf.cast(self._checked(x, self._batch_shape(), "x"), self._flow.dtype)
+        context = self._context(label, x, "x")
+        contribution, log_prob = contributions(self._flow, x, self._usual, context=context)
+        return {"contribution": finite(contribution), "log_prob": finite(log_prob)}
+
+    def _serve_classify(self, x):
+        x = self._examples(x)
+        given, joint = log_probs_of_classes(self._flow, x, self.classes.frequencies)
+        # Far outside of the data all classes overflow alike: none is more probable then.
+        joint = finite(joint)
+        names = tf.constant(self.classes.values)
+        return {
+            "log_prob_given": finite(given),
+            "probability": tf.nn.softmax(joint),
+            "log_prob": finite(tf.reduce_logsumexp(joint, axis=1)),
+            "label": tf.gather(names, tf.argmax(joint, axis=1)),
+        }
+
+    def _examples(self, x):
+        """Checked examples in density units."""
+        return self._density_units(self._checked(x, self._batch_shape(), "x"))
+
+    def _checked(self, value, shape, name):
+        return checked(value, shape, name, self._max_batch)
+
+    def _context(self, label, beside, name):
+        """Contexts of labels, one for each row of an input; `None` where there is no label."""
+        if label is None:
+            return None
+        label = self._checked(label, [None], "label")
+        label = checked_rows(label, tf.shape(beside)[0], f"label must have as many rows as {name}")
+        return self.classes.contexts(label, self._flow.dtype)
 
     def _bounds(self):
         """Lowest and highest value of what `inpaint` fills in: the range of the data."""
@@ -221,10 +335,10 @@ class FlowServer(tf.Module):
         return bin_centres(x, self._levels, dtype=self._flow.dtype)
 
     def _data_units(self, x):
-        return _finite(to_data_units(x, self._levels), self.value_dtype)
+        return finite(to_data_units(x, self._levels), self.value_dtype)
 
     def _scores(self, log_prob):
-        log_prob = _finite(log_prob)
+        log_prob = finite(log_prob)
         validation = self._validation_log_probs
         lower = tf.searchsorted(validation, tf.cast(log_prob, validation.dtype))
         scores = {
@@ -245,92 +359,39 @@ class FlowServer(tf.Module):
             return self._schema.bins_per_unit
         return None
 
-    def _samples(self, seeds, temperatures):
+    def _samples(self, seeds, temperatures, context):
         """One sample per row, each of its own seed, so that no row knows of its neighbours."""
         prior = self._flow.distribution
-        u = _uniform_rows(seeds, num_uniforms(prior))
+        u = uniform_rows(seeds, num_uniforms(prior))
         u = tf.maximum(u, np.finfo(np.float32).tiny)  # never 0, whose quantile is -infinity
         at_one = codes_from_uniforms(prior, tf.cast(u, self._flow.dtype))
         z = tf.cast(temperatures, self._flow.dtype)[:, tf.newaxis] * at_one
 
-        def decode(z):
-            x = self._flow.bijector.forward(z)
+        def decode(z, context):
+            x = self._flow.bijector.forward(z, **_of_bijector(context))
             # TFP remembers z as the inverse of this very x: the log-density costs no second pass.
-            return x, self._flow.log_prob(x)
+            return x, self._log_prob(x, context)
 
-        x, log_prob = self._by_batch_size(decode, z)
-        return {"x": self._data_units(x), "log_prob": _finite(log_prob)}
+        x, log_prob = self._by_batch_size(decode, z, context)
+        return {"x": self._data_units(x), "log_prob": finite(log_prob)}
 
-    def _by_batch_size(self, function, batch):
-        """`function(batch)`; for a batch of one by XLA where asked.
+    def _by_batch_size(self, function, batch, context):
+        """`function(batch, context)`; for a batch of one by XLA where asked.
 
         Checks stay outside: XLA leaves assertions out.
         """
         if not self._compile_single:
-            return function(batch)
+            return function(batch, context)
         compiled = tf.function(function, jit_compile=True)
 
         def by_xla():
-            return compiled(batch)
+            return compiled(batch, context)
 
         def by_tensorflow():
-            return function(batch)
+            return function(batch, context)
 
         return tf.cond(tf.equal(tf.shape(batch)[0], 1), by_xla, by_tensorflow)
 
 
-def _uniform_rows(seeds, size):
-    """Uniform numbers `[N, size]`, each row of its own seed."""
-
-    def uniform(seed):
-        # The two operations behind tf.random.stateless_uniform, without its arithmetic on each row:
-        # the loop over rows is what a large batch pays for. A named algorithm: the automatic one
-        # differs between devices.
-        key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
-        return tf.raw_ops.StatelessRandomUniformV2(
-            shape=[size], key=key, counter=counter, alg=tf.random.Algorithm.PHILOX.value
-        )
-
-    def turn(seeds_of_turn):
-        return tf.stack([uniform(seed) for seed in tf.unstack(seeds_of_turn)])
-
-    # A few rows in each turn of the loop, and one turn at a time: what moves a loop on costs more
-    # than a row.
-    num_rows = tf.shape(seeds)[0]
-    padded = tf.pad(seeds, [[0, -num_rows % _SEEDS_PER_TURN], [0, 0]])
-    u = tf.map_fn(
-        turn,
-        tf.reshape(padded, [-1, _SEEDS_PER_TURN, 2]),
-        fn_output_signature=tf.TensorSpec([_SEEDS_PER_TURN, size], tf.float32),
-        parallel_iterations=1,
-    )
-    return tf.gather(tf.reshape(u, [-1, size]), tf.range(num_rows))
-
-
-def _require(value, condition, message):
-    """`value`, once `condition` was seen to hold: what is computed from it waits for the check."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
-        return tf.identity(value)
-
-
-def _checked(value, shape, name):
-    """A batch of this shape, not empty and finite, or an InvalidArgument error."""
-    value = tf.ensure_shape(value, shape, name=name)
-    value = _require(
-        value, tf.shape(value)[0] > 0, f"{name} must hold at least one example: the batch is empty"
-    )
-    if not value.dtype.is_floating:
-        return value
-    is_finite = tf.reduce_all(tf.math.is_finite(value))
-    return _require(value, is_finite, f"{name} must be finite: it holds NaN or infinity")
-
-
-def _checked_temperature(temperature):
-    valid = tf.reduce_all((temperature > 0) & tf.math.is_finite(temperature))
-    return _require(temperature, valid, "temperature must be finite and above 0")
-
-
-def _finite(value, dtype=tf.float32):
-    """For strict JSON readers: what overflows becomes the largest number, NaN the lowest."""
-    value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
-    return tf.cast(tf.clip_by_value(value, dtype.min, dtype.max), dtype)
+def _of_bijector(context):
+    return context_kwargs(context).get("bijector_kwargs", {})

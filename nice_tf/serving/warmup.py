@@ -22,19 +22,27 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
     """
     seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
     ones = np.ones(num_rows, np.float32)
-    x = server.sample(tf.constant(seeds), tf.constant(ones))["x"].numpy()
+    given = {}
+    if server.classes:
+        # The classes in turn.
+        given["label"] = np.resize(server.classes.values, num_rows)
+    drawn = {"seed": seeds, "temperature": ones, **given}
+    x = _tensors(server.sample, drawn)["x"].numpy()
     mask = np.ones_like(x, np.float32)
     mask.reshape(num_rows, -1)[:, ::2] = 0
+    z = _tensors(server.encode, {"x": x, **given})["z"].numpy()
     inputs = {
-        "serving_default": {"x": x},
-        "log_prob": {"x": x},
-        "encode": {"x": x},
-        "decode": {"z": server.encode(tf.constant(x))["z"].numpy()},
-        "sample": {"seed": seeds, "temperature": ones},
-        "inpaint": {"x": x, "mask": mask, "seed": seeds},
+        "serving_default": {"x": x, **given},
+        "log_prob": {"x": x, **given},
+        "encode": {"x": x, **given},
+        "decode": {"z": z, **given},
+        "sample": drawn,
+        "inpaint": {"x": x, "mask": mask, "seed": seeds, **given},
     }
     if "explain" in server.signatures():
-        inputs["explain"] = {"x": x}
+        inputs["explain"] = {"x": x, **given}
+    if "classify" in server.signatures():
+        inputs["classify"] = {"x": x}
     requests = []
     for signature, values in inputs.items():
         request = predict_pb2.PredictRequest()
@@ -44,6 +52,11 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         requests.append(request)
     return requests
+
+
+def _tensors(signature, values):
+    """The answer of a signature to arrays."""
+    return signature(**{name: tf.constant(value) for name, value in values.items()})
 
 
 def write_warmup(directory: pathlib.Path, server: FlowServer, *, compile_single: bool) -> None:
@@ -82,7 +95,9 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
         name = request.model_spec.signature_name
         answers[name] = _answer(signatures[name], request)
         for value in answers[name].values():
-            # The signatures cut what overflows at the largest number, see signatures._finite.
+            if value.dtype.kind != "f":  # a label
+                continue
+            # The signatures cut what overflows at the largest number, see graph.finite.
             if np.any(np.abs(value) >= np.finfo(np.float32).max):
                 raise UserError(
                     f"signature {name} overflows float32 on the model's own samples: it cannot be "

@@ -15,7 +15,7 @@ from nice_tf.data.rows import chunks, select
 from nice_tf.data.units import to_density_units
 from nice_tf.errors import UserError
 from nice_tf.evaluation.metrics import bits_per_dim
-from nice_tf.flows.flow import context_kwargs
+from nice_tf.flows.density import context_kwargs
 from nice_tf.flows.initialization import initialize_from_data
 from nice_tf.runs.architecture import check_memory, make_flow
 from nice_tf.seeds import stateless_seed

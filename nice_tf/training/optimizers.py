@@ -9,7 +9,7 @@ import tf_keras
 
 from nice_tf.bijectors.coupling import AdditiveCoupling
 from nice_tf.config import Config
-from nice_tf.flows.flow import layers
+from nice_tf.flows.density import layers
 
 tfd = tfp.distributions
 schedules = tf_keras.optimizers.schedules

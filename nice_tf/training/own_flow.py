@@ -12,7 +12,7 @@ from nice_tf.config import Config
 from nice_tf.data.checks import as_integers, check_values, find_levels
 from nice_tf.data.dataset import Data
 from nice_tf.errors import UserError, check_at_least
-from nice_tf.flows.flow import layers
+from nice_tf.flows.density import layers
 from nice_tf.training import run
 from nice_tf.training.devices import choose_jit_compile, choose_steps_per_execution
 from nice_tf.training.model import FlowModel

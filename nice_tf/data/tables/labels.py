@@ -23,8 +23,8 @@ def read_labels(table: Table, name: str) -> np.ndarray:
             f"condition_on {name}: the column of {table.what} is of type {kind}, text or whole "
             "numbers are needed"
         )
-    parts = [batch[name].cast(pa.string()) for batch in table.batches([], [name])]
-    together = pa.chunked_array(parts, pa.string()).combine_chunks().fill_null("")
+    parts = [as_classes(batch[name]) for batch in table.batches([], [name])]
+    together = pa.chunked_array(parts, pa.string()).combine_chunks()
     encoded = together.dictionary_encode()
     texts = encoded.dictionary.to_pylist()
     if pa.types.is_integer(kind):  # NA and the like are missing
@@ -32,6 +32,11 @@ def read_labels(table: Table, name: str) -> np.ndarray:
             if text in NULLS:
                 texts[place] = ""
     return np.array(texts, np.str_)[encoded.indices.to_numpy()]
+
+
+def as_classes(column: pa.Array) -> pa.Array:
+    """A column as names of classes, empty where one is missing."""
+    return column.cast(pa.string()).fill_null("")
 
 
 def _may_be_classes(kind):
