@@ -26,7 +26,7 @@ bench: .venv/installed  ## training and sampling beside other libraries; minutes
 docs: .venv/installed  ## the site, pages and API reference, as build/site/index.html
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	mkdir -p build/pages
-	for page in README.md CONTRIBUTING.md CHANGELOG.md .nav.yml docs; do ln -sfn ../../$$page build/pages; done
+	for page in README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff LICENSE .nav.yml docs; do ln -sfn ../../$$page build/pages; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 dist: .venv/installed  ## source distribution and wheel in dist, and whether an index would take them

@@ -123,7 +123,7 @@ def test_installed_commands_and_flag_files(tmp_path):
     )
     for name in ("nice_tf", "configs"):
         shutil.copytree(ROOT / name, source / name)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(installed)}
