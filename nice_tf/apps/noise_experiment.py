@@ -1,6 +1,6 @@
 """Trains with and without dequantization noise, side by side; every setting of train.py applies to both.
 
-python -m nice_tf.apps.noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
+nice-tf noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
 """
 
 from absl import flags
