@@ -39,7 +39,7 @@ def run(
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
       passes_on: give flags that are none of ours to `main`, as a list, instead of refusing them.
-      when_interrupted: what else can be done with what was saved, a line.
+      when_interrupted: what else can be done with what was saved, in one line.
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):
@@ -84,7 +84,7 @@ def _print_help(usage, groups):
     for group in groups:
         print(flags.FLAGS.module_help(group))
     print(
-        "\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more "
+        "\nAlso --flagfile=FILE (flags from a file, one per line), --verbosity=0 or more "
         "(TensorFlow's own messages), --helpfull (every flag of every library)."
     )
 

@@ -129,7 +129,7 @@ def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
         raise UserError(f"{path}: {error}") from error
     if strays:
         raise UserError(
-            f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one a line"
+            f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one per line"
         )
     return dataclasses.replace(from_flags(values), **changes)
 

@@ -270,7 +270,7 @@ def _learning_curves(workdir, run):
     chart = drawing.Chart(
         {"training (running)": (epochs, training), "validation": (epochs, validation)},
         "epoch (dotted: the best on validation)",
-        "nats an example",
+        "nats per example",
         marked_x=run.epoch,
     )
     return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
