@@ -333,7 +333,7 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_here, tmp_pat
         ("plain", "--only=other", "only names other, which"),
         ("plain dropout=0.3", "--epochs=1", "variant plain: 'dropout=0.3' is no flag"),
         ("plain --droput=0.3", "--epochs=1", "variant plain: Unknown command line flag 'droput'"),
-        ("plain --epochs=0", "--only=plain", "variant plain: epochs must be at least 1, got 0"),
+        ("plain --epochs=0", "--only=plain", "variant plain: --epochs must be at least 1, got 0"),
         ("plain '", "--epochs=1", "No closing quotation"),
         ("plain\nplain", "--epochs=1", "lines of different names, got plain, plain"),
         ("plain", "--seed=3", "give seeds"),
