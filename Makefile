@@ -16,7 +16,7 @@ demo: .venv/installed  ## train on the bundled digits, evaluate, write samples, 
 	$(BIN)/python export.py --workdir=runs/digits --export_dir=runs/digits/export
 
 noise-experiment: .venv/installed  ## the digits with and without dequantization noise, side by side
-	$(BIN)/python -m nice_tf.apps.noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
+	$(BIN)/nice-tf noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
 
 bench: .venv/installed  ## training and sampling beside other libraries; minutes, on a machine that does nothing else
 	$(BIN)/pip install --quiet --editable '.[bench]'
@@ -26,7 +26,7 @@ bench: .venv/installed  ## training and sampling beside other libraries; minutes
 docs: .venv/installed  ## the site, pages and API reference, as build/site/index.html
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	mkdir -p build/pages
-	for page in README.md CONTRIBUTING.md CHANGELOG.md .nav.yml docs; do ln -sfn ../../$$page build/pages; done
+	for page in README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff LICENSE .nav.yml docs; do ln -sfn ../../$$page build/pages; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 dist: .venv/installed  ## source distribution and wheel in dist, and whether an index would take them

@@ -78,10 +78,10 @@ class Config:
     dataset: str = _setting(
         "digits",
         "data",
-        "'digits' (scikit-learn's 8x8 digits, no network), the name of a TensorFlow Datasets image "
-        "set such as mnist, fashion_mnist, cifar10 or svhn_cropped, or the path of a table (.csv, "
-        ".parquet), of a folder of PNG or JPEG pictures, of a .npy or .npz file, or of .tfrecord "
-        "files; tables and .tfrecord files also by folder or pattern",
+        "'digits' (scikit-learn's 8x8 digits, no network); the name of a TensorFlow Datasets image "
+        "set such as mnist, fashion_mnist, cifar10 or svhn_cropped; or the path of a table (.csv, "
+        ".parquet), a folder of PNG or JPEG pictures, a .npy or .npz file, or .tfrecord files. "
+        "Tables and .tfrecord files also go by folder or pattern",
     )
     columns: str = _setting(
         "",
@@ -122,10 +122,10 @@ class Config:
     condition_on: str = _setting(
         "",
         "data",
-        "name of the label to learn p(x given its class) by: label for digits, a class label of a "
-        "TensorFlow Datasets set, a column of a table, or NAME for the array NAME of a .npz file "
-        "(with splits train_NAME, test_NAME, or y for y_train, y_test beside x_train, x_test); "
-        "empty: p(x)",
+        "name of the label to learn p(x given its class) by; empty: p(x). Digits have label, sets "
+        "of TensorFlow Datasets their class label, tables a column. A .npz file has an array NAME, "
+        "or with splits train_NAME and test_NAME; of y_train and y_test beside x_train and x_test "
+        "the name is y",
     )
     impute: bool = _setting(
         False,
@@ -199,7 +199,7 @@ class Config:
     dequantization: str = _setting(
         "uniform",
         "data",
-        "noise on integer data: fresh U[0,1) a value, or none",
+        "noise on integer data: fresh U[0,1) per value, or none",
         choices=choices.DEQUANTIZATIONS,
     )
 
@@ -226,20 +226,21 @@ class Config:
     conditioner: str = _setting(
         "mlp",
         "model",
-        "kind of each m: fully connected of hidden_units; or for pictures a convolution, residual, "
-        "with hidden_units only where a nested partition's picture has become too small for it",
+        "kind of each m: fully connected of --hidden_units; or for pictures a convolution, "
+        "residual, with --hidden_units only where a nested partition's picture has become too "
+        "small for it",
         choices=choices.CONDITIONERS,
     )
     channels: int = _setting(
-        48, "model", "of conditioner=convolution, of each hidden layer", at_least=1
+        48, "model", "of --conditioner=convolution, of each hidden layer", at_least=1
     )
     residual_blocks: int = _setting(
-        2, "model", "of conditioner=convolution, each of two convolutions", at_least=1, below=1001
+        2, "model", "of --conditioner=convolution, each of two convolutions", at_least=1, below=1001
     )
     kernel_size: int = _setting(
         3,
         "model",
-        "of conditioner=convolution, odd: on a side, in blocks of 2 x 2 pixels",
+        "of --conditioner=convolution, odd: on a side, in blocks of 2 x 2 pixels",
         at_least=1,
         below=1001,
     )
@@ -283,14 +284,14 @@ class Config:
         choices=choices.PRIORS,
     )
     prior_components: int = _setting(
-        8, "model", "of prior=logistic_mixture", at_least=2, below=1001
+        8, "model", "of --prior=logistic_mixture", at_least=2, below=1001
     )
     prior_clusters: int = _setting(
         1,
         "model",
-        "of prior=logistic_mixture: clusters of codes, each with its own weights of the logistics "
-        "of a coordinate, so that the spread of a value depends on the others; 1 for independent "
-        "coordinates",
+        "of --prior=logistic_mixture: clusters of codes, each with its own weights of the "
+        "logistics of a coordinate, so that the spread of a value depends on the others; 1 for "
+        "independent coordinates",
         at_least=1,
         below=1001,
     )
@@ -318,7 +319,7 @@ class Config:
     output_scale: str = _setting(
         "deviation",
         "model",
-        "factor on the outputs of m, not trained: with data_init the deviation of each shifted "
+        "factor on the outputs of m, not trained: with --data_init the deviation of each shifted "
         "coordinate in the training data, so that all are learned at a like pace; or one. Both can "
         "become the same densities",
         choices=choices.OUTPUT_SCALES,
@@ -326,17 +327,17 @@ class Config:
     kernel_init: str = _setting(
         "he_normal",
         "model",
-        "start of the kernels of m: N(0, 2 / fan_in), or uniform on [-init_range, init_range]",
+        "start of the kernels of m: N(0, 2 / fan_in), or uniform on [-R, R], R of --init_range",
         choices=choices.KERNEL_INITS,
     )
-    init_range: float = _setting(0.01, "model", "of kernel_init=uniform", above=0)
+    init_range: float = _setting(0.01, "model", "of --kernel_init=uniform", above=0)
     zero_last_layer: bool = _setting(
         True, "model", "start each m at zero, so that the first step sees exact scales"
     )
     data_init: bool = _setting(
         True,
         "model",
-        "start the mean, 1/s and output_scale=deviation from the training data's mean and "
+        "start the mean, 1/s and --output_scale=deviation from the training data's mean and "
         "deviation",
     )
     allow_incomplete_mixing: bool = _setting(
@@ -354,7 +355,7 @@ class Config:
     batch_size: int = _setting(
         200,
         "training",
-        "examples a step; 0: a hundredth of the training examples, from 32 to 1,000",
+        "examples per step; 0: a hundredth of the training examples, from 32 to 1,000",
         at_least=0,
     )
     optimizer: str = _setting(
@@ -369,25 +370,25 @@ class Config:
         "constant",
         "training",
         "learning rate after warm-up: cosine falls to 0, exponential is divided by "
-        "learning_rate_decay each step",
+        "--learning_rate_decay each step",
         choices=choices.SCHEDULES,
     )
     warmup_steps: int = _setting(
         0, "training", "steps over which the learning rate rises, in equal parts", at_least=0
     )
     learning_rate_decay: float = _setting(
-        1.0005, "training", "divisor a step of schedule=exponential", at_least=1
+        1.0005, "training", "divisor per step of --schedule=exponential", at_least=1
     )
     min_learning_rate: float = _setting(
-        1e-4, "training", "where schedule=exponential stops falling", at_least=0
+        1e-4, "training", "where --schedule=exponential stops falling", at_least=0
     )
     beta_1: float = _setting(
-        0.9, "training", "Adam's decay of the mean gradient, a step", at_least=0, below=1
+        0.9, "training", "Adam's decay per step of the mean gradient", at_least=0, below=1
     )
     beta_2: float = _setting(
         0.99,
         "training",
-        "decay of the mean squared gradient, a step, of both optimizers",
+        "decay per step of the mean squared gradient, for both optimizers",
         at_least=0,
         below=1,
     )
@@ -404,7 +405,7 @@ class Config:
     weight_decay: float = _setting(
         0.0,
         "training",
-        "decoupled decay of the kernels of m, times learning rate, a step",
+        "decoupled decay per step of the kernels of m, times the learning rate",
         at_least=0,
     )
     gradient_clip_norm: float = _setting(
@@ -426,14 +427,14 @@ class Config:
     shift_share: float = _setting(
         0.0,
         "training",
-        "share of the epochs, at the start, with max_shift; the rest sees the pictures as they are",
+        "share of the epochs, at the start, with --max_shift; others see the pictures as they are",
         at_least=0,
         below=1,
     )
     ema_decay: float = _setting(
         0.0,
         "training",
-        "decay a step of the averaged weights that validation and all results then use; 0: off",
+        "decay per step of the averaged weights that validation and all results then use; 0: off",
         at_least=0,
         below=1,
     )
@@ -626,7 +627,7 @@ class Config:
     def prior_text(self) -> str:
         """The prior, for a sentence."""
         if self.prior == "logistic_mixture":
-            text = f"prior of {self.prior_components} logistics a coordinate"
+            text = f"prior of {self.prior_components} logistics per coordinate"
             if self.prior_clusters > 1:
                 text += f" in {self.prior_clusters} clusters"
             return text

@@ -132,7 +132,7 @@ def test_mistakes_get_one_message_and_no_traceback(run_here, tmp_path, arguments
 def test_workdir_of_another_config(run_here, tmp_path):
     assert run_here(*SMOKE, f"--workdir={tmp_path}").returncode == 0
     finished = run_here(*SMOKE, f"--workdir={tmp_path}", "--seed=1")
-    assert finished.returncode == 1 and "other settings (seed: 1, not 0)" in finished.stderr
+    assert finished.returncode == 1 and "other settings (--seed: 1, not 0)" in finished.stderr
 
 
 def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):
@@ -225,10 +225,12 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     """As written and in their order, in a copy of the tree; only the runs are cut short."""
     for name in ("configs", "train.py", "export.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    commands = [line for line in readme_commands()[0] if line.startswith("python ")]
+    commands = [line for line in readme_commands()[0] if line.startswith(("python ", "nice-tf "))]
     assert len(commands) >= 4
     for command in commands:
-        arguments = shlex.split(command)[1:]
+        program, *arguments = shlex.split(command)
+        if program == "nice-tf":
+            arguments = ["-c", "from nice_tf.cli import front; front.main()", *arguments]
         if "--flagfile" in command:
             arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
         if "mnist" in command:
@@ -331,7 +333,7 @@ def test_ablation_compares_on_validation_and_leaves_test_alone(run_here, tmp_pat
         ("plain", "--only=other", "only names other, which"),
         ("plain dropout=0.3", "--epochs=1", "variant plain: 'dropout=0.3' is no flag"),
         ("plain --droput=0.3", "--epochs=1", "variant plain: Unknown command line flag 'droput'"),
-        ("plain --epochs=0", "--only=plain", "variant plain: epochs must be at least 1, got 0"),
+        ("plain --epochs=0", "--only=plain", "variant plain: --epochs must be at least 1, got 0"),
         ("plain '", "--epochs=1", "No closing quotation"),
         ("plain\nplain", "--epochs=1", "lines of different names, got plain, plain"),
         ("plain", "--seed=3", "give seeds"),

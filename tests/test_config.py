@@ -405,6 +405,19 @@ def test_bad_settings(setting, message):
         nice_tf.Config(**setting)
 
 
+def test_flag_files_that_come_with_the_package_go_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("table", "paper/mnist"):
+        found = read_flagfile(name, epochs=7)
+        assert found == read_flagfile(ROOT / "configs" / f"{name}.flags", epochs=7)
+        assert found != nice_tf.Config(epochs=7)
+    (tmp_path / "table").mkdir()
+    assert read_flagfile("table").marginals == "quantile"
+    (tmp_path / "digits").write_text("--marginals=none\n--epochs=3")
+    found = read_flagfile("digits")
+    assert (found.marginals, found.epochs) == ("none", 3), "a file that exists is meant"
+
+
 def test_flag_files_as_settings(tmp_path):
     config = read_flagfile(ROOT / "configs" / "mnist_small.flags", epochs=7)
     assert (config.dataset, config.epochs, config.shift_share, config.max_shift) == (

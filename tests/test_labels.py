@@ -589,7 +589,7 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         f"kind given x        {100 * is_right.mean():10.2f} +- " in text
         and "% right, by Bayes; 3 classes" in text
     )
-    assert "nats an example, given kind, density of x" in text and "summed over p(kind)" in text
+    assert "nats per example, given kind, density of x" in text and "summed over p(kind)" in text
     usual = likelihood.calibration(
         flow,
         values,

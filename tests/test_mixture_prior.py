@@ -469,7 +469,7 @@ def test_exported_samples_follow_their_own_seed_alone(workdir, model):
 
 def test_figures_and_texts(workdir):
     run = finished_lib.load_finished_run(workdir)
-    assert run.config.prior_text == "prior of 3 logistics a coordinate in 2 clusters"
+    assert run.config.prior_text == "prior of 3 logistics per coordinate in 2 clusters"
     codes = nice_tf.sphere_codes(
         64, radius=8.0, num_rows=10, num_columns=10, dimension=2, seed=run.config.seed
     )

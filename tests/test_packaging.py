@@ -114,7 +114,8 @@ def test_all_packages_are_installed():
 def test_every_command_is_named_after_an_app():
     _, commands = setup_cfg()
     wanted = ("train", "export", "report", "score", "impute", "sample", "configs")
-    assert {f"nice-{name}" for name in wanted} <= set(commands)
+    assert commands.pop("nice-tf") == "nice_tf.cli.front:main"
+    assert {f"nice-{name}" for name in wanted} <= set(commands), "their names in version 0.1"
     for command, target in commands.items():
         assert target == "nice_tf.cli.command:run_named"
         assert (ROOT / "nice_tf" / "apps" / f"{command.removeprefix('nice-')}.py").exists()
@@ -129,7 +130,7 @@ def test_installed_commands_and_flag_files(tmp_path):
     )
     for name in ("nice_tf", "configs"):
         shutil.copytree(ROOT / name, source / name)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(installed)}
@@ -167,8 +168,16 @@ def test_installed_commands_and_flag_files(tmp_path):
     again = run(installed / "bin" / "nice-configs")
     assert (
         again.returncode == 1
-        and again.stderr == "error: output_dir configs cannot be written (File exists)\n"
+        and again.stderr == "error: --output_dir configs cannot be written (File exists)\n"
     )
+
+    listed = run(installed / "bin" / "nice-tf")
+    assert listed.returncode == 0 and "score" in listed.stdout, listed.stderr
+    (licence,) = installed.glob("nice_tf-*.dist-info/**/LICENSE")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
+    show = "import nice_tf; print(nice_tf.read_flagfile('table', epochs=7))"
+    finished = run(sys.executable, "-c", show)
+    assert finished.stdout == f"{nice_tf.read_flagfile(ROOT / 'configs/table.flags', epochs=7)}\n"
 
     smoke = ("--flagfile=configs/smoke.flags", "--epochs=1", "--num_draws=1")
     finished = run(installed / "bin" / "nice-train", *smoke)
@@ -177,13 +186,13 @@ def test_installed_commands_and_flag_files(tmp_path):
     nested = run(
         installed / "bin" / "nice-train", "--flagfile=configs/mnist_fast.flags", "--epochs=0"
     )
-    assert nested.stderr == "error: epochs must be at least 1, got 0\n"
+    assert nested.stderr == "error: --epochs must be at least 1, got 0\n"
     needs = {"workdir": ("export", "report"), "model": ("score", "impute", "sample")}
     for flag, command in (
         (flag, command) for flag, commands in needs.items() for command in commands
     ):
         finished = run(installed / "bin" / f"nice-{command}")
-        assert finished.stderr == f"error: {flag} is needed, see --help\n", finished.stderr
+        assert finished.stderr == f"error: --{flag} is needed, see --help\n", finished.stderr
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -191,7 +191,7 @@ def with_alpha(value):
         (GREY[0], r"bad\.png is grey, .*00\.png coloured: all must be the one or the other"),
         (
             GREY[0].astype(np.uint16),
-            r"bad\.png has 16 bits a value, 65,536 levels: 8 bits are needed",
+            r"bad\.png has 16 bits per value, 65,536 levels: 8 bits are needed",
         ),
         (
             with_alpha(254),

@@ -45,7 +45,7 @@ def test_nothing_of_a_command_stays(run_here, tmp_path):
     before = state()
     for _ in range(2):  # a flag that is still there could not be defined again
         refused = run_here(ROOT / "train.py", "--epochs=0", cwd=tmp_path)
-        assert refused.stderr == "error: epochs must be at least 1, got 0\n"
+        assert refused.stderr == "error: --epochs must be at least 1, got 0\n"
         refused = run_here("export.py", "--workdir=nowhere", "--export_dir=x", "--verbosity=1")
         assert "nowhere holds no run" in refused.stderr
         refused = run_here("train.py", "--deterministic", "--batch_size=5000")

@@ -201,7 +201,7 @@ def test_report_holds_everything_and_needs_nothing(page, workdir):
     for value in (result["bits_per_dim"], result["importance_weighted_bits_per_dim"]):
         assert f">{value:.3f}<" in text
     assert "<td>whitening</td><td>zca</td>" in text and "tensorflow" in text
-    (command,) = re.findall(r"python train.py .*", text)
+    (command,) = re.findall(r"nice-tf train .*", text)
     assert (
         "--whitening=zca" in command
         and "--hidden_units=16 " in command
@@ -332,7 +332,7 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_here):
         and "holds no run" in missing.stderr
         and missing.stderr.count("\n") == 1
     )
-    assert run_here("-m", "nice_tf.apps.report").stderr.startswith("error: workdir is needed")
+    assert run_here("-m", "nice_tf.apps.report").stderr.startswith("error: --workdir is needed")
     shutil.copytree(workdir, tmp_path / "run")
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "evaluation.json").rename(tmp_path / "evaluation.json")

@@ -687,7 +687,7 @@ def test_export_command(run_here, run, tmp_path):
         and "scored   tail_probability [" in finished.stdout
     )
     missing = run_here("export.py", f"--export_dir={tmp_path}/export")
-    assert missing.returncode == 1 and missing.stderr.startswith("error: workdir is needed")
+    assert missing.returncode == 1 and missing.stderr.startswith("error: --workdir is needed")
     nothing = run_here("export.py", f"--workdir={tmp_path}/none", f"--export_dir={tmp_path}/export")
     assert (
         nothing.returncode == 1

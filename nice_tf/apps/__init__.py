@@ -1,1 +1,1 @@
-"""Commands: `python -m nice_tf.apps.NAME --help`. One a file, each thin."""
+"""Commands: `nice-tf NAME --help`. One per file, each thin."""

@@ -1,7 +1,7 @@
 """Writes the flag files that come with the package as a folder configs, for --flagfile=configs/NAME.flags.
 
-nice-configs
-nice-configs --output_dir=elsewhere/configs
+nice-tf configs
+nice-tf configs --output_dir=elsewhere/configs
 """
 
 import errno
@@ -37,7 +37,7 @@ def main() -> None:
             temporary.rename(output)
     except OSError as error:
         raise UserError(
-            f"output_dir {output} cannot be written ({error.strerror or error})"
+            f"--output_dir {output} cannot be written ({error.strerror or error})"
         ) from error
     for path in sorted(output.rglob("*.flags")):
         print(path)

@@ -1,7 +1,7 @@
 """Exports a finished run for TensorFlow Serving.
 
-python export.py --workdir=runs/digits --export_dir=runs/digits/export     in the repository
-nice-export --workdir=runs/digits --export_dir=runs/digits/export          where the package is installed
+nice-tf export --workdir=runs/digits --export_dir=runs/digits/export
+python export.py --workdir=runs/digits --export_dir=runs/digits/export  # the same, in the repository
 """
 
 import numpy as np

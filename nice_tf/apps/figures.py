@@ -1,7 +1,7 @@
 """Draws the paper's figures of a finished run.
 
-python -m nice_tf.apps.figures --workdir=runs/digits
-python -m nice_tf.apps.figures --workdir=runs/digits --figures=spectrum,sphere --output_dir=pictures
+nice-tf figures --workdir=runs/digits
+nice-tf figures --workdir=runs/digits --figures=spectrum,sphere --output_dir=pictures
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def main() -> None:
     values = flags.FLAGS
     unknown = sorted(set(values.figures) - set(FIGURES))
     if unknown:
-        raise UserError(f"figures must be of {', '.join(FIGURES)}, got {', '.join(unknown)}")
+        raise UserError(f"--figures must be of {', '.join(FIGURES)}, got {', '.join(unknown)}")
     workdir = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.reports import figures
@@ -46,7 +46,7 @@ def main() -> None:
         )
     if impossible:
         raise UserError(
-            f"figures {', '.join(impossible)} are of pictures, examples have shape "
+            f"--figures {', '.join(impossible)} are of pictures, examples have shape "
             f"{run.data.event_shape}"
         )
     for name in values.figures or possible:

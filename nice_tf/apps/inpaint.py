@@ -1,8 +1,8 @@
 """Fills hidden parts of validation examples of a finished run: original | masked | filled.
 
-python -m nice_tf.apps.inpaint --workdir=runs/digits
-python -m nice_tf.apps.inpaint --workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png
-python -m nice_tf.apps.inpaint --workdir=runs/digits --mask_file=mask.npy
+nice-tf inpaint --workdir=runs/digits
+nice-tf inpaint --workdir=runs/digits --masks=top,random_90 --num_images=5 --output=filled.png
+nice-tf inpaint --workdir=runs/digits --mask_file=mask.npy
 """
 
 import pathlib
@@ -18,7 +18,7 @@ command.define_run_flags("inpaint")
 flags.DEFINE_list(
     "masks",
     "",
-    f"what is hidden, by commas: {', '.join(MASKS)}; empty: all ten of the paper, or the mask_file",
+    f"what is hidden, by commas: {', '.join(MASKS)}; empty: all ten of the paper, or the --mask_file",
     module_name="inpaint",
 )
 flags.DEFINE_string(
@@ -55,7 +55,7 @@ def main() -> None:
         raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
     masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
     if values.mask_file:
-        mask = arrays.read_array(values.mask_file, f"mask_file {values.mask_file}")
+        mask = arrays.read_array(values.mask_file, f"--mask_file {values.mask_file}")
         masks[values.mask_file] = check_mask(mask, shape)
     grid = figures.inpainting(
         run, masks, num_images=values.num_images, num_steps=values.num_steps, noise=values.noise

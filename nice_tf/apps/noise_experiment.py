@@ -1,6 +1,6 @@
 """Trains with and without dequantization noise, side by side; every setting of train.py applies to both.
 
-python -m nice_tf.apps.noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
+nice-tf noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
 """
 
 from absl import flags
@@ -31,7 +31,7 @@ def main() -> None:
         on_result=terminal.print_result,
         verbose=terminal.verbosity(),
     )
-    print("\nvalidation log-likelihood, nats an example")
+    print("\nvalidation log-likelihood, nats per example")
     print(
         f"{'trained with noise':20s} {'scored with':>14s} {'scored without':>14s} {'1/s at floor':>13s} "
         f"{'floor / 10 adds':>15s}"

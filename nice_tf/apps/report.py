@@ -1,6 +1,6 @@
 """Writes one page about a finished run: likelihoods, curves, samples, spectrum, in-painting, settings.
 
-python -m nice_tf.apps.report --workdir=runs/digits
+nice-tf report --workdir=runs/digits
 """
 
 import pathlib

@@ -1,14 +1,14 @@
 """Says how usual each row of a table or each example of an array is to a trained model.
 
-python -m nice_tf.apps.score --model=runs/table --input=rows.csv --output=scores.parquet
-python -m nice_tf.apps.score --model=runs/table/export --input='rows/*.parquet' --output=scores.csv --keep=id,name
-python -m nice_tf.apps.score --model=runs/digits --input=pictures.npy --output=scores.csv
+nice-tf score --model=runs/table --input=rows.csv --output=scores.parquet
+nice-tf score --model=runs/table/export --input='rows/*.parquet' --output=scores.csv --keep=id,name
+nice-tf score --model=runs/digits --input=pictures.npy --output=scores.csv
 
 Of each row, in order: its number from 0, of a folder of pictures also its file, log_prob in nats, bits_per_dim of
 integer data, tail_probability (the share of validation examples of lower log_prob), typicality (|log_prob - its mean
-over validation examples|), is_anomaly, and the columns that make it unusual with the nats that log_prob would gain if
-the value were its column's median (without marginals its mean; of categories the most frequent). Of tables with
-categories unseen names the columns whose category the run's table does not have; such a row is flagged.
+over validation examples|) and is_anomaly. Then the columns that make it unusual, with the nats that log_prob would
+gain if the value were its column's median (without marginals its mean; of categories the most frequent). Of tables
+with categories, unseen names the columns whose category the run's table does not have; such a row is flagged.
 """
 
 from absl import flags

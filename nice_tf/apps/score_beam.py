@@ -1,7 +1,7 @@
-r"""Scores as `nice_tf.apps.score` does, by Apache Beam: on many machines, or for files that lie in a cloud.
+r"""Scores as `nice-tf score` does, by Apache Beam: on many machines, or for files that lie in a cloud.
 
-python -m nice_tf.apps.score_beam --model=runs/table/export --input='rows/*.parquet' --output=scores/all.parquet
-python -m nice_tf.apps.score_beam --model=/shared/export --input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
+nice-tf score_beam --model=runs/table/export --input='rows/*.parquet' --output=scores/all.parquet
+nice-tf score_beam --model=/shared/export --input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
     --runner=FlinkRunner --flink_master=host:8081
 
 Flags that are none of ours go to Beam. The output comes in several files, scores/all-00000-of-00004.parquet and so on,

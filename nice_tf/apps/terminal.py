@@ -7,7 +7,7 @@ from nice_tf.training.run import RunResult, RunStart
 
 
 def verbosity() -> int:
-    """How Keras shows the epochs: a moving bar on a terminal, a line per epoch in a file."""
+    """How Keras shows the epochs: a moving bar on a terminal, one line per epoch in a file."""
     if sys.stdout.isatty():
         return 1
     return 2

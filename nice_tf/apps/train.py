@@ -1,7 +1,7 @@
 """Trains NICE and evaluates it.
 
-python train.py --flagfile=configs/digits.flags     in the repository
-nice-train --flagfile=configs/digits.flags          where the package is installed; nice-configs writes configs/
+nice-tf train --flagfile=configs/digits.flags    # nice-tf configs writes the folder configs
+python train.py --flagfile=configs/digits.flags  # the same, in the repository
 """
 
 from absl import flags
@@ -19,8 +19,8 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "finish",
     False,
-    "no more epochs: evaluate and close the run in workdir, as it was stopped, at its best epoch so "
-    "far. Other flags must be those that it was begun with, except for data_dir and the like, which "
+    "no more epochs: evaluate and close the run in --workdir, as it was stopped, at its best epoch so "
+    "far. Other flags must be those that it was begun with, except for --data_dir and the like, which "
     "change no result",
     module_name="run",
 )

@@ -139,7 +139,7 @@ class AdditiveCoupling(Layer):
         shift = tf.cast(self._conditioner(passed, **kwargs), shifted.dtype)
         if not shift.shape[-1:].is_compatible_with(shifted.shape[-1:]):
             raise UserError(
-                f"the conditioner must return {shifted.shape[-1]} values an example, one for each "
+                f"the conditioner must return {shifted.shape[-1]} values per example, one for each "
                 f"shifted coordinate, got shape {shift.shape}"
             )
         if not self.validate_args:
@@ -169,7 +169,7 @@ def _check_variables_can_be_seen(conditioner):
         raise UserError(
             f"the conditioner is a {type(conditioner).__module__}.{type(conditioner).__name__}, "
             "which has variables and is no tf.Module: TensorFlow Probability would neither train "
-            "nor save them. Use a layer or model of tf_keras (Keras 2) in place of one of Keras 3, "
+            "nor save them. Use a layer or model of tf_keras (Keras 2) instead of one of Keras 3, "
             "nice_tf.MLP, or a tf.Module that holds tf.Variables"
         )
 

@@ -16,9 +16,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from nice_tf import interrupts
+from nice_tf.cli.messages import with_dashes
 from nice_tf.errors import UserError
 
-_HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
+HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort")
 
 
 def run(
@@ -38,14 +39,14 @@ def run(
       usage: what `--help` prints first.
       groups: names of the flag groups that `--help` lists, in this order.
       passes_on: give flags that are none of ours to `main`, as a list, instead of refusing them.
-      when_interrupted: what else can be done with what was saved, a line.
+      when_interrupted: what else can be done with what was saved, in one line.
     """
     for group in groups:
         for flag in flags.FLAGS.get_flags_for_module(group):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
     def parse(argv: list[str]) -> list[str]:
-        if not set(_HELP).isdisjoint(argv[1:]):
+        if not set(HELP).isdisjoint(argv[1:]):
             _print_help(usage, groups)
             sys.exit(0)
         return _parse(argv, passes_on)
@@ -63,11 +64,19 @@ def run(
             if number is not None:
                 _exit_interrupted(number, when_interrupted)
             if isinstance(error, UserError):
-                sys.exit(f"error: {error}")
+                sys.exit(f"error: {with_dashes(str(error), _names(groups))}")
             raise
         arrived.end()
 
     app.run(guarded, flags_parser=parse)
+
+
+def _names(groups):
+    found = []
+    for group in groups:
+        for flag in flags.FLAGS.get_flags_for_module(group):
+            found.append(flag.name)
+    return found
 
 
 def _print_help(usage, groups):
@@ -75,7 +84,7 @@ def _print_help(usage, groups):
     for group in groups:
         print(flags.FLAGS.module_help(group))
     print(
-        "\nAlso --flagfile=FILE (flags from a file, one a line), --verbosity=0 or more "
+        "\nAlso --flagfile=FILE (flags from a file, one per line), --verbosity=0 or more "
         "(TensorFlow's own messages), --helpfull (every flag of every library)."
     )
 
@@ -178,7 +187,10 @@ def run_app(name: str) -> None:
 
 
 def run_named() -> None:
-    """Runs the app that this program is named after: `nice-train` runs `nice_tf.apps.train`."""
+    """Runs the app that this program is named after: `nice-train` runs `nice_tf.apps.train`.
+
+    These names are from before `nice-tf`, and go with version 0.3.
+    """
     run_app(pathlib.Path(sys.argv[0]).stem.removeprefix("nice-"))
 
 
@@ -253,7 +265,7 @@ def required(name: str) -> str:
     """
     value = flags.FLAGS[name].value
     if not value:
-        raise UserError(f"{name} is needed, see --help")
+        raise UserError(f"--{name} is needed, see --help")
     return value
 
 

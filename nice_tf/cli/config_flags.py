@@ -104,20 +104,22 @@ def shipped_configs() -> pathlib.Path:
 
 
 def shipped_flagfile(name: str) -> pathlib.Path:
-    """One of them: `table` for configs/table.flags."""
+    """One of them: `table` for configs/table.flags, `paper/mnist` for configs/paper/mnist.flags."""
     return shipped_configs() / f"{name}.flags"
 
 
 def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
-    """The settings that a file of flags spells, such as configs/table.flags.
+    """The settings that a file of flags spells.
 
     Args:
-      path: of the file; `--flagfile` lines in it count, `--workdir` does not.
+      path: of the file; `--flagfile` lines in it count, `--workdir` does not. Or, where there is no
+        such file, the name of one that comes with the package: `table`, `paper/mnist`.
       **changes: settings that stand instead of the file's.
 
     Raises:
       UserError: no such file, an unknown flag, or a value out of its bounds.
     """
+    path = _file_of(path)
     values = flags.FlagValues()
     define_flags(values)
     flags.DEFINE_string("workdir", "", "not a setting", flag_values=values)
@@ -127,6 +129,14 @@ def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
         raise UserError(f"{path}: {error}") from error
     if strays:
         raise UserError(
-            f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one a line"
+            f"{path}: {strays[0]!r} is no flag; settings are written --name=value, one per line"
         )
     return dataclasses.replace(from_flags(values), **changes)
+
+
+def _file_of(path):
+    """The file itself, or the shipped one of this name."""
+    shipped = shipped_flagfile(os.fspath(path))
+    if shipped.is_file() and not os.path.isfile(path):
+        return shipped
+    return path

@@ -33,7 +33,7 @@ class Data:
         `None` where all count alike.
       missing: of a table, the share of missing values by column, in all splits together; of those
         columns that have some.
-      warnings: what the user should know of the data, a line each.
+      warnings: what the user should know of the data, one line each.
     """
 
     name: str

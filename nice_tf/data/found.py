@@ -26,7 +26,7 @@ class Found:
       labels: the label of each example, `[N]`, under the names of `arrays`; if they were asked for.
       schema: of a table, its columns.
       missing: of a table, the share of missing values by column, of those that have some.
-      warnings: what the user should know of the data, a line each.
+      warnings: what the user should know of the data, one line each.
     """
 
     arrays: dict[str, Array]

@@ -86,7 +86,7 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
 
     Raises:
       BadPicture: it is damaged, cut off or of another format; or has more than `MAX_PIXELS`.
-      UserError: 16 bits a value, or transparent somewhere.
+      UserError: 16 bits per value, or transparent somewhere.
     """
     picture = _decoded(file)
     _check_opaque(picture, file)
@@ -104,7 +104,7 @@ def decode(file: str, resize: Sequence[int] = ()) -> np.ndarray:
 
 
 def _decoded(file):
-    """A picture of 8 bits a value, turned as its camera noted."""
+    """A picture of 8 bits per value, turned as its camera noted."""
     try:
         if not os.path.isfile(file):  # a pipe would be waited for
             raise BadPicture(f"{file} is no file")
@@ -118,7 +118,7 @@ def _decoded(file):
         cause = str(error).split(" <_io.")[0]  # what follows is our buffer
         raise BadPicture(f"{file} cannot be decoded as a PNG or JPEG picture ({cause})") from error
     if content.startswith(_PNG) and content[24] == 16:  # its bit depth
-        raise UserError(f"{file} has 16 bits a value, 65,536 levels: 8 bits are needed")
+        raise UserError(f"{file} has 16 bits per value, 65,536 levels: 8 bits are needed")
     return picture
 
 

@@ -166,7 +166,7 @@ def _in_shape(values, shape, where):
 def _decoded(content, where):
     if content[24:25] == b"\x10" and content.startswith(b"\x89PNG"):  # its bit depth
         raise UserError(
-            f"{where} holds a PNG picture of 16 bits a value, of 65,536 levels: 8 bits are needed"
+            f"{where} holds a PNG picture of 16 bits per value, of 65,536 levels: 8 bits are needed"
         )
     try:
         pictures.open_picture(content, where)

@@ -156,8 +156,7 @@ class Estimator(BaseEstimator):
     def save(self, path: str | os.PathLike) -> None:
         """Writes a folder from which `load` makes the estimator again.
 
-        It is also the folder of a run: `nice-score`, `nice-sample`, `nice-impute` and `nice-export`
-        take it.
+        It is also the folder of a run: `nice-tf score`, `sample`, `impute` and `export` take it.
 
         Args:
           path: of the folder, which must not be there yet.

@@ -53,7 +53,7 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
           settings: any other settings of `nice_tf.Config` by name, as `{"learning_rate": 2e-3}`.
           random_state: of the rows for validation, weights, order and noise: a whole number is
             `--seed` and `--split_seed` of `train.py`.
-          verbose: 0 for nothing, 1 for a moving bar, 2 for a line an epoch.
+          verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch.
         """
         self.num_couplings = num_couplings
         self.hidden_units = hidden_units
@@ -66,7 +66,7 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.verbose = verbose
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of `score_samples`, nats a row: what searches and cross-validation compare."""
+        """Mean of `score_samples`, nats per row: what searches and cross-validation compare."""
         return float(np.mean(self.score_samples(X)))
 
     def transform(self, X: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A finished run in memory: what an estimator holds in place of a folder."""
+"""A finished run in memory: what an estimator holds instead of a folder."""
 
 import dataclasses
 import functools

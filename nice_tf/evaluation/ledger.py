@@ -18,18 +18,18 @@ def ledger(result: dict[str, Any]) -> list[tuple[str, float, float | None, str]]
     given = result.get("conditional")
     if given:
         density = f"given {given['label']}, {density}"
-    rows = [("log-likelihood", result["log_prob"], error, f"nats an example, {density}")]
+    rows = [("log-likelihood", result["log_prob"], error, f"nats per example, {density}")]
     for name, value in (result.get("log_prob_on_ranges") or {}).items():
         rows.append(("", value, error, f"nats, the same with values on {name}^{size}"))
     if result["bits_per_dim"] is not None:
         bits_error = error / size / np.log(2)
-        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits a value, of {bins}"))
+        rows.append(("bits/dim", result["bits_per_dim"], bits_error, f"bits per value, of {bins}"))
     bound = result.get("importance_weighted_log_prob")  # earlier versions have none
     if bound is not None:
         bits = result["importance_weighted_bits_per_dim"]
         draws = f"bound from {result['num_draws']} draws together"
         rows.append(("importance weighted", bound, None, f"nats, {density}, {draws}"))
-        rows.append(("", bits, None, f"bits a value, {draws}"))
+        rows.append(("", bits, None, f"bits per value, {draws}"))
     if given:
         rows += _conditional_rows(given, where)
     alone = result.get("marginals")

@@ -191,7 +191,7 @@ def _start(flow, x, observed, sigma):
 
 
 def _normal_rows(seed, step, event_shape, dtype):
-    """One N(0, 1) draw an example, each from its own seed and the step."""
+    """One N(0, 1) draw per example, each from its own seed and the step."""
 
     def row(seed):
         seed = tf.random.experimental.stateless_fold_in(seed, step)

@@ -149,7 +149,7 @@ def logistic_mixture_prior(
     logistics differently, so that how far a value spreads depends on the others.
 
     It starts close to `logistic_prior`: with one cluster the Kullback-Leibler divergence between
-    them is 0.0012 nats a coordinate with 8 components, and at most 0.006 with any number. In each
+    them is 0.0012 nats per coordinate with 8 components, and at most 0.006 with any number. In each
     of several clusters the logits are moved by draws of deviation 0.5. Samples carry no gradient
     to the variables.
 

@@ -276,7 +276,7 @@ def _learning_curves(workdir, run):
     chart = drawing.Chart(
         {"training (running)": (epochs, training), "validation": (epochs, validation)},
         "epoch (dotted: the best on validation)",
-        "nats an example",
+        "nats per example",
         marked_x=run.epoch,
     )
     return _figures([_chart(chart, f"Epochs: {len(rows)}, in {seconds:.0f} seconds.")])
@@ -317,11 +317,11 @@ def _commands(config, workdir):
             changed.append(f"--{name}={config.flag_text(name)}")
     folder = shlex.quote(str(workdir.path))
     return [
-        shlex.join(["python", "train.py", *changed, f"--workdir={workdir.path}"]),
-        f"python -m nice_tf.apps.report --workdir={folder}",
-        f"python -m nice_tf.apps.figures --workdir={folder}",
-        f"python -m nice_tf.apps.inpaint --workdir={folder}",
-        f"python export.py --workdir={folder} --export_dir={folder}/export",
+        shlex.join(["nice-tf", "train", *changed, f"--workdir={workdir.path}"]),
+        f"nice-tf report --workdir={folder}",
+        f"nice-tf figures --workdir={folder}",
+        f"nice-tf inpaint --workdir={folder}",
+        f"nice-tf export --workdir={folder} --export_dir={folder}/export",
     ]
 
 

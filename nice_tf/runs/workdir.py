@@ -235,7 +235,7 @@ class Workdir:
         """Gives the data of a finished run another name, where the file that had them is gone.
 
         Args:
-          config: the run's settings with this name in place of the file.
+          config: the run's settings with this name instead of the file.
           name: of the data in the description and in the evaluation.
         """
         _, data = self.read_config()

@@ -20,7 +20,7 @@ class ArrayInput:
 
     Attributes:
       files: paths, in order.
-      warnings: what the user should know of the files, a line each.
+      warnings: what the user should know of the files, one line each.
     """
 
     warnings: Sequence[str] = ()

@@ -32,7 +32,7 @@ _MANY = 64  # chains where one row alone is drawn
 
 @dataclasses.dataclass(frozen=True)
 class Drawer:
-    """Draws for the gaps of rows, by Hamiltonian Monte Carlo from the flow of a run.
+    """Draws for the missing values of rows, by Hamiltonian Monte Carlo from the flow of a run.
 
     Attributes:
       model: of the run.
@@ -108,8 +108,8 @@ class Drawer:
         return with_trust(joined, acceptances, found.effective_sample_size.tolist())
 
     def _drawn(self, block):
-        """Rows without gaps, `[num_draws, n, D]`, and what is known of their draws, if there are
-        any.
+        """Rows without missing values, `[num_draws, n, D]`, and what is known of their draws, if
+        there are any.
         """
         values = block.values.astype(self.model.dtype)
         drawn = np.repeat(values[np.newaxis], self.num_draws, axis=0)
@@ -130,11 +130,11 @@ class Drawer:
         num_draws: int | None = None,
         num_chains: int = _NUM_CHAINS,
     ) -> Draws:
-        """Draws of rows with gaps, on the steps of their columns and within their ranges.
+        """Draws of rows with missing values, on the steps of their columns and within their ranges.
 
         Args:
           values: `[n, D]` in data units, NaN where one is missing.
-          start: the same without gaps, where the chains begin.
+          start: the same without missing values, where the chains begin.
           first: number of the first row, or of the first draw of a single one, which sets these
             draws apart.
           num_draws: of each row; `None` for all.

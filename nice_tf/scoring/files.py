@@ -1,4 +1,4 @@
-"""What a trained model says of many rows, from a file to a file: scores, filled gaps, samples."""
+"""What a trained model says of many rows, from file to file: scores, missing values, samples."""
 
 import dataclasses
 import functools
@@ -101,9 +101,9 @@ def fill_file(
       model: as for `score_file`; a run for draws.
       input: as for `score_file`.
       output: as for `score_file`.
-      num_draws: 0 for one most likely value per gap. Else so many draws from what the values may
-        be given the others: each row comes so many times, with its number in `row` and that of the
-        draw in `draw`.
+      num_draws: 0 for the most likely values. Else so many draws from what the values may be given
+        the others: each row comes so many times, with its number in `row` and that of the draw in
+        `draw`.
       seed: of the draws.
       overwrite: as for `score_file`.
 
@@ -243,7 +243,7 @@ def sample_file(
       overwrite: replace the file.
 
     Returns:
-      What there is to say, a line.
+      What there is to say, in one line.
 
     Raises:
       UserError: a value out of its bounds, or a file that this model has no samples for.

@@ -52,7 +52,7 @@ def with_gaps_from(filled: np.ndarray, block: Block, schema: Schema) -> pa.Table
     """The columns that a block keeps, with what is missing taken from other rows.
 
     Args:
-      filled: `[n, D]`, as the block's values, without gaps.
+      filled: `[n, D]`, as the block's values, without missing values.
       block: with all columns of the schema among those that it keeps.
       schema: of the table.
 
@@ -98,8 +98,8 @@ def table_schema(model: Model) -> Schema:
 
 
 def _decoded(values, missing, column):
-    """What fills the gaps of a column of categories, dates or times; other rows may have new ones,
-    which stay as they are.
+    """What fills the missing values of a column of categories, dates or times; other rows may have
+    new ones, which stay as they are.
     """
     filled = np.where(missing, values, column.low)
     return decoded_values(np.clip(filled, column.low, column.high), column.encoding)

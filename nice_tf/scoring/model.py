@@ -1,5 +1,5 @@
-"""A trained model, from a run or an export, behind one face: scores, samples, filled gaps, all in
-data units.
+"""A trained model, from a run or an export, behind one face: scores, samples, filled missing
+values, all in data units.
 """
 
 import dataclasses

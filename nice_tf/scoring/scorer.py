@@ -1,5 +1,5 @@
-"""What a trained model says of a block of rows, as a table: scores and filled gaps, and their
-summary.
+"""What a trained model says of a block of rows, as a table: scores and filled missing values, and
+their summary.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ class Scorer:
         return pa.table({"row": row, **block.kept, **columns})
 
     def filled(self, block: Block) -> np.ndarray:
-        """The values of a block, its gaps filled.
+        """The values of a block, its missing values filled.
 
         Raises:
           UserError: a missing value, if they are not to be filled.
@@ -163,7 +163,7 @@ def find_missing(values: np.ndarray) -> np.ndarray:
 def fill_gaps(
     model: Model, values: np.ndarray, *, first: int, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """As `Model.fill`, but rows without a gap are left as they are."""
+    """As `Model.fill`, but rows without missing values are left as they are."""
     values = values.copy()
     rows = np.flatnonzero(find_missing(values).any(axis=1))
     number = max(1, VALUES_A_CALL // 4 // values[0].size)
@@ -217,7 +217,7 @@ class Summary:
             self.num_unseen += pc.sum(pc.not_equal(table["unseen"], "")).as_py()
 
     def describe(self, threshold: float, tail_step: float) -> str:
-        """For the user, a line each; `tail_step` is that of tail_probability."""
+        """For the user, one line each; `tail_step` is that of tail_probability."""
         noun = "row"
         if self.num_rows > 1:
             noun = "rows"

@@ -33,7 +33,7 @@ class TableInput:
     Attributes:
       files: paths, in order.
       names: of all columns, in the order of the file.
-      warnings: what the user should know of the files, a line each.
+      warnings: what the user should know of the files, one line each.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class Trust:
     was cut off.
 
     Attributes:
-      acceptances: of each row that had gaps.
+      acceptances: of each row that had missing values.
       sizes: effective sample size of each of these rows.
     """
 

@@ -52,7 +52,7 @@ services:
       - --model_config_file=/models/{MODEL_NAME}/models.config
       - --model_config_file_poll_wait_seconds=60
       - --monitoring_config_file=/models/{MODEL_NAME}/monitoring.config
-      # The default, four a core, lets a few waiting clients block all others on a small machine.
+      # The default, four per core, lets a few waiting clients block all others on a small machine.
       - --grpc_max_threads=128
       # A model exported with --compile_single needs it.
       {{comment}}- --xla_cpu_compilation_enabled

@@ -57,14 +57,14 @@ def fit(
         `initialize_from_data` does; `False` to go on from where the flow is.
       epochs: passes over the training examples.
       early_stopping_epochs: stop after so many without a better validation; 0 for never.
-      batch_size: examples a step; of fewer training examples, all of them.
+      batch_size: examples per step; of fewer training examples, all of them.
       learning_rate: of Adam.
       schedule: `"constant"`, or `"cosine"`, which falls to 0.
       seed: of the split, the order and the noise.
-      verbose: 0 for nothing, 1 for a moving bar, 2 for a line an epoch.
+      verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch.
 
     Returns:
-      By name a list with a value for each epoch: `log_prob` of training, in nats an example, and
+      By name a list with a value for each epoch: `log_prob` of training, in nats per example, and
       `val_log_prob`; `bits_per_dim` and `val_bits_per_dim` of integer data.
 
     Raises:

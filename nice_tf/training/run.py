@@ -65,7 +65,7 @@ class RunStart:
       device: what trains them, in words.
       precision: the one that was chosen.
       epochs_done: how many epochs the run has already.
-      warnings: what the user should know of data and settings, a line each.
+      warnings: what the user should know of data and settings, one line each.
     """
 
     config: Config
@@ -141,7 +141,7 @@ def train_and_evaluate(
       workdir: folder of the run; see `Workdir` for what it then holds.
       on_start: called by the chief before the first step, with what there is to say, warnings
         among it; without it these are logged.
-      verbose: 0 for nothing, 1 for a moving bar, 2 for a line per epoch, by Keras.
+      verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch, by Keras.
 
     Returns:
       The evaluation, and what was written; `None` on workers other than the chief.
@@ -293,7 +293,7 @@ def _restore_metrics(run, rows, epoch):
 
 
 def _batch_size(data, strategy):
-    """Small data want many steps an epoch, large data few calls."""
+    """Small data want many steps per epoch, large data few calls."""
     size = min(max(len(data.train) // 100, 32), 1000, len(data.train))
     replicas = strategy.num_replicas_in_sync
     return max(size // replicas, 1) * replicas
@@ -377,7 +377,7 @@ def finish_stopped(workdir: str | os.PathLike, given: Mapping[str, Any] | None =
 
     Args:
       workdir: folder of a run of `train` or `train_and_evaluate` with at least one epoch.
-      given: settings by name. Those that change no result stand in place of the run's, as
+      given: settings by name. Those that change no result stand instead of the run's, as
         `data_dir` where the data were moved, and are written into the folder; others must be the
         run's own.
 

@@ -20,7 +20,7 @@ def warnings(
     *,
     has_marginals: bool = False,
 ) -> list[str]:
-    """What the user should know, a line each.
+    """What the user should know, one line each.
 
     Args:
       rows: of the table, `[n, columns]`, NaN where a value is missing.

@@ -24,7 +24,7 @@ def with_dates_told_apart(schema: Schema, dtype: np.dtype) -> tuple[Schema, list
     of seconds over years in float32: they are then continuous.
 
     Returns:
-      The schema, and what the user should know, a line each.
+      The schema, and what the user should know, one line each.
     """
     columns = []
     changed = []

@@ -72,7 +72,7 @@ def _said_of_missing(missing, config):
 
 
 def _rows(table, schema, dtype, present, config):
-    """The rows of one split; `present` are values of each column to fill gaps with."""
+    """The rows of one split; `present` are values of each column to fill missing values with."""
     encodings = [column.encoding for column in schema.columns if column.encoding.is_read_apart]
     key = repr((schema.names, dtype.str, config.split_seed, *encodings))
     name = f"table-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

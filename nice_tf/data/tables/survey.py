@@ -211,7 +211,7 @@ class Survey:
         return Column(name, step, round(low, places), round(high, places))
 
     def warnings(self, schema: Schema, *, has_marginals: bool = False) -> list[str]:
-        """What makes a density of these columns degenerate, a line each; looked for in the first
+        """What makes a density of these columns degenerate, one line each; looked for in the first
         rows.
 
         Args:
