@@ -196,6 +196,20 @@ def test_a_table_is_trained_filled_and_sampled(tmp_path):
     assert filled[:, 1].min() >= -0.005 and filled[:, 1].max() <= columns["zeros"].max() + 0.005
 
 
+def test_zeros_are_as_frequent_in_samples_as_in_the_data(tmp_path):
+    """By the marginals alone, before any step of training."""
+    columns = {kind: of_kind(kind, 1200, 7) for kind in ("gamma", "zeros", "normal")}
+    write_csv(tmp_path / "rows.csv", **columns)
+    config = nice_tf.Config(dataset=str(tmp_path / "rows.csv"), batch_size=200, **SMALL)
+    data = dataset.load(config)
+    drawn = nice_tf.sample(model_lib.make_model(config, data).flow, 5000, seed=[0, 1]).numpy()
+    assert np.mean(drawn[:, 1] == 0) < 0.01, "they lie beside it"
+    zeros = data.schema.as_rows(drawn)[:, 1]
+    assert abs(np.mean(zeros == 0) - np.mean(data.train[:, 1] == 0)) < 0.03
+    assert abs(np.mean(zeros == 0) - np.mean(columns["zeros"] == 0)) < 0.03
+    assert zeros.min() == 0 and np.mean((zeros > 0) & (zeros < 1e-3)) < 1e-3
+
+
 def test_constant_columns_and_pictures_of_one_level(tmp_path):
     """A pixel that is always 0 has its level; a continuous coordinate that never varies is
     refused.
