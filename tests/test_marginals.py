@@ -321,6 +321,22 @@ def test_few_values_far_away_do_not_widen_all_bins():
     np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
 
 
+def test_a_value_of_few_rows_is_not_impossible():
+    """As in a column of zeros with a one in a thousand rows, of which the held-out rows have none:
+    a normal distribution would give the one a mass that is 0 in float32.
+    """
+    x = np.zeros([3900, 1])
+    x[[5, 1001, 2002, 3003], 0] = [1, 1, 2, 1]
+    layer = nice_tf.QuantileTransform(1, steps=[1.0])
+    layer.fit(x)
+    middle = np.array([[0.5], [1.5], [2.5]], np.float32)
+    log_det = layer.forward_log_det_jacobian(middle, event_ndims=1).numpy()
+    log_prob = log_det + stats.logistic.logpdf(layer.forward(middle).numpy()[:, 0])
+    assert np.all(log_prob > np.log(1e-6))
+    # Not more than it has: three and one of 3,900.
+    assert np.all(log_prob[1:] < np.log(1e-2))
+
+
 def test_tails_of_few_rows_are_as_wide_as_their_ends():
     x = np.random.default_rng(0).normal(size=[150, 1])
     layer = nice_tf.QuantileTransform(1, dtype=tf.float64)

@@ -265,10 +265,13 @@ def _counted_masses(x, edges, added):
 
 
 def _normal_masses(x, edges):
-    """Those of a normal distribution of the values' mean and deviation, between the outer edges."""
+    """Those of a normal distribution of the values' mean and deviation, between the outer edges,
+    with as much for each bin as counts get at least: no value that was seen may be impossible.
+    """
     normal = statistics.NormalDist(np.mean(x), np.std(x))
     masses = np.diff([normal.cdf(edge) for edge in edges])
-    masses = np.maximum(masses, np.finfo(np.float64).tiny)
+    added = min(_Stepped.smoothings) / len(x)
+    masses = masses / masses.sum() + added
     return masses / masses.sum()
 
 
