@@ -285,7 +285,8 @@ def test_a_missing_category_is_the_best_of_all(folder, tried, others, missed):
     gaps = x.copy()
     gaps[:, [names.index(name) for name in tried + others]] = np.nan
     observed = ~np.isnan(gaps)
-    climbed = model._climbed(np.where(observed, x, 0), observed, np.zeros([60, 2], np.int32))
+    seeds = np.zeros([60, 2], np.int32)
+    climbed = model._climbed(np.where(observed, x, 0), observed, seeds, {})
     shares = []
     for filled in (model.fill(gaps), climbed):
         np.testing.assert_array_equal(filled[observed], x[observed])
