@@ -1,7 +1,4 @@
-"""Writes docs/front.png, the picture of the README, from two pictures of the MNIST run:
-
-    python docs/front_picture.py
-"""
+"""Writes docs/front.png, the picture of the README, from two of MNIST: python docs/front_picture.py."""
 
 import pathlib
 
@@ -15,21 +12,21 @@ MARGIN = 24
 TITLE = 26
 
 
-def panels():
-    """In-painting has three panels side by side: digits, what is shown of them, what was filled."""
-    picture = Image.open(DOCS / "mnist_inpainting.png").convert("L")
-    colours = Image.open(DOCS / "mnist_inpainting.png").convert("RGB")
+def panels() -> list[Image.Image]:
+    """The three of the picture of in-painting: digits, what is shown of them, what was filled."""
+    picture = Image.open(DOCS / "mnist_inpainting.png").convert("RGB")
     gap = (picture.width - 3 * PANEL) // 2
     height = ROWS * CELL + 1
     found = []
     for number in range(3):
         left = number * (PANEL + gap)
-        found.append(colours.crop((left, 0, left + PANEL, height)))
+        found.append(picture.crop((left, 0, left + PANEL, height)))
     digits = found[0].crop((0, 0, PANEL, CELL + 1))  # the same in each row
     return [digits, *found[1:]]
 
 
-def main():
+def main() -> None:
+    """Puts samples on the left, in-painting on the right."""
     samples = Image.open(DOCS / "mnist_samples.png").convert("RGB")
     right = []
     for panel in panels():
@@ -40,7 +37,7 @@ def main():
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=17)
 
-    def put(title, picture, left, top):
+    def put(title: str, picture: Image.Image, left: int, top: int) -> int:
         draw.text((left, top), title, fill="#222222", font=font)
         page.paste(picture, (left, top + TITLE))
         return top + TITLE + picture.height
