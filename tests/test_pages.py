@@ -10,9 +10,6 @@ PAGES = sorted(
     [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "api").glob("*.md")]
 )
 
-# Pages that still have longer ones. The list only shrinks: a page that has none any more must leave it.
-STILL_LONG = {"columns.md"}
-
 # One screen or two: what does not fit has a page of its own.
 README_LINES = 120
 README_WORDS = 900
@@ -46,10 +43,7 @@ def anchors(text):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_sentence_is_too_long(path):
     found = too_long(path.read_text())
-    if path.name in STILL_LONG:
-        assert found, f"{path.name} has no long sentence any more: take it from STILL_LONG"
-    else:
-        assert not found, "\n\n".join(found)
+    assert not found, "\n\n".join(found)
 
 
 def test_readme_is_short():
