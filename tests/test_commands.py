@@ -16,6 +16,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from table_files import write_csv
 
 import nice_tf
 from nice_tf.data import dataset
@@ -193,9 +194,9 @@ def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):
     assert not list(run.path.rglob("*.tmp"))
 
 
-def readme_commands():
-    """Every shell line and every Python block of the README."""
-    text = (ROOT / "README.md").read_text()
+def page_commands(name):
+    """Every shell line and every Python block of a page."""
+    text = (ROOT / name).read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
     lines = [
         line.split("  #")[0].strip()
@@ -206,14 +207,22 @@ def readme_commands():
     return [line for line in lines if line], [block for kind, block in blocks if kind == "python"]
 
 
+# Pages whose commands and blocks a newcomer types as they stand.
+PAGES = (
+    "README.md",
+    "docs/data.md",
+    "docs/runs.md",
+    "docs/conditional.md",
+    "docs/experiments.md",
+    "docs/pieces.md",
+)
+
+
 def test_readme_names_the_two_commands_and_what_is_behind_them():
-    commands, _ = readme_commands()
-    assert {
-        "make demo",
-        "make test",
-        "pip install -e .",
-        "python train.py --flagfile=configs/digits.flags",
-    } <= set(commands)
+    commands, _ = page_commands("README.md")
+    assert commands[:2] == ["make demo", "make test"]
+    assert {"pip install -e .", "nice-tf train --flagfile=configs/digits.flags"} <= set(commands)
+    assert "`python train.py` and `python export.py`" in (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
     for command in commands:
         if command.startswith("make "):
@@ -225,8 +234,15 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     """As written and in their order, in a copy of the tree; only the runs are cut short."""
     for name in ("configs", "train.py", "export.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    commands = [line for line in readme_commands()[0] if line.startswith(("python ", "nice-tf "))]
-    assert len(commands) >= 4
+    x, y = np.random.default_rng(0).normal(size=[2, 100])
+    write_csv(tmp_path / "rows.csv", x=x, y=x**2 + y)
+    commands = [
+        line
+        for page in PAGES
+        for line in page_commands(page)[0]
+        if line.startswith(("python ", "nice-tf "))
+    ]
+    assert len(commands) >= 12
     for command in commands:
         program, *arguments = shlex.split(command)
         if program == "nice-tf":
@@ -252,10 +268,11 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
     assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize("block", readme_commands()[1])
-def test_readme_python_runs(run_here, tmp_path, block):
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    assert run_here("-c", block, cwd=tmp_path).returncode == 0
+@pytest.mark.parametrize("page", PAGES)
+def test_python_of_pages_runs(run_here, tmp_path, page):
+    for block in page_commands(page)[1]:
+        finished = run_here("-c", block, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
 
 
 class _ProcessHere:

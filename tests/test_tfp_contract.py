@@ -721,7 +721,9 @@ def test_the_page_names_tests_that_are_there_and_its_example_runs():
     assert len(named) > 15
     for file, test in named:
         assert f"def {test}(" in (tests / f"{file or 'test_tfp_contract'}.py").read_text(), test
-    own, example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (own,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    classes = (tests.parent / "docs" / "conditional.md").read_text()
+    example = re.findall(r"```python\n(.*?)```", classes, re.DOTALL)[-1]
     found = {}
     exec(own, found)
     assert found["built"].distribution is found["own"].distribution
