@@ -107,6 +107,19 @@ def test_samples_follow_the_density():
         assert smallest_pvalue(rosenblatt(prior, shuffled)) < 1e-4
 
 
+def test_a_weight_that_underflows_in_one_cluster():
+    prior = nice_tf.logistic_mixture_prior(1, num_components=2, num_clusters=2)
+    by_name = {variable.name: variable for variable in prior.trainable_variables}
+    by_name["log_scale:0"].assign(np.log([[1e-3, 1.0]]))
+    by_name["loc:0"].assign([[0.5, 0.0]])
+    by_name["logits:0"].assign([[[0, -120]], [[-120, 0]]])
+    with tf.GradientTape() as tape:
+        log_prob = tf.reduce_sum(prior.log_prob([[0.5], [20.0]]))
+    assert np.isfinite(log_prob)
+    for gradient in tape.gradient(log_prob, prior.trainable_variables):
+        assert np.all(np.isfinite(gradient))
+
+
 def test_mean_and_deviation():
     prior = random_prior(deviation=2.0)
     clusters, weights, loc, scale = parts(prior)

@@ -321,6 +321,30 @@ def test_few_values_far_away_do_not_widen_all_bins():
     np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
 
 
+@pytest.mark.parametrize("place", [4, 5])
+def test_one_row_that_differs(place):
+    """Among those held out, every fifth, or among the others: then the rest is constant."""
+    x = np.zeros([100, 1])
+    x[place] = 1
+    layer = nice_tf.QuantileTransform(1, steps=[1.0])
+    layer.fit(x)
+    middle = np.array([[0.5], [1.5]], np.float32)
+    log_det = layer.forward_log_det_jacobian(middle, event_ndims=1).numpy()
+    log_prob = log_det + stats.logistic.logpdf(layer.forward(middle).numpy()[:, 0])
+    assert log_prob[0] > np.log(0.9) and np.log(1e-4) < log_prob[1] < np.log(0.1)
+
+
+def test_zeros_of_a_heavy_tail_do_not_take_small_values_with_them():
+    generator = np.random.default_rng(0)
+    x = np.exp(generator.normal(0, 3, 5000))
+    x[generator.random(5000) < 0.8] = 0
+    width = bins.width_of_spike(x)
+    positive = x[x > 0]
+    assert np.mean(positive < width / 2) < 0.04
+    # Half of the zeros more or less decide whether the quartiles are zero; the width hardly.
+    assert 1e-4 < width < 1e-2
+
+
 def test_a_value_of_few_rows_is_not_impossible():
     """As in a column of zeros with a one in a thousand rows, of which the held-out rows have none:
     a normal distribution would give the one a mass that is 0 in float32.

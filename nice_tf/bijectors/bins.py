@@ -140,8 +140,11 @@ def fit_coordinate(
         make = _Stepped(step, origin, span)
     if not len(held_out) or not make.varies(train):
         return make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
-    best = make.normal(x)
-    best_score = make.normal(train).log_density(held_out, tail_mass).mean()
+    best = make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
+    best_score = -np.inf
+    if np.min(train) < np.max(train):  # else a normal distribution has no width
+        best = make.normal(x)
+        best_score = make.normal(train).log_density(held_out, tail_mass).mean()
     for size in (*_SIZES, len(x)):
         for added in make.smoothings:
             fitted = make.fit(train, size, added)
@@ -205,14 +208,16 @@ def width_of_spike(x: np.ndarray) -> float:
 
 def _spread_of(x, share=0.25):
     """The deviation, or that of a normal distribution of the same quartiles where this is less: few
-    values far away would make it as wide as they are far.
+    values far away would make it as wide as they are far. Where both quartiles are one value that
+    comes again and again, as a zero does, it is that of the other values.
     """
     low, high = np.quantile(x, [share, 1 - share])
-    by_quartiles = (high - low) / 1.349
-    deviation = np.std(x)
-    if by_quartiles > 0:
-        return min(deviation, by_quartiles)
-    return deviation
+    if low < high:
+        return min(np.std(x), (high - low) / 1.349)
+    others = x[x != low]
+    if len(others) and np.min(others) < np.max(others):
+        return _spread_of(others, share)
+    return np.std(x)
 
 
 class _Stepped:

@@ -105,6 +105,8 @@ class ClusteredLogistics(tfd.Distribution):
         # [D, N, K] times [D, K, J]: the density of each coordinate in each cluster.
         weights = tf.transpose(tf.nn.softmax(self._logits), [1, 2, 0])
         mixed = tf.matmul(tf.transpose(ratios, [1, 0, 2]), weights)
+        # A weight may underflow in one cluster: without a floor its gradient would be no number.
+        mixed = tf.maximum(mixed, np.finfo(self.dtype.as_numpy_dtype).tiny)
         of_clusters = tf.reduce_sum(tf.math.log(mixed), axis=0)
         shares = tf.nn.log_softmax(self._cluster_logits)
         log_prob = tf.reduce_logsumexp(shares + of_clusters, axis=-1)
