@@ -221,6 +221,7 @@ def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):
     path = page.write_report(finished.load_finished_run(run), run, tmp_path / "report.html")
     text = path.read_text()
     titles = re.findall("<h2>(.*?)</h2>", text)
+    assert "nice-tf inpaint" not in text and "nice-tf export" in text
     assert titles[:8] == [
         "Likelihood",
         "Columns",

@@ -87,7 +87,7 @@ def write_report(
         title = _TITLES.get(name, name.capitalize())
         sections.append(_section(title, _figures([_drawn(run, name)])))
     settings = _settings(run.config, folder.read_chosen())
-    commands = html.escape("\n".join(_commands(run.config, folder)))
+    commands = html.escape("\n".join(_commands(run, folder)))
     sections.append(_section("Settings", _table(("setting", "value"), settings)))
     sections.append(_section("This page was made with", _table(("", ""), environment())))
     sections.append(_section("Commands", f"<pre>{commands}</pre>"))
@@ -309,20 +309,23 @@ def _settings(config, chosen):
     return rows
 
 
-def _commands(config, workdir):
+def _commands(run, workdir):
+    config = run.config
     default = Config().as_dict()
     changed = []
     for name, value in config.as_dict().items():
         if value != default[name]:
             changed.append(f"--{name}={config.flag_text(name)}")
     folder = shlex.quote(str(workdir.path))
-    return [
+    commands = [
         shlex.join(["nice-tf", "train", *changed, f"--workdir={workdir.path}"]),
         f"nice-tf report --workdir={folder}",
         f"nice-tf figures --workdir={folder}",
-        f"nice-tf inpaint --workdir={folder}",
-        f"nice-tf export --workdir={folder} --export_dir={folder}/export",
     ]
+    if not run.data.schema:  # a table's missing values are filled by nice-tf impute
+        commands.append(f"nice-tf inpaint --workdir={folder}")
+    commands.append(f"nice-tf export --workdir={folder} --export_dir={folder}/export")
+    return commands
 
 
 def _section(title, content):
