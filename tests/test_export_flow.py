@@ -300,6 +300,10 @@ def built(**kwargs):
         (lambda: make_server(built(prior=without_quantile())), "has no quantile, of which samples"),
         (lambda: make_server(built(context_size=2)), "context_size 2 and got no context"),
         (
+            lambda: make_server(nice_tf.condition(built(context_size=2), tf.ones(2))),
+            r"holds a context of shape \(2,\), given by condition: what is served is the flow",
+        ),
+        (
             lambda: make_server(built(), classes=Classes(("a", "b"), np.array([0.5, 0.5]))),
             "the context must have 0 values",
         ),
@@ -349,6 +353,8 @@ def test_what_cannot_be_served_is_refused_at_construction(call, message):
         ({"schema": ("a", "b", "b")}, "a different name for each of the 3 columns"),
         ({"schema": "abc"}, "must be names of columns, got the text 'abc'"),
         ({"schema": {"a": -1, "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': -1"),
+        ({"schema": {"a": "1", "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': '1'"),
+        ({"classes": {"a": "x", "b": 1}, "labels": ["a"]}, "must be a number above 0, got 'x'"),
         ({"classes": {"x": 1, "y": 1}}, "classes and labels go together"),
         ({"labels": ["x"] * 200}, "classes and labels go together"),
         ({"classes": {"x": 0, "y": 1}, "labels": ["y"] * 200}, "must be above 0, got 0"),
