@@ -354,7 +354,7 @@ def test_what_cannot_be_served_is_refused_at_construction(call, message):
         ({"schema": "abc"}, "must be names of columns, got the text 'abc'"),
         ({"schema": {"a": -1, "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': -1"),
         ({"schema": {"a": "1", "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': '1'"),
-        ({"classes": {"a": "x", "b": 1}, "labels": ["a"]}, "must be a number above 0, got 'x'"),
+        ({"classes": {"a": "x", "b": 1}, "labels": ["a"]}, "a number, must be above 0, got 'x'"),
         ({"classes": {"x": 1, "y": 1}}, "classes and labels go together"),
         ({"labels": ["x"] * 200}, "classes and labels go together"),
         ({"classes": {"x": 0, "y": 1}, "labels": ["y"] * 200}, "must be above 0, got 0"),

@@ -1,6 +1,5 @@
 """A flow that no run trained, as what is served: its server, its description, its card."""
 
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,7 +113,7 @@ def _schema(given, validation):
         )
     columns = []
     for place, (name, step) in enumerate(steps.items()):
-        is_step = isinstance(step, numbers.Real) and 0 <= step < np.inf
+        is_step = isinstance(step, int | float | np.number) and 0 <= step < np.inf
         if not (isinstance(name, str) and is_step):
             raise UserError(
                 f"schema must have numbers as steps of at least 0 by name, got {name!r}: {step!r}"
@@ -129,9 +128,9 @@ def _classes(given):
     if given is None:
         return None
     for count in given.values():
-        if not (isinstance(count, numbers.Real) and 0 < count < np.inf):
+        if not (isinstance(count, int | float | np.number) and 0 < count < np.inf):
             raise UserError(
-                f"how frequent each of classes is must be a number above 0, got {count!r}"
+                f"how frequent each of classes is, a number, must be above 0, got {count!r}"
             )
     counts = np.array(list(given.values()), np.float64)
     names = tuple(str(name) for name in given)
