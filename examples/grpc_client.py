@@ -6,12 +6,15 @@ python examples/grpc_client.py --server=localhost:8500 --label=7           # of 
 """
 
 import argparse
-import re
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 
 def call(stub, model: str, signature: str, inputs: dict) -> dict:
@@ -25,6 +28,27 @@ def call(stub, model: str, signature: str, inputs: dict) -> dict:
     except grpc.RpcError as error:
         raise SystemExit(f"{signature}: {error.code().name}: {error.details()}") from error
     return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+
+
+def label_input(stub, model: str, label: str) -> np.ndarray:
+    """A class as the model takes it, whole number or text; its signature tells which."""
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = model
+    try:
+        metadata = stub.GetModelMetadata(request, timeout=60).metadata["signature_def"]
+    except grpc.RpcError as error:
+        raise SystemExit(f"metadata: {error.code().name}: {error.details()}") from error
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    metadata.Unpack(signatures)
+    inputs = signatures.signature_def["log_prob"].inputs
+    if "label" not in inputs:
+        raise SystemExit("--label is for conditional models: this one takes none")
+    if inputs["label"].dtype == tf.string.as_datatype_enum:
+        return np.array(label, np.object_)
+    try:
+        return np.array(int(label), np.int64)
+    except ValueError:
+        raise SystemExit(f"--label must be a whole number for this model, got {label}") from None
 
 
 def main() -> None:
@@ -41,15 +65,12 @@ def main() -> None:
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
     asked = {"num_samples": np.int32(arguments.num_samples)}
-    label = arguments.label
-    if label is not None:
-        # Classes that are all whole numbers are int64, others text.
-        kind = np.int64 if re.fullmatch(r"-?\d+", label) else np.object_
-        asked["label"] = np.array(label, kind)
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(arguments.server, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        if arguments.label is not None:
+            asked["label"] = label_input(stub, arguments.model, arguments.label)
         # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
         drawn = call(stub, arguments.model, "sample_n", asked)
         print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
@@ -58,7 +79,7 @@ def main() -> None:
             # Some tables are in float64: what the model gives is of the dtype that it takes.
             x = np.load(arguments.input).astype(x.dtype)
         rows = {"x": x}
-        if label is not None:
+        if arguments.label is not None:
             rows["label"] = np.repeat(asked["label"], len(x))
         for name, values in sorted(call(stub, arguments.model, "log_prob", rows).items()):
             print(name, values)

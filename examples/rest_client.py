@@ -8,7 +8,6 @@ python examples/rest_client.py --server=localhost:8501 --label=7            # of
 import argparse
 import json
 import random
-import re
 import urllib.error
 import urllib.request
 
@@ -16,18 +15,35 @@ import urllib.request
 def call(server: str, model: str, signature: str, inputs: dict) -> dict:
     """One request in column format: every input whole, its first axis the batch."""
     body = json.dumps({"signature_name": signature, "inputs": inputs}).encode()
+    return answer_of(server, f"{model}:predict", signature, body)["outputs"]
+
+
+def answer_of(server: str, path: str, asked: str, body: bytes | None = None) -> dict:
+    """What the server answers, POST with a body, else GET."""
     request = urllib.request.Request(
-        f"http://{server}/v1/models/{model}:predict", body, {"Content-Type": "application/json"}
+        f"http://{server}/v1/models/{path}", body, {"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["outputs"]
+            return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise SystemExit(
-            f"{signature}: status {error.code}: {json.load(error)['error']}"
-        ) from error
+        raise SystemExit(f"{asked}: status {error.code}: {json.load(error)['error']}") from error
     except urllib.error.URLError as error:
         raise SystemExit(f"no server at {server}: {error.reason}") from error
+
+
+def label_input(server: str, model: str, label: str) -> int | str:
+    """A class as the model takes it, whole number or text; its signature tells which."""
+    metadata = answer_of(server, f"{model}/metadata", "metadata")["metadata"]
+    inputs = metadata["signature_def"]["signature_def"]["log_prob"]["inputs"]
+    if "label" not in inputs:
+        raise SystemExit("--label is for conditional models: this one takes none")
+    if inputs["label"]["dtype"] == "DT_STRING":
+        return label
+    try:
+        return int(label)
+    except ValueError:
+        raise SystemExit(f"--label must be a whole number for this model, got {label}") from None
 
 
 def main() -> None:
@@ -43,13 +59,13 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
+    label = None
+    if arguments.label is not None:
+        label = label_input(arguments.server, arguments.model, arguments.label)
 
     def with_label(inputs: dict) -> dict:
-        if arguments.label is None:
+        if label is None:
             return inputs
-        label = arguments.label
-        if re.fullmatch(r"-?\d+", label):
-            label = int(label)
         number = len(next(iter(inputs.values())))
         return {**inputs, "label": [label] * number}
 

@@ -109,7 +109,7 @@ class LoadedModel:
         )
         start = self._c.TF_TensorData(tensor)
         for number, text in enumerate(value.ravel().tolist()):
-            content = text.encode()
+            content = tf.compat.as_bytes(text)  # as bytes from a request
             place = ctypes.c_void_p(start + _SIZE_OF_TEXT * number)
             self._c.TF_StringInit(place)
             self._c.TF_StringCopy(place, content, ctypes.c_size_t(len(content)))

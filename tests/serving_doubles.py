@@ -14,7 +14,12 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from cpp_loader import ServingError
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 
 def _typed(model, signature, inputs):
@@ -30,9 +35,21 @@ def _typed(model, signature, inputs):
     }
 
 
+AS_THE_SERVER = {"preserving_proto_field_name": True}
+
+
+def _signature_defs(model):
+    found = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in model.signatures.items():
+        found.signature_def[name].CopyFrom(definition)
+    return found
+
+
 @contextlib.contextmanager
 def rest(model):
-    """`host:port` of POST /v1/models/nice:predict with `instances` or `inputs`."""
+    """`host:port` of POST /v1/models/nice:predict with `instances` or `inputs`, and of GET
+    /v1/models/nice/metadata.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -58,8 +75,17 @@ def rest(model):
                 )
             except ServingError as error:
                 status, answer = 400, {"error": str(error)}
+            self.answer(status if self.path == "/v1/models/nice:predict" else 404, answer)
+
+        def do_GET(self):
+            found = _signature_defs(model)
+            metadata = {"signature_def": json_format.MessageToDict(found, **AS_THE_SERVER)}
+            status = 200 if self.path == "/v1/models/nice/metadata" else 404
+            self.answer(status, {"model_spec": {"name": "nice"}, "metadata": metadata})
+
+        def answer(self, status, answer):
             content = json.dumps(answer, allow_nan=False).encode()
-            self.send_response(status if self.path == "/v1/models/nice:predict" else 404)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(content)
 
@@ -76,7 +102,9 @@ def rest(model):
 
 @contextlib.contextmanager
 def over_grpc(model):
-    """`host:port` of PredictionService.Predict, with SignatureDef defaults for inputs left out."""
+    """`host:port` of PredictionService.Predict, with SignatureDef defaults for inputs left out, and
+    of GetModelMetadata.
+    """
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):
@@ -92,6 +120,11 @@ def over_grpc(model):
             response = predict_pb2.PredictResponse()
             for name, value in outputs.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+            return response
+
+        def GetModelMetadata(self, request, context):
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.metadata["signature_def"].Pack(_signature_defs(model))
             return response
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))

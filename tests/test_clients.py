@@ -29,14 +29,14 @@ def table(folder, dtype=tf.float32):
     )
 
 
-def conditional(folder):
+def conditional(folder, other="-8"):
     flow = random_flow([3], context_size=2, dtype=tf.float32)
     return nice_tf.export_flow(
         flow,
         folder,
         validation=TABLE,
-        classes={"7": 1, "-8": 3},
-        labels=np.tile([7, -8], 20),
+        classes={"7": 1, other: 3},
+        labels=np.tile(["7", other], 20),
         inpaint_steps=1,
     )
 
@@ -46,6 +46,7 @@ KINDS = {
     "table": (table, TABLE[:3], ()),
     "float64 table": (lambda folder: table(folder, tf.float64), TABLE[:3], ()),
     "conditional": (conditional, TABLE[:3], ("--label=-8",)),
+    "words": (lambda folder: conditional(folder, "red"), TABLE[:3], ("--label=7",)),
 }
 
 
@@ -60,7 +61,10 @@ def served(request, tmp_path_factory):
     assert (dtype == np.float64) == (request.param == "float64 table")
     inputs = {"x": rows.astype(dtype)}
     if flags:
-        inputs["label"] = np.full(len(rows), -8)
+        label = flags[0].removeprefix("--label=")
+        inputs["label"] = np.full(len(rows), label, object)
+        if request.param == "conditional":
+            inputs["label"] = inputs["label"].astype(np.int64)
     return model, folder, flags, model("log_prob", **inputs)["log_prob"]
 
 
@@ -100,3 +104,5 @@ def test_a_label_is_asked_for(run_here, served):
         assert missing.returncode == 1 and "Missing named input: label" in missing.stderr
         unknown = run_here("examples/rest_client.py", f"--server={server}", "--label=5")
         assert unknown.returncode == 1 and "label must be one of 7, -8" in unknown.stderr
+        text = run_here("examples/rest_client.py", f"--server={server}", "--label=red")
+        assert text.returncode == 1 and "--label must be a whole number" in text.stderr

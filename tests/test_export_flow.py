@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -170,15 +171,74 @@ def test_a_cap_on_the_rows_of_a_request(flow, validation):
             call()
 
 
-def test_a_cap_is_refused_in_cpp_too(flow, validation, tmp_path):
-    version = nice_tf.export_flow(
-        flow, tmp_path, validation=validation, schema=COLUMNS, inpaint_steps=1, max_batch=4
+@pytest.fixture(scope="module")
+def capped(flow, validation, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("capped")
+    return nice_tf.export_flow(
+        flow, folder, validation=validation, schema=COLUMNS, inpaint_steps=5, max_batch=4
     )
-    served = LoadedModel(version)
+
+
+def test_a_cap_is_refused_in_cpp_too(capped, validation):
+    served = LoadedModel(capped)
     for signature in ("serving_default", "log_prob", "encode", "explain"):
         assert served(signature, x=validation[:4])["log_prob"].shape == (4,)
         with pytest.raises(ServingError, match="x must hold at most 4 examples a request"):
             served(signature, x=validation[:5])
+
+
+def test_commands_cut_their_rows_to_the_cap(version, capped, validation, tmp_path):
+    x = validation[:50].copy()
+    gaps = x.copy()
+    gaps[::3, 1] = np.nan
+    write_csv(tmp_path / "rows.csv", **dict(zip(COLUMNS, gaps.T, strict=True)))
+    for name, path in (("free", version), ("capped", capped)):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = tmp_path / "rows.csv"
+        nice_tf.score_file(path, rows, folder / "scores.parquet", impute=True, top=1)
+        nice_tf.fill_file(path, rows, folder / "filled.csv")
+        nice_tf.sample_file(path, folder / "samples.csv", num_samples=50)
+    for name in ("filled.csv", "samples.csv"):
+        found = np.loadtxt(tmp_path / "capped" / name, delimiter=",", skiprows=1)
+        expected = np.loadtxt(tmp_path / "free" / name, delimiter=",", skiprows=1)
+        assert found.shape == (50, SIZE)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    found = pq.read_table(tmp_path / "capped" / "scores.parquet")
+    expected = pq.read_table(tmp_path / "free" / "scores.parquet")
+    for name in ("log_prob", "top_1_nats"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-3)
+    data = json.loads((capped / "assets" / "data.json").read_text())
+    assert data["max_batch"] == 4
+    assert "max_batch" not in json.loads((version / "assets" / "data.json").read_text())
+    batching = (capped.parent / "batching_parameters.txt").read_text()
+    assert "max_batch_size { value: 4 }" in batching
+    model = nice_tf.Model.load(capped)
+    with pytest.raises(nice_tf.UserError, match="the batch is empty"):
+        model.score(x[:0])
+    with pytest.raises(nice_tf.UserError, match="at least one example"):
+        model("inpaint", x=x[:4], mask=np.ones_like(x[:4]), seed=seeds(5))
+
+
+def test_a_cap_of_one_row(tmp_path):
+    flow = random_flow([SIZE], num_couplings=3, context_size=2, dtype=tf.float32)
+    x = np.random.default_rng(0).normal(size=[20, SIZE]).astype(np.float32)
+    label = np.array(["auk", "emu"])[np.arange(20) % 2]
+    version = nice_tf.export_flow(
+        flow,
+        tmp_path,
+        validation=x,
+        classes={"auk": 1, "emu": 2},
+        labels=label,
+        inpaint_steps=1,
+        max_batch=1,
+    )
+    model = nice_tf.Model.load(version)
+    given = model.classify(x)["log_prob_given"]
+    assert given.shape == (20, 2)
+    found = model.score(x, label=label)["log_prob"]
+    np.testing.assert_allclose(found, given[np.arange(20), np.arange(20) % 2], rtol=1e-4)
+    assert model.sample(3, seed=0, label=label[:3]).shape == (3, SIZE)
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 10**6])
@@ -240,6 +300,10 @@ def built(**kwargs):
         (lambda: make_server(built(prior=without_quantile())), "has no quantile, of which samples"),
         (lambda: make_server(built(context_size=2)), "context_size 2 and got no context"),
         (
+            lambda: make_server(nice_tf.condition(built(context_size=2), tf.ones(2))),
+            r"holds a context of shape \(2,\), given by condition: what is served is the flow",
+        ),
+        (
             lambda: make_server(built(), classes=Classes(("a", "b"), np.array([0.5, 0.5]))),
             "the context must have 0 values",
         ),
@@ -289,6 +353,8 @@ def test_what_cannot_be_served_is_refused_at_construction(call, message):
         ({"schema": ("a", "b", "b")}, "a different name for each of the 3 columns"),
         ({"schema": "abc"}, "must be names of columns, got the text 'abc'"),
         ({"schema": {"a": -1, "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': -1"),
+        ({"schema": {"a": "1", "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': '1'"),
+        ({"classes": {"a": "x", "b": 1}, "labels": ["a"]}, "a number, must be above 0, got 'x'"),
         ({"classes": {"x": 1, "y": 1}}, "classes and labels go together"),
         ({"labels": ["x"] * 200}, "classes and labels go together"),
         ({"classes": {"x": 0, "y": 1}, "labels": ["y"] * 200}, "must be above 0, got 0"),

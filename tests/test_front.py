@@ -128,6 +128,26 @@ def test_version(run_here):
         ("the output is of another seed", "the output is of another seed"),
         ("a seed must not be too large", "a seed must not be too large"),
         ("column batch_size of /data/batch_size.csv", "column batch_size of /data/batch_size.csv"),
+        (
+            "input a.csv has no columns batch_size, max_shift: give batch_size",
+            "input a.csv has no columns batch_size, max_shift: give --batch_size",
+        ),
+        (
+            "a.csv has no column to go, batch_size to keep, only first name, max_shift",
+            "a.csv has no column to go, batch_size to keep, only first name, max_shift",
+        ),
+        (
+            "a.csv lacks batch_size and also has max_shift: the model is of the columns a, max_shift",
+            "a.csv lacks batch_size and also has max_shift: the model is of the columns a, max_shift",
+        ),
+        ("keep cannot have batch_size: rename", "keep cannot have batch_size: rename"),
+        ("labels have batch_size, which y has not", "labels have batch_size, which y has not"),
+        ("bird 'a batch_size' is no class", "bird 'a batch_size' is no class"),
+        ("the run's batch_size is the model's", "the run's --batch_size is the model's"),
+        (
+            "column a has 9 values (7 rows), above batch_size 5",
+            "column a has 9 values (7 rows), above --batch_size 5",
+        ),
         ("'batch_size=5' is no flag", "'batch_size=5' is no flag"),
         ("give config.batch_size or batch_size()", "give config.batch_size or batch_size()"),
         ("max_batch_size is no flag of this command", "max_batch_size is no flag of this command"),

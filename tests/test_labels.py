@@ -25,7 +25,8 @@ from nice_tf.evaluation import ledger, likelihood, metrics
 from nice_tf.reports import noise_experiment, page
 from nice_tf.runs import checkpoints, finished
 from nice_tf.runs.workdir import Workdir
-from nice_tf.scoring import files
+from nice_tf.scoring import files, scorer
+from nice_tf.scoring.blocks import Block
 from nice_tf.seeds import stateless_seed
 from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
@@ -699,6 +700,23 @@ def test_what_lacks_a_class_is_refused_by_name(table_run, tmp_path, ask, message
     with pytest.raises(nice_tf.UserError, match=message):
         ask(str(table_run[1].path), tmp_path)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unknown_class_is_named_by_its_row_of_the_file(monkeypatch):
+    classes = {"name": "bird", "classes": ["auk", "bee"], "counts": [1, 1]}
+    model = nice_tf.Model("m", {"event_shape": [4], "levels": None, "labels": classes}, {})
+    birds = np.array(["auk"] * 100)
+    birds[70] = "cow"
+    values = POINTS[:100].copy()
+    values[65:71, 0] = np.nan
+    monkeypatch.setattr(scorer, "VALUES_A_CALL", 4 * 4 * 16)  # 16 rows to be filled
+    expected = r"bird 'cow' in row 1070 \(counted from 0\)"
+    with pytest.raises(nice_tf.UserError, match=expected):
+        scorer.fill_gaps(model, values, first=1000, labels=birds)
+    for impute in (True, False):
+        block = Block(1000, POINTS[:100], labels=birds)
+        with pytest.raises(nice_tf.UserError, match=expected):
+            scorer.Scorer(model, impute=impute)(block)
 
 
 def test_report_of_a_conditional_run(table_run, tmp_path):

@@ -394,6 +394,17 @@ def test_a_context_that_is_drawn_itself(kind, sample_shape):
     assert {id(v) for v in joint.trainable_variables} == {id(v) for v in flow.trainable_variables}
 
 
+def test_what_would_lose_a_held_context_refuses_it():
+    held = nice_tf.condition(conditional(), CONTEXT)
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: freeze the flow first"):
+        nice_tf.freeze(held)
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: give the flow itself and"):
+        nice_tf.sample(held, 3, seed=[0, 1])
+    frozen = nice_tf.condition(nice_tf.freeze(conditional()), CONTEXT)
+    x = random_points(len(CONTEXT), SIZE)
+    np.testing.assert_allclose(frozen.log_prob(x), held.log_prob(x), rtol=1e-8)
+
+
 def test_two_flows_in_a_sequence_have_names_of_their_own():
     flows = [nice_tf.build_flow(SIZE, hidden_units=(5,)) for _ in range(2)]
     joint = tfd.JointDistributionSequential([*flows, lambda b, a: tfd.Normal(a[..., 0], 1.0)])

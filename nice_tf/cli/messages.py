@@ -4,8 +4,20 @@ import re
 from collections.abc import Iterable
 
 # A name stands for itself within a path, a quotation or a longer name, and after its dashes.
-_NOT_AFTER = r"(?<![\w./='\"-])(?<!column )"
+_NOT_AFTER = r"(?<![\w./='\"-])"
 _NOT_BEFORE = r"(?!\w|\(|[./]\w)"
+
+# What is the user's own stays: names in quotation marks, and lists of names as far as the commas
+# go.
+_LISTS = (
+    r"columns?|labels?|classes|arrays?|features|lacks|also has|cannot have|both have|only|among|"
+    r"for tables, got|(?:columns|categories|numbers) has"
+)
+_KEPT = re.compile(
+    rf"\b(?:{_LISTS}) (?:[^,:;]*, )*\S+(?: and (?:also has )?\S+)?"
+    r"|(?<!\w)'[^']*'(?!\w)"
+    r'|(?<!\w)"[^"]*"(?!\w)'
+)
 
 
 def with_dashes(message: str, names: Iterable[str]) -> str:
@@ -13,7 +25,8 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
 
     The library names its arguments and settings without dashes. A name that is also a word, such as
     `seed`, is taken for a flag only where a message speaks of one: `seed must be`, `workdir PATH`,
-    `seed: 1, not 0`.
+    `seed: 1, not 0`. Names that a message lists as those of columns, labels or arrays, or that it
+    quotes, stay.
 
     Args:
       message: of a `UserError` or a warning.
@@ -22,10 +35,23 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
     for name in sorted(names):
         if "_" in name:
             pattern = rf"{_NOT_AFTER}{name}{_NOT_BEFORE}"
-            message = re.sub(pattern, f"--{name}", message)
+            message = _replaced(pattern, f"--{name}", message)
             continue
         is_given = " must |: [^;]*, not "
         if name in ("input", "model", "output", "workdir"):
             is_given += "| "
-        message = re.sub(rf"(^|: |\(|; ){name}(?={is_given})", rf"\1--{name}", message)
+        message = _replaced(rf"(^|: |\(|; ){name}(?={is_given})", rf"\1--{name}", message)
     return message
+
+
+def _replaced(pattern, replacement, message):
+    """As `re.sub`, except in what is kept."""
+    spans = [kept.span() for kept in _KEPT.finditer(message)]
+
+    def written(match):
+        for start, end in spans:
+            if start <= match.start() < end:
+                return match[0]
+        return match.expand(replacement)
+
+    return re.sub(pattern, written, message)

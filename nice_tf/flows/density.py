@@ -164,6 +164,7 @@ def condition(flow: tfd.TransformedDistribution, context: tf.Tensor) -> tfd.Tran
 
     Returns:
       A distribution over the same variables, whose batch shape is that of the contexts, `[...]`.
+      `freeze` and `export_flow` take the flow itself, `nice_tf.sample` the flow and its context.
     """
     context = tf.convert_to_tensor(context)
     batch_shape = tf.shape(context)[:-1]
@@ -178,6 +179,25 @@ def condition(flow: tfd.TransformedDistribution, context: tf.Tensor) -> tfd.Tran
 
 def _held_context(context, kwargs):
     return _keywords_by_part({"context": context, **kwargs})
+
+
+def check_holds_no_context(flow: tfd.TransformedDistribution, instead: str) -> None:
+    """Checks that a flow's layers are all there is to it, and not also a context of `condition`,
+    which is lost where they are called by themselves.
+
+    Args:
+      flow: any; what is no flow passes.
+      instead: what to do, for the message.
+
+    Raises:
+      UserError: it holds a context.
+    """
+    held = getattr(flow, "parameters", {}).get("kwargs_split_fn")
+    if isinstance(held, functools.partial) and held.func is _held_context:
+        raise UserError(
+            f"flow {flow.name} holds a context of shape {held.args[0].shape}, given by condition: "
+            f"{instead}"
+        )
 
 
 def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:

@@ -32,6 +32,7 @@ from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows.density import (
     DEFAULT_NAME,
     as_density,
+    check_holds_no_context,
     context_kwargs,
     encoder,
     layers,
@@ -392,7 +393,11 @@ def freeze(
     Returns:
       A flow of the same layers, which takes no `dropout_seed`; a conditional one takes its
       `context_kwargs`.
+
+    Raises:
+      UserError: a flow of `condition`, which holds its context.
     """
+    check_holds_no_context(flow, "freeze the flow first, condition(freeze(flow), context)")
 
     def frozen(layer):
         if not isinstance(layer, AdditiveCoupling):
@@ -494,9 +499,12 @@ def sample(
       x, `[num_samples, *event_shape]`, in density units, unclipped.
 
     Raises:
-      UserError: a temperature of 0 or below.
+      UserError: a temperature of 0 or below; a flow of `condition`, which holds its context.
     """
     if not temperature > 0:
         raise UserError(f"temperature must be above 0, got {temperature}")
+    check_holds_no_context(
+        flow, "give the flow itself and context=, or call the sample method of this one"
+    )
     z = temperature * flow.distribution.sample(num_samples, seed=seed)
     return encoder(flow).inverse(z, **context_kwargs(context).get("bijector_kwargs", {}))

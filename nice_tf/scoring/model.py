@@ -120,12 +120,35 @@ class Model:
         # Absent in exports of earlier versions.
         return np.dtype(self.description.get("dtype", "float32"))
 
+    @property
+    def max_batch(self) -> int:
+        """Rows of a request at most; 0 for any number."""
+        # Absent without a cap, and in exports of earlier versions.
+        return self.description.get("max_batch", 0)
+
     def __call__(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """The answer of a signature, as arrays.
+        """The answer of a signature, as arrays; that to many rows in parts, where the model caps
+        the rows of a request.
 
         Raises:
           UserError: what the signature refuses, in its words.
         """
+        if not self.max_batch or signature == "sample_n":  # which has no batch
+            return self._answer(signature, inputs)
+        # The longest: an input of another length is refused, as it is without a cap.
+        num_rows = max(len(value) for value in inputs.values())
+        parts = []
+        for start in range(0, max(num_rows, 1), self.max_batch):
+            parts.append(
+                self._answer(signature, _of_rows(inputs, slice(start, start + self.max_batch)))
+            )
+        joined = {}
+        for name in parts[0]:
+            joined[name] = np.concatenate([part[name] for part in parts])
+        return joined
+
+    def _answer(self, signature, inputs):
+        """The answer to one request."""
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         try:
             answers = self.signatures[signature](**tensors)
@@ -315,6 +338,9 @@ def _check_export(values):
     dtype = values.get("dtype", "float32")  # absent in exports of earlier versions
     if dtype not in ("float32", "float64"):
         raise ValueError(f"{server_lib.DESCRIPTION} has the dtype {dtype}")
+    max_batch = values.get("max_batch", 1)  # absent without a cap
+    if not _is_length(max_batch):
+        raise ValueError(f"{server_lib.DESCRIPTION} has the max_batch {max_batch}")
     resize = values.get("resize", [])
     if resize and (len(resize) != 2 or not all(map(_is_length, resize))):
         raise ValueError(f"{server_lib.DESCRIPTION} has the resize {resize}")

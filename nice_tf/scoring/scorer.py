@@ -74,6 +74,8 @@ class Scorer:
             are taken.
         """
         missing = find_missing(block.values)
+        numbers = np.arange(block.first, block.first + len(block.values))
+        _check_labels(self.model, block.labels, numbers)
         values = self.filled(block)
         columns = _by_calls(self.model.score, values, values[0].size, block.labels)
         columns["is_anomaly"] = columns["tail_probability"] <= self.threshold
@@ -91,8 +93,7 @@ class Scorer:
             raise UserError(
                 f"keep cannot have {', '.join(taken)}: the scores have columns of these names"
             )
-        row = np.arange(block.first, block.first + len(values))
-        return pa.table({"row": row, **block.kept, **columns})
+        return pa.table({"row": numbers, **block.kept, **columns})
 
     def filled(self, block: Block) -> np.ndarray:
         """The values of a block, its missing values filled.
@@ -163,15 +164,26 @@ def find_missing(values: np.ndarray) -> np.ndarray:
 def fill_gaps(
     model: Model, values: np.ndarray, *, first: int, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """As `Model.fill`, but rows without missing values are left as they are."""
+    """As `Model.fill`, but rows without missing values are left as they are.
+
+    Raises:
+      UserError: an unknown label, by the number of its row.
+    """
     values = values.copy()
     rows = np.flatnonzero(find_missing(values).any(axis=1))
+    _check_labels(model, _some(labels, rows), first + rows)
     number = max(1, VALUES_A_CALL // 4 // values[0].size)
     for start in range(0, len(rows), number):
         some = rows[start : start + number]
         filled = model.fill(values[some], first=first + start, label=_some(labels, some))
         values[some] = np.where(np.isnan(values[some]), filled, values[some])
     return values
+
+
+def _check_labels(model, labels, numbers):
+    """Looks at the labels of rows while the numbers of the rows are known."""
+    if model.classes and labels is not None:
+        model.classes.as_input(labels, len(labels), numbers=numbers)
 
 
 def _some(labels, rows):

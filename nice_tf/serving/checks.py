@@ -7,7 +7,7 @@ import tensorflow_probability as tfp
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.analysis import conditional_scales
-from nice_tf.flows.density import layers
+from nice_tf.flows.density import check_holds_no_context, layers
 from nice_tf.flows.priors import check_quantile
 
 tfd = tfp.distributions
@@ -17,11 +17,12 @@ def check_flow(flow: tfd.TransformedDistribution) -> None:
     """Checks that a flow can be served: its shapes, its precision, its prior.
 
     Raises:
-      UserError: it is no flow over one tensor of a known shape, has a batch shape, is neither of
-        float32 nor of float64, computes its networks in less, or its prior has no deviation, by
-        which `inpaint` steps, or no quantile, of which `sample` draws.
+      UserError: it is no flow over one tensor of a known shape, holds a context, has a batch shape,
+        is neither of float32 nor of float64, computes its networks in less, or its prior has no
+        deviation, by which `inpaint` steps, or no quantile, of which `sample` draws.
     """
     layers(flow)
+    check_holds_no_context(flow, "what is served is the flow itself, with classes for its context")
     if not flow.event_shape.is_fully_defined():
         raise UserError(f"a flow over a known event shape is served, got {flow.event_shape}")
     if flow.batch_shape != []:

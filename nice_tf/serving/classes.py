@@ -78,12 +78,16 @@ class Classes:
             return np.array([int(name) for name in self.names], np.int64)
         return np.array(self.names, object)
 
-    def as_input(self, labels: npt.ArrayLike, num_rows: int) -> np.ndarray:
+    def as_input(
+        self, labels: npt.ArrayLike, num_rows: int, *, numbers: np.ndarray | None = None
+    ) -> np.ndarray:
         """Labels as the signatures take them, `[num_rows]`.
 
         Args:
           labels: text or whole numbers, one for each row.
           num_rows: how many there must be.
+          numbers: of the rows in the file that they are of, `[num_rows]`, for the message; `None`
+            where there is none, to count from 0.
 
         Raises:
           UserError: another number of labels, or an unknown one.
@@ -96,9 +100,12 @@ class Classes:
             )
         known = np.isin(texts, self.names)
         if not known.all():
-            row = int(np.argmin(known))
+            place = int(np.argmin(known))
+            row = place
+            if numbers is not None:
+                row = numbers[place]
             raise UserError(
-                f"{self.label} {str(texts[row])!r} in row {row} (counted from 0) is no class of "
+                f"{self.label} {str(texts[place])!r} in row {row} (counted from 0) is no class of "
                 f"the model, which has {self.shown}"
             )
         return texts.astype(self.values.dtype)

@@ -28,11 +28,12 @@ _UNFINISHED = ".unfinished-"
 
 BATCHING = """\
 # Used only with --enable_batching. Requests are merged until a batch is full or the time is up.
-max_batch_size { value: 256 }
-batch_timeout_micros { value: 2000 }
-max_enqueued_batches { value: 1000 }
-num_batch_threads { value: 2 }
+max_batch_size {{ value: {max_batch_size} }}
+batch_timeout_micros {{ value: 2000 }}
+max_enqueued_batches {{ value: 1000 }}
+num_batch_threads {{ value: 2 }}
 """
+_MAX_BATCH_SIZE = 256
 
 MONITORING = """\
 prometheus_config {
@@ -187,7 +188,7 @@ def _write_version(server, description, card, export_dir, compile_single):
             (temporary / "MODEL_CARD.md").write_text(card)
             write_warmup(temporary, server, compile_single=compile_single)
             replay_warmup(temporary)
-            _write_server_files(export_dir, compile_single)
+            _write_server_files(export_dir, compile_single, server.max_batch)
             sync_tree(temporary)
             version = _publish(temporary, export_dir)
             sync_folder(export_dir)
@@ -225,24 +226,28 @@ def _publish(temporary, export_dir):
             version += 1
 
 
-def _write_server_files(export_dir, compile_single):
-    for name, content in _server_files(compile_single).items():
+def _write_server_files(export_dir, compile_single, max_batch):
+    for name, content in _server_files(compile_single, max_batch).items():
         # What an operator has changed stays changed.
         if not (export_dir / name).exists():
             write_atomically(export_dir / name, content.encode())
 
 
-def _server_files(compile_single: bool) -> dict[str, str]:
+def _server_files(compile_single: bool, max_batch: int) -> dict[str, str]:
     comment = "# "
     if compile_single:
         comment = ""
+    max_batch_size = _MAX_BATCH_SIZE
+    if max_batch:
+        # Requests that are each allowed must not be merged to one that is refused.
+        max_batch_size = min(max_batch_size, max_batch)
     models = model_server_config_pb2.ModelServerConfig()
     models.model_config_list.config.add(
         name=MODEL_NAME, base_path=f"/models/{MODEL_NAME}", model_platform="tensorflow"
     )
     return {
         "models.config": text_format.MessageToString(models),
-        "batching_parameters.txt": BATCHING,
+        "batching_parameters.txt": BATCHING.format(max_batch_size=max_batch_size),
         "monitoring.config": MONITORING,
         "docker-compose.yml": COMPOSE_TEMPLATE.format(comment=comment),
     }

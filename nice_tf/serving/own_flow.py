@@ -113,8 +113,11 @@ def _schema(given, validation):
         )
     columns = []
     for place, (name, step) in enumerate(steps.items()):
-        if not (isinstance(name, str) and 0 <= step < np.inf):
-            raise UserError(f"schema must have steps of at least 0 by name, got {name!r}: {step}")
+        is_step = isinstance(step, int | float | np.number) and 0 <= step < np.inf
+        if not (isinstance(name, str) and is_step):
+            raise UserError(
+                f"schema must have numbers as steps of at least 0 by name, got {name!r}: {step!r}"
+            )
         low = float(values[:, place].min())
         high = float(values[:, place].max())
         columns.append(Column(name, float(step), low, high))
@@ -124,10 +127,12 @@ def _schema(given, validation):
 def _classes(given):
     if given is None:
         return None
+    for count in given.values():
+        if not (isinstance(count, int | float | np.number) and 0 < count < np.inf):
+            raise UserError(
+                f"how frequent each of classes is, a number, must be above 0, got {count!r}"
+            )
     counts = np.array(list(given.values()), np.float64)
-    for count in counts:
-        if not 0 < count < np.inf:
-            raise UserError(f"how frequent each of classes is must be above 0, got {count:g}")
     names = tuple(str(name) for name in given)
     found = Classes(names, counts / counts.sum(), counts=tuple(counts.tolist()))
     found.check()
@@ -152,8 +157,8 @@ def _labels(classes, labels, num_examples):
     unknown = sorted(set(found.tolist()) - set(place))
     if unknown:
         raise UserError(f"labels have {', '.join(unknown[:8])}, which classes has not")
-    numbers = np.array([place[name] for name in found.tolist()], np.int32)
+    places = np.array([place[name] for name in found.tolist()], np.int32)
     # Train, of which the frequencies are counted, is not here: one of each would do, as p(x | y)
     # does not ask for them.
     of_each = np.arange(len(place), dtype=np.int32)
-    return Labels("label", classes.names, {"train": of_each, "validation": numbers})
+    return Labels("label", classes.names, {"train": of_each, "validation": places})

@@ -38,8 +38,8 @@ def load_server(
     Returns:
       The server; and the description of the data as in `config.json`, with `usual_log_prob`, the
       mean log-likelihood of validation examples as the server gives them, `tail_step`, the least
-      difference of two `tail_probability`, the `dtype` of its x, and the run's `resize` of
-      pictures.
+      difference of two `tail_probability`, the `dtype` of its x, `max_batch` where requests are
+      capped, and the run's `resize` of pictures.
 
     Raises:
       UserError: an unfinished or diverged run.
@@ -69,11 +69,14 @@ def load_server(
 
 def known_of_server(server: FlowServer, validation_log_probs: np.ndarray) -> dict[str, Any]:
     """What a description says beside the data."""
-    return {
+    known: dict[str, Any] = {
         "usual_log_prob": float(np.mean(validation_log_probs)),
         "tail_step": 1 / len(validation_log_probs),
         "dtype": server.value_dtype.name,
     }
+    if server.max_batch:
+        known["max_batch"] = server.max_batch
+    return known
 
 
 def _read_flow(run, config, data):

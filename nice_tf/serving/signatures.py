@@ -122,7 +122,7 @@ class FlowServer(tf.Module):
         self._inpaint_steps = inpaint_steps
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
-        self._max_batch = max_batch
+        self.max_batch = int(max_batch)
         self._validation_log_probs = tf.Variable(
             sorted_log_probs(validation_log_probs), trainable=False, dtype=flow.dtype
         )
@@ -308,7 +308,7 @@ class FlowServer(tf.Module):
         return self._density_units(self._checked(x, self._batch_shape(), "x"))
 
     def _checked(self, value, shape, name):
-        return checked(value, shape, name, self._max_batch)
+        return checked(value, shape, name, self.max_batch)
 
     def _context(self, label, beside, name):
         """Contexts of labels, one for each row of an input; `None` where there is no label."""

@@ -18,8 +18,10 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
     """One small request to every batchable signature, made of the model's own samples.
 
     Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request
-    keeps it from starting.
+    keeps it from starting. It has fewer rows where requests are capped at fewer.
     """
+    if server.max_batch:
+        num_rows = min(num_rows, server.max_batch)
     seeds = np.stack([np.zeros(num_rows), np.arange(num_rows)], axis=-1).astype(np.int32)
     ones = np.ones(num_rows, np.float32)
     given = {}
