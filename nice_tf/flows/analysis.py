@@ -48,24 +48,32 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
         scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
 
-    with the matrix W of the linear layers before the couplings; without these it is sigma_d of
-    `inverse_scales`. The natural length of a step in each value of x. For a mixture prior it is
-    that of all components together: one of them can be narrower.
+    with the matrix W of the linear layers and the deviations sigma of the prior; where no layer
+    mixes values, it is sigma_d of `inverse_scales`. The natural length of a step in each value of
+    x. For a mixture prior it is that of all components together: one of them can be narrower.
+
+    Raises:
+      UserError: as `inverse_scales` says.
     """
-    sigma = inverse_scales(flow)
-    for layer in reversed(layers(flow)):
+    found = layers(flow)
+    sigma = relative_deviation(flow.distribution)
+    # The way back by deviations alone holds for one matrix: behind two the values are dependent.
+    if sum(linear.mixes(layer) for layer in found) > 1:
+        scales = tf.math.rsqrt(tf.linalg.diag_part(linear_precision(flow)))
+        return tf.reshape(scales, flow.event_shape)
+    for layer in reversed(found):
         sigma = linear.deviations_before(layer, sigma)
     return tf.reshape(sigma, flow.event_shape)
 
 
 def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 /
-    sigma^2) W.
+    sigma^2) W, with the matrix W of all linear layers and the deviations sigma of the prior.
     """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
     for layer in layers(flow):
         matrix = linear.times_linear_part(layer, matrix)
-    matrix /= inverse_scales(flow)[:, tf.newaxis]
+    matrix /= relative_deviation(flow.distribution)[:, tf.newaxis]
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
