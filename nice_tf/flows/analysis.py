@@ -55,14 +55,14 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
     Raises:
       UserError: as `inverse_scales` says.
     """
-    found = layers(flow)
+    found = linear.placed_layers(flow)
     sigma = relative_deviation(flow.distribution)
     # The way back by deviations alone holds for one matrix: behind two the values are dependent.
-    if sum(linear.mixes(layer) for layer in found) > 1:
+    if sum(layer.mixes for layer in found) > 1:
         scales = tf.math.rsqrt(tf.linalg.diag_part(linear_precision(flow)))
         return tf.reshape(scales, flow.event_shape)
     for layer in reversed(found):
-        sigma = linear.deviations_before(layer, sigma)
+        sigma = layer.deviations_before(sigma)
     return tf.reshape(sigma, flow.event_shape)
 
 
@@ -71,15 +71,15 @@ def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     sigma^2) W, with the matrix W of all linear layers and the deviations sigma of the prior.
     """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
-    for layer in layers(flow):
-        matrix = linear.times_linear_part(layer, matrix)
+    for layer in linear.placed_layers(flow):
+        matrix = layer.times_linear_part(matrix)
     matrix /= relative_deviation(flow.distribution)[:, tf.newaxis]
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
 def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
     """Whether a linear layer makes one value of several: `linear_precision` is no diagonal."""
-    return any(linear.mixes(layer) for layer in layers(flow))
+    return any(layer.mixes for layer in linear.placed_layers(flow))
 
 
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:
