@@ -193,7 +193,7 @@ def starts_at(prior: tfd.Distribution, family: str) -> bool:
       family: of `QuantileTransform`.
     """
     if mixtures.is_mixture(prior):
-        return family == "logistic"
+        return family == "logistic" and mixtures.is_near_logistic(prior)
     if not is_location_scale(prior, {"logistic": tfd.Logistic, "normal": tfd.Normal}[family]):
         return False
     each = prior.distribution
@@ -265,6 +265,8 @@ def num_uniforms(prior: tfd.Distribution) -> int:
     """How many uniform numbers `codes_from_uniforms` makes a code of: D, for a mixture more."""
     if mixtures.is_mixture(prior):
         return mixtures.num_uniforms(prior)
+    if isinstance(prior, kinds.TransformedDistribution) and prior.distribution.event_shape.rank:
+        return num_uniforms(prior.distribution)
     return prior.event_shape[0]
 
 
