@@ -87,3 +87,11 @@ def test_a_covariance_that_is_singular_is_refused():
     flow = nice_tf.flow_from_layers([], prior, 2)
     with pytest.raises(nice_tf.UserError, match="covariance that is not positive definite"):
         nice_tf.conditional_scales(flow)
+
+
+def test_in_a_graph_it_is_the_same():
+    matrix = tfb.ScaleMatvecTriL(np.array([[1.0, 0.0], [2.0, 3.0]]))
+    flow = nice_tf.flow_from_layers([matrix], correlated(), 2)
+    in_graph = tf.function(lambda: fill(flow, [1.0, 7.0], [True, False], num_steps=3))
+    for found, expected in zip(in_graph(), fill(flow, [1.0, 7.0], [True, False]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
