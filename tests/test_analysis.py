@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from flows import random_flow, random_points
 
 import nice_tf
+from nice_tf.flows.analysis import linear_precision
+
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 @pytest.mark.parametrize("scaling", ["layer", "prior", "none"])
@@ -110,3 +114,26 @@ def test_a_layer_is_no_flow():
             nice_tf.UserError, match="a flow as build_flow makes it is needed, got DiagonalScaling"
         ):
             ask(nice_tf.DiagonalScaling(2))
+
+
+def of_matrices(*found, prior="gaussian"):
+    """A flow of linear layers alone in float64."""
+    if prior == "gaussian":
+        prior = nice_tf.gaussian_prior(2, dtype=tf.float64)
+    return nice_tf.flow_from_layers(found, prior, 2)
+
+
+TRIANGLE = np.array([[1.0, 0.0], [2.0, 1.0]])
+
+
+def test_a_scaling_counts_in_its_place_before_a_matrix():
+    """P = W^T W of the whole matrix W of x -> z."""
+    scaling = nice_tf.DiagonalScaling(2, log_scale=tf.constant([0.0, 3.0], tf.float64))
+    triangle = tfb.ScaleMatvecTriL(TRIANGLE)
+    for found in ([scaling, triangle], [triangle, scaling], [triangle, scaling, triangle]):
+        flow = of_matrices(*found)
+        matrix = np.asarray(nice_tf.encoder(flow).forward(np.eye(2))).T
+        precision = matrix.T @ matrix
+        np.testing.assert_allclose(linear_precision(flow), precision, rtol=1e-10)
+        expected = 1 / np.sqrt(np.diag(precision))
+        np.testing.assert_allclose(nice_tf.conditional_scales(flow), expected, rtol=1e-10)

@@ -431,3 +431,18 @@ def test_a_conditional_flow_of_ones_own(names, tmp_path):
         served("log_prob", x=x, label=unknown)
     with pytest.raises(ServingError, match="label must have as many rows"):
         served("log_prob", x=x, label=label[:3])
+
+
+def test_an_overflow_of_one_signature_names_what_is_finite(version, monkeypatch):
+    answer = warmup._answer
+
+    def of_nan(signature, request):
+        found = answer(signature, request)
+        if request.model_spec.signature_name == "inpaint":
+            found["x"] = np.full_like(found["x"], np.nan)
+        return found
+
+    monkeypatch.setattr(warmup, "_answer", of_nan)
+    message = "signature inpaint overflows float32 .*finite are the answers of .*log_prob.*sample"
+    with pytest.raises(nice_tf.UserError, match=message):
+        warmup.replay_warmup(version)

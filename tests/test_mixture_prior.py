@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 from bijector_laws import fresh
 from cpp_loader import LoadedModel
 from flows import random_flow, random_points, randomize
 
 import nice_tf
 from nice_tf.data import dataset
-from nice_tf.flows import priors
+from nice_tf.flows import mixtures, priors
 from nice_tf.flows.flow import marginals_alone
 from nice_tf.reports import figures
 from nice_tf.runs import architecture
 from nice_tf.runs import finished as finished_lib
 from nice_tf.training import model as model_lib
 from nice_tf.training import optimizers
+
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 MIXTURE = {"prior": "logistic_mixture", "prior_components": 3}
 CONFIG = nice_tf.Config(
@@ -478,3 +481,55 @@ def test_figures_and_texts(workdir):
     assert np.abs(figures.sphere(run).astype(int) - expected).max() <= 1
     for name in ("spectrum", "reconstruction", "interpolation"):
         figures.FIGURES[name][0](run)
+
+
+def own_mixture(mixture, scale):
+    """A user's own mixture of three logistics for each of 2 coordinates."""
+    loc = tf.constant([[-4.0, 0.0, 4.0], [-1.0, 5.0, 9.0]], tf.float64)
+    each = tfd.MixtureSameFamily(mixture, tfd.Logistic(loc, tf.constant(scale, tf.float64)))
+    return tfd.Independent(each, 1)
+
+
+def of_probs():
+    return tfd.Categorical(probs=tf.fill([2, 3], tf.constant(1 / 3, tf.float64)))
+
+
+def of_logits():
+    return tfd.Categorical(logits=tf.zeros([2, 3], tf.float64))
+
+
+@pytest.mark.parametrize(
+    ("mixture", "scale"), [(of_probs, np.ones([2, 3])), (of_logits, 1.0), (of_logits, [[1.0]])]
+)
+def test_an_own_mixture_in_another_form_is_an_own_prior(mixture, scale):
+    prior = own_mixture(mixture(), scale)
+    assert not mixtures.is_mixture(prior)
+    flow = nice_tf.flow_from_layers([], prior, 2)
+    np.testing.assert_allclose(nice_tf.inverse_scales(flow), prior.stddev(), rtol=1e-10)
+    with pytest.raises(nice_tf.UserError, match="has no quantile, of which samples are made"):
+        priors.check_quantile(prior)
+
+
+def test_draws_of_a_scaled_mixture():
+    base = nice_tf.logistic_mixture_prior(4, dtype=tf.float64)
+    scale = tf.constant([1.0, 2.0, 3.0, 4.0], tf.float64)
+    scaled = tfd.TransformedDistribution(base, tfb.Scale(scale))
+    priors.check_quantile(scaled)
+    u = np.random.default_rng(0).random([5, priors.num_uniforms(scaled)])
+    expected = priors.codes_from_uniforms(base, tf.constant(u)) * scale
+    np.testing.assert_allclose(priors.codes_from_uniforms(scaled, tf.constant(u)), expected)
+
+
+def test_scales_before_an_own_mixture_are_those_of_its_deviation():
+    prior = own_mixture(of_logits(), np.ones([2, 3]))
+    assert not priors.starts_at(prior, "logistic")
+    for num_clusters in (1, 3):
+        start = nice_tf.logistic_mixture_prior(2, num_clusters=num_clusters)
+        assert priors.starts_at(start, "logistic") and not priors.starts_at(start, "normal")
+    flow = nice_tf.build_flow(
+        2, hidden_units=(5,), prior=prior, marginals="quantile", dtype=tf.float64
+    )
+    x = tf.exp(random_points(2000, 2))
+    nice_tf.initialize_from_data(flow, x)
+    z = nice_tf.encoder(flow).forward(x)
+    np.testing.assert_allclose(np.std(z, axis=0), prior.stddev(), rtol=0.02)

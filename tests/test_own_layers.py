@@ -10,6 +10,7 @@ from bijector_laws import fresh
 from flows import random_flow, random_points, randomize
 
 import nice_tf
+from nice_tf.flows.analysis import linear_precision, mixes_linearly
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -411,3 +412,50 @@ def test_two_flows_in_a_sequence_have_names_of_their_own():
     assert len(joint.sample(3, seed=[0, 1])) == 3
     assert [name for name, _ in joint.resolve_graph()[:2]] == ["a", "b"]
     assert nice_tf.build_flow(SIZE, hidden_units=(5,), name="mine").name == "mine"
+
+
+def test_a_reshape_of_tfp_and_its_direction_are_taken():
+    """Variances 1 / 4 of what Scale(2) makes of a Gaussian of deviation 1 are those of x."""
+    prior = nice_tf.gaussian_prior(6, dtype=tf.float64)
+    reshape = tfb.Reshape(event_shape_out=[2, 3], event_shape_in=[6])
+    two = tf.constant(2.0, tf.float64)
+    for chain in ([reshape, tfb.Scale(two)], [tfb.Scale(two), reshape]):
+        flow = tfd.TransformedDistribution(prior, tfb.Chain(chain))
+        np.testing.assert_allclose(nice_tf.conditional_scales(flow), np.full([2, 3], 2.0))
+        np.testing.assert_allclose(linear_precision(flow), np.eye(6) / 4, atol=1e-12)
+        x = tf.ones([1, 2, 3], tf.float64)
+        observed = tf.constant([[[True, False, True], [True, True, True]]])
+        filled, _ = nice_tf.inpaint(flow, x, observed, seed=tf.zeros([1, 2], tf.int32))
+        np.testing.assert_allclose(filled, np.where(observed, 1.0, 0.0), atol=1e-3)
+        np.testing.assert_allclose(nice_tf.denoise(flow, x), np.zeros([1, 2, 3]), atol=1e-4)
+
+
+def test_a_matrix_of_tfp_on_part_of_an_event():
+    """ScaleMatvecTriL on [2, 2] is block diagonal."""
+    triangle = tf.constant([[2.0, 0.0], [1.0, 1.0]], tf.float64)
+    reshape = tfb.Reshape(event_shape_out=[2, 2], event_shape_in=[4])
+    prior = nice_tf.gaussian_prior(4, dtype=tf.float64)
+    found = [tfb.Reshape([2, 2], [4]), tfb.ScaleMatvecTriL(triangle), tfb.Invert(reshape)]
+    flow = nice_tf.flow_from_layers(found, prior, 4)
+    block = np.kron(np.eye(2), triangle)
+    np.testing.assert_allclose(linear_precision(flow), block.T @ block, rtol=1e-10)
+
+
+def test_an_additive_coupling_of_tfp_is_no_matrix():
+    def shift(x, size, **kwargs):
+        return 3 * tf.sin(2 * x[..., :size]), None
+
+    flow = nice_tf.flow_from_layers(
+        [tfb.RealNVP(2, shift_and_log_scale_fn=shift, is_constant_jacobian=True)],
+        nice_tf.gaussian_prior(SIZE, dtype=tf.float64),
+        SIZE,
+    )
+    assert not mixes_linearly(flow)
+    np.testing.assert_array_equal(nice_tf.conditional_scales(flow), np.ones(SIZE))
+
+
+def test_a_layer_that_adds_a_value_is_refused():
+    prior = nice_tf.gaussian_prior(3, dtype=tf.float64)
+    flow = tfd.TransformedDistribution(prior, tfb.FillTriangular())
+    with pytest.raises(nice_tf.UserError, match="that keep the number of values are needed"):
+        nice_tf.conditional_scales(flow)

@@ -65,6 +65,14 @@ class DiagonalScaling(Layer):
             log_scale = tf.minimum(log_scale, self._max_log_scale)
         self._unbounded_log_scale.assign(log_scale)
 
+    def times_linear_part(self, matrix: tf.Tensor) -> tf.Tensor:
+        """diag(s) times a matrix, `[D, D]`."""
+        return matrix * tf.exp(self.log_scale)[:, tf.newaxis]
+
+    def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
+        """Sigma divided by s, `[D]`."""
+        return sigma * tf.exp(-self.log_scale)
+
     def _forward(self, x):
         return self._sized(x) * tf.exp(self.log_scale)
 

@@ -12,7 +12,7 @@ from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows import linear
 from nice_tf.flows.density import context_kwargs, encoder, layers
 from nice_tf.flows.flow import behind_marginals
-from nice_tf.flows.priors import relative_deviation
+from nice_tf.flows.priors import covariance, relative_deviation
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -48,30 +48,59 @@ def conditional_scales(flow: tfd.TransformedDistribution) -> tf.Tensor:
 
         scale_d = (sum_j W_jd^2 / sigma_j^2)^(-1/2)
 
-    with the matrix W of the linear layers before the couplings; without these it is sigma_d of
-    `inverse_scales`. The natural length of a step in each value of x. For a mixture prior it is
-    that of all components together: one of them can be narrower.
+    with the matrix W of the linear layers and the deviations sigma of the prior; where no layer
+    mixes values, it is sigma_d of `inverse_scales`. A prior with a `covariance()` counts by that,
+    see `linear_precision`. The natural length of a step in each value of x. For a mixture prior it
+    is that of all components together: one of them can be narrower.
+
+    Raises:
+      UserError: as `inverse_scales` says.
     """
-    sigma = inverse_scales(flow)
-    for layer in reversed(layers(flow)):
-        sigma = linear.deviations_before(layer, sigma)
+    found = linear.placed_layers(flow)
+    sigma = relative_deviation(flow.distribution)
+    num_matrices = sum(layer.mixes for layer in found)
+    if covariance(flow.distribution) is not None:
+        num_matrices += 1
+        sigma = _given_others(flow.distribution)
+    # The way back by deviations alone holds for one matrix: behind two the values are dependent.
+    if num_matrices > 1:
+        scales = tf.math.rsqrt(tf.linalg.diag_part(linear_precision(flow)))
+        return tf.reshape(scales, flow.event_shape)
+    for layer in reversed(found):
+        sigma = layer.deviations_before(sigma)
     return tf.reshape(sigma, flow.event_shape)
 
 
 def linear_precision(flow: tfd.TransformedDistribution) -> tf.Tensor:
     """Inverse covariance of the values as far as the linear layers tell, `[D, D]`: W^T diag(1 /
-    sigma^2) W.
+    sigma^2) W, with the matrix W of all linear layers and the deviations sigma of the prior; W^T
+    C^-1 W where the prior has a covariance C.
     """
     matrix = tf.eye(flow.event_shape.num_elements(), dtype=flow.dtype)
-    for layer in layers(flow):
-        matrix = linear.times_linear_part(layer, matrix)
-    matrix /= inverse_scales(flow)[:, tf.newaxis]
+    for layer in linear.placed_layers(flow):
+        matrix = layer.times_linear_part(matrix)
+    correlated = covariance(flow.distribution)
+    if correlated is None:
+        matrix /= relative_deviation(flow.distribution)[:, tf.newaxis]
+    else:
+        matrix = tf.linalg.triangular_solve(tf.linalg.cholesky(correlated), matrix)
     return tf.matmul(matrix, matrix, transpose_a=True)
 
 
+def _given_others(prior):
+    """How much each coordinate of a prior with a covariance varies when all others are known."""
+    factor = tf.linalg.cholesky(covariance(prior))
+    inverse = tf.linalg.triangular_solve(factor, tf.eye(factor.shape[0], dtype=factor.dtype))
+    return tf.math.rsqrt(tf.reduce_sum(inverse**2, axis=0))
+
+
 def mixes_linearly(flow: tfd.TransformedDistribution) -> bool:
-    """Whether a linear layer makes one value of several: `linear_precision` is no diagonal."""
-    return any(linear.mixes(layer) for layer in layers(flow))
+    """Whether a linear layer makes one value of several, or the prior has a covariance:
+    `linear_precision` is no diagonal.
+    """
+    if covariance(flow.distribution) is not None:
+        return True
+    return any(layer.mixes for layer in linear.placed_layers(flow))
 
 
 def effective_dimension(sigma: np.ndarray, share: float = 0.99) -> int:

@@ -5,10 +5,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
+from nice_tf.bijectors.diagonal import Center
 from nice_tf.choices import MASKS
 from nice_tf.errors import UserError, check_choice
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
-from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.density import context_kwargs, layers
 from nice_tf.flows.flow import behind_marginals, data_mean
 
 tfd = tfp.distributions
@@ -115,8 +116,9 @@ def inpaint(
       flow: as `build_flow` made it.
       x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the
         `Center` of the flow: the mean of the data where `initialize_from_data` or a whitening set
-        it, else 0; with marginals from the median; with a whitening of at most 512 values from
-        their mean given the observed ones.
+        it; without one from what the prior's mean stands for; with marginals from the median; with
+        a whitening, or a prior with a covariance, of at most 512 values from their mean given the
+        observed ones.
       observed: bool, of the shape of x; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
@@ -127,16 +129,22 @@ def inpaint(
 
     Returns:
       (x, log_prob): `[B, *event_shape]`, where observed values are those given, and `[B]`.
+
+    Raises:
+      UserError: an example without a finite log-density where the ascent starts; a prior without a
+        finite `stddev`.
     """
     kwargs = context_kwargs(context)
     parts = behind_marginals(flow)
     if parts is None:
-        x = _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs)
+        middle = _middle(flow, x, kwargs)
+        x = _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs, middle)
         return x, flow.log_prob(x, **kwargs)
     front, behind = parts
     h = front.forward(tf.where(observed, x, data_mean(flow)))
     is_known = tf.reshape(tf.broadcast_to(observed, tf.shape(x)), tf.shape(h))
-    h = _climbed(behind, h, is_known, seed, num_steps, noise, None, kwargs)
+    middle = data_mean(behind)
+    h = _climbed(behind, h, is_known, seed, num_steps, noise, None, kwargs, middle)
     filled = front.inverse(h)
     if bounds is not None:
         filled = tf.clip_by_value(filled, *(tf.cast(bound, x.dtype) for bound in bounds))
@@ -144,32 +152,88 @@ def inpaint(
     return x, flow.log_prob(x, **kwargs)
 
 
-def _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs):
-    """X with its hidden values where the ascent leads; the arguments are those of `inpaint`."""
-    sigma = conditional_scales(flow)
-    x = _start(flow, x, observed, sigma)
+def _climbed(flow, x, observed, seed, num_steps, noise, bounds, kwargs, middle):
+    """X with its hidden values where the ascent leads; the arguments are those of `inpaint`, and
+    where hidden values start, `[*event_shape]` or one for each example.
 
-    def step(i, x):
+    An example that a step took out of the support, or without noise below the density of its start,
+    goes back and makes its steps half as long.
+    """
+    sigma = conditional_scales(flow)
+    x = _start(flow, x, observed, sigma, middle)
+    lowest = flow.log_prob(x, **kwargs)
+    _check_start(lowest)
+    if noise:
+        lowest = tf.fill(tf.shape(lowest), lowest.dtype.min)
+    # Rounding moves an example that starts at its mode below it.
+    lowest -= 1e-3 * (1 + tf.abs(lowest))
+
+    def of_rows(value):
+        return tf.reshape(value, [-1] + [1] * flow.event_shape.rank)
+
+    def slope(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             log_prob = flow.log_prob(x, **kwargs)
-        ascent = sigma**2 * tape.gradient(log_prob, x)
+        return log_prob, tape.gradient(log_prob, x)
+
+    def step(i, x, kept, ascent, pace):
+        log_prob, gradient = slope(x)
+        values = tf.reshape(gradient, [tf.shape(x)[0], -1])
+        is_good = tf.reduce_all(tf.math.is_finite(values), axis=1) & (log_prob >= lowest)
+        is_good = of_rows(is_good & tf.math.is_finite(log_prob))
+        now = sigma**2 * gradient
         if noise:
-            ascent += noise * sigma * _normal_rows(seed, i, flow.event_shape, x.dtype)
-        moved = x + 10.0 / (100.0 + tf.cast(i, x.dtype)) * ascent
+            now += noise * sigma * _normal_rows(seed, i, flow.event_shape, x.dtype)
+        kept = tf.where(is_good, x, kept)
+        ascent = tf.where(is_good, now, ascent)
+        pace = tf.where(is_good, pace, pace / 2)
+        moved = kept + pace * (10.0 / (100.0 + tf.cast(i, x.dtype))) * ascent
         if bounds is not None:
             moved = tf.clip_by_value(moved, *(tf.cast(bound, x.dtype) for bound in bounds))
-        return i + 1, tf.where(observed, x, moved)
+        return i + 1, tf.where(observed, x, moved), kept, ascent, pace
 
-    _, x = tf.while_loop(lambda i, x: i < num_steps, step, [tf.constant(0), x])
-    return x
+    pace = of_rows(tf.ones_like(lowest))
+    state = [tf.constant(0), x, x, tf.zeros_like(x), pace]
+    _, x, kept, _, _ = tf.while_loop(lambda i, *_: i < num_steps, step, state)
+    log_prob = flow.log_prob(x, **kwargs)
+    is_good = tf.math.is_finite(log_prob) & (log_prob >= lowest)
+    return tf.where(of_rows(is_good), x, kept)
 
 
-def _start(flow, x, observed, sigma):
-    """Hidden values at their mean given the observed ones, as far as linear layers before the
-    couplings tell.
+def _check_start(log_prob):
+    """Refuses examples without a density, where it is known before the run."""
+    if not tf.executing_eagerly():
+        return
+    num_bad = int(np.sum(~np.isfinite(log_prob)))
+    if num_bad:
+        raise UserError(
+            f"{num_bad} of {len(log_prob)} examples have no finite log-density where the ascent "
+            "starts: observed values that the flow can take are needed"
+        )
+
+
+def _middle(flow, x, kwargs):
+    """Where hidden values start: the mean of the data where the flow begins with a `Center`, else
+    what the prior's mean stands for, as 0 may be out of the support.
     """
-    mean = data_mean(flow)
+    for layer in layers(flow):
+        if isinstance(layer, Center):
+            return data_mean(flow)
+        if not isinstance(layer, tfp.bijectors.Reshape):
+            break
+    try:
+        mean = flow.distribution.mean()
+    except NotImplementedError:
+        return data_mean(flow)
+    z = tf.broadcast_to(mean, [tf.shape(x)[0], *flow.distribution.event_shape])
+    return flow.bijector.forward(z, **kwargs.get("bijector_kwargs", {}))
+
+
+def _start(flow, x, observed, sigma, mean):
+    """Hidden values at their mean given the observed ones, as far as linear layers before the
+    couplings and the prior's covariance tell.
+    """
     event_size = flow.event_shape.num_elements()
     if not mixes_linearly(flow) or event_size > MAX_SIZE_TO_SOLVE:
         return tf.where(observed, x, mean)

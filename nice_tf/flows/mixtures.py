@@ -236,13 +236,38 @@ def has_clusters(prior: tfd.Distribution) -> bool:
 
 
 def _is_of_each(prior):
-    """Whether each coordinate is a mixture of logistics; others are of a user's own."""
+    """Whether each coordinate is a mixture of logistics by logits, all of one shape `[D, K]`;
+    others are of a user's own.
+    """
     if not isinstance(prior, kinds.Independent):
         return False
     each = prior.distribution
     if not isinstance(each, kinds.MixtureSameFamily):
         return False
-    return isinstance(each.components_distribution, tfd.Logistic)
+    logistics = each.components_distribution
+    logits = each.mixture_distribution.logits
+    if not isinstance(logistics, tfd.Logistic) or logits is None or prior.event_shape.rank != 1:
+        return False
+    shapes = {tuple(value.shape) for value in (logits, logistics.loc, logistics.scale)}
+    return len(shapes) == 1 and len(logits.shape) == 2
+
+
+def is_near_logistic(prior: tfd.Distribution) -> bool:
+    """Whether a prior is where `logistic_mixture_prior` starts: nearly the unit logistic.
+
+    Args:
+      prior: for which `is_mixture` holds.
+    """
+    if has_clusters(prior):
+        logistics = prior.logistics
+    else:
+        logistics = prior.distribution.components_distribution
+    weights, locations, scale = _near_logistic(logistics.batch_shape[-1])
+    found = [(logistics.loc, locations), (logistics.scale, scale)]
+    if not has_clusters(prior):  # those of clusters start at draws
+        shares = tf.nn.softmax(prior.distribution.mixture_distribution.logits)
+        found.append((shares, weights))
+    return all(np.allclose(value, start, rtol=1e-2, atol=1e-2) for value, start in found)
 
 
 def num_uniforms(prior: tfd.Distribution) -> int:

@@ -193,7 +193,7 @@ def starts_at(prior: tfd.Distribution, family: str) -> bool:
       family: of `QuantileTransform`.
     """
     if mixtures.is_mixture(prior):
-        return family == "logistic"
+        return family == "logistic" and mixtures.is_near_logistic(prior)
     if not is_location_scale(prior, {"logistic": tfd.Logistic, "normal": tfd.Normal}[family]):
         return False
     each = prior.distribution
@@ -246,6 +246,35 @@ def relative_deviation(prior: tfd.Distribution) -> tf.Tensor:
     return deviation(prior) / unit_deviation(prior)
 
 
+def covariance(prior: tfd.Distribution) -> tf.Tensor | None:
+    """The covariance of a prior of the user's own, `[D, D]`; `None` where its coordinates are
+    uncorrelated, or it tells none.
+
+    Args:
+      prior: of a flow.
+
+    Raises:
+      UserError: it is not positive definite (where its value is known before the run).
+    """
+    independent = kinds.Independent | kinds.Sample | tfd.MultivariateNormalDiag
+    if mixtures.is_mixture(prior) or isinstance(prior, independent):
+        return None
+    try:
+        found = prior.covariance()
+    except NotImplementedError:
+        return None
+    if not tf.executing_eagerly():
+        return found
+    if np.allclose(found, np.diag(np.diag(found)), rtol=0, atol=0):
+        return None
+    if not np.all(np.linalg.eigvalsh(found) > 0):
+        raise UserError(
+            f"prior {prior.name} has a covariance that is not positive definite: one that is, is "
+            "needed"
+        )
+    return found
+
+
 def trained_scale(prior: tfd.Distribution) -> tfp.util.DeferredTensor | None:
     """The one scale of each coordinate, where it is trained; a mixture has none, and that of a
     prior of the user's own is left to the user.
@@ -265,6 +294,8 @@ def num_uniforms(prior: tfd.Distribution) -> int:
     """How many uniform numbers `codes_from_uniforms` makes a code of: D, for a mixture more."""
     if mixtures.is_mixture(prior):
         return mixtures.num_uniforms(prior)
+    if isinstance(prior, kinds.TransformedDistribution) and prior.distribution.event_shape.rank:
+        return num_uniforms(prior.distribution)
     return prior.event_shape[0]
 
 

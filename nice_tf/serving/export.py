@@ -137,7 +137,9 @@ def export_flow(
         continuous data.
       schema: of a table, by which it has `explain` and named columns: the names of its columns; or
         by name the distance of the values that a column can take, 1 for most integers, 0 for
-        continuous ones; or a `nice_tf.data.schema.Schema`.
+        continuous ones; or a `nice_tf.data.schema.Schema`. Except with the last the lowest and the
+        highest value of each column are those of `validation`: what `inpaint` fills in stays
+        between them, and so do the rows of `sample_file` in columns with a step.
       classes: of a flow with a context, the classes that it stands for, one-hot: by name, in the
         order of the context, how frequent each is, in any unit.
       labels: of the validation examples, their classes by name, `[N]`, where there are classes.

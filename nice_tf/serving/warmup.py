@@ -92,20 +92,31 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
     """
     signatures = tf.saved_model.load(str(directory)).signatures
     answers = {}
+    overflowing = []
     for record in tf.data.TFRecordDataset(str(pathlib.Path(directory) / WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         name = request.model_spec.signature_name
         answers[name] = _answer(signatures[name], request)
-        for value in answers[name].values():
-            if value.dtype.kind != "f":  # a label
-                continue
-            # The signatures cut what overflows at the largest number, see graph.finite.
-            if np.any(np.abs(value) >= np.finfo(np.float32).max):
-                raise UserError(
-                    f"signature {name} overflows float32 on the model's own samples: it cannot be "
-                    "served"
-                )
+        if not _is_finite(answers[name]) and name not in overflowing:
+            overflowing.append(name)
+    if overflowing:
+        fine = [name for name in answers if name not in overflowing]
+        raise UserError(
+            f"signature {', '.join(overflowing)} overflows float32 on the model's own samples: it "
+            f"cannot be served; finite are the answers of {', '.join(fine) or 'none'}"
+        )
     return answers
+
+
+def _is_finite(answer):
+    """Whether no number of an answer overflows."""
+    for value in answer.values():
+        if value.dtype.kind != "f":  # a label
+            continue
+        # The signatures cut what overflows at the largest number, see graph.finite.
+        if not np.all(np.abs(value) < np.finfo(np.float32).max):
+            return False
+    return True
 
 
 def _answer(signature, request):
