@@ -108,9 +108,10 @@ def placed_layers(flow: tfd.TransformedDistribution) -> list[Placed]:
     Raises:
       UserError: what is given is no flow, or a layer changes the number of values.
     """
+    parts = layers(flow)
     shape = flow.event_shape
     found = []
-    for layer in layers(flow):
+    for layer in parts:
         after = layer.forward_event_shape(shape)
         if after.num_elements() != shape.num_elements():
             raise UserError(
