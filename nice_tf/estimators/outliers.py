@@ -17,7 +17,7 @@ def below_which(values: np.ndarray, share: float) -> float:
 
     The k-th lowest of n values has a share k / (n + 1) below it, on average: k = (n + 1) share,
     interpolated (Weibull's plotting position). The quantile with k - 1 = (n - 1) share flags 1.35 %
-    in place of 1 % of 278.
+    instead of 1 % of 278.
 
     Args:
       values: `[n]`.
