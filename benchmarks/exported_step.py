@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 # Of the folder's format. A reader takes this one alone.
-VERSION = 1
+VERSION = 2
 DESCRIPTION = "steps.json"
 
 # Inputs of up to this many values are stored as they are.

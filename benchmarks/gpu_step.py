@@ -13,17 +13,21 @@ writing weights and both moments once (24 bytes each) at the measured rate of a 
 """
 
 import argparse
+import collections
 import itertools
 import json
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 
 import contest
 import exported_step
 
 BATCHES = (200, 1000)
+# Steps in one call: a loop inside the compiled module pays for the call from Python once.
+STEPS_PER_CALL = (1, 20)
 # Of another TensorFlow and another machine's products, relative.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 1e-2}
 
@@ -42,7 +46,8 @@ def export(folder: pathlib.Path, shape: contest.Architecture) -> None:
 
     folder.mkdir(parents=True)
     steps = []
-    for batch, precision in itertools.product(BATCHES, contest.PRECISIONS):
+    choices = itertools.product(BATCHES, contest.PRECISIONS, STEPS_PER_CALL)
+    for batch, precision, steps_per_call in choices:
         values = exported_step.random_batch([batch, shape.event_size])
         config = Config(
             num_couplings=shape.couplings,
@@ -53,14 +58,37 @@ def export(folder: pathlib.Path, shape: contest.Architecture) -> None:
         )
         data = Data("random", train=values, validation=values, test=values, levels=256)
         model = make_model(config, data)
-        step = tf.function(model.train_step, jit_compile=True)
-        kernels = [v for v in model.flow.trainable_variables if v.shape.rank == 2]
         name = f"{precision}_{batch}"
-        about = {"precision": precision, "batch": batch, "tensorflow": tf.__version__}
+        call = model.train_step
+        if steps_per_call > 1:
+            name = f"{name}_loop"
+            values = exported_step.random_batch([steps_per_call, batch, shape.event_size])
+            call = _loop(model, steps_per_call)
+        step = tf.function(call, jit_compile=True)
+        kernels = [v for v in model.flow.trainable_variables if v.shape.rank == 2]
+        about = {
+            "precision": precision,
+            "batch": batch,
+            "steps_per_call": steps_per_call,
+            "tensorflow": tf.__version__,
+        }
         steps.append(exported_step.write(folder, name, step, tf.constant(values), kernels, about))
         print(f"{name}: log-likelihood {steps[-1]['expected']}", flush=True)
     content = {"version": exported_step.VERSION, "architecture": vars(shape), "steps": steps}
     (folder / exported_step.DESCRIPTION).write_text(json.dumps(content, indent=1))
+
+
+def _loop(model, num_steps):
+    """Several steps as one call, on batches `[num_steps, batch, D]`."""
+    import tensorflow as tf
+
+    def steps(batches):
+        figures = model.train_step(batches[0])
+        for i in tf.range(1, num_steps):
+            figures = model.train_step(batches[i])
+        return figures
+
+    return steps
 
 
 def _check(step, description):
@@ -127,24 +155,73 @@ def _seconds(call, device, repeats=20):
     return statistics.median(times[repeats // 4 :])
 
 
-def _block(step, count):
-    """Seconds a step over a block of steps; the number at its end waits for the device."""
+def _block(step, steps_per_call, count):
+    """Seconds per step over a block of steps; the number at its end waits for the device."""
+    num_calls = max(1, count // steps_per_call)
     start = time.perf_counter()
-    for _ in range(count):
+    for _ in range(num_calls):
         result = step()
     float(result)
-    return (time.perf_counter() - start) / count
+    return (time.perf_counter() - start) / (num_calls * steps_per_call)
 
 
 def _measure(steps, rounds, count):
-    """Seconds a step of each round, by name, measured in turn."""
-    for step in steps.values():
-        _block(step, min(count, 20))
+    """Seconds per step of each round, by name, measured in turn.
+
+    Args:
+      steps: by name, what makes a call and how many steps that is.
+      rounds: how often each is measured.
+      count: steps of one measurement.
+    """
+    for step, steps_per_call in steps.values():
+        _block(step, steps_per_call, min(count, 20))
     times = {name: [] for name in steps}
     for _ in range(rounds):
-        for name, step in steps.items():
-            times[name].append(_block(step, count))
+        for name, (step, steps_per_call) in steps.items():
+            times[name].append(_block(step, steps_per_call, count))
     return times
+
+
+def _profile(step, steps_per_call, kernels):
+    """What the device did in a few calls, from JAX's profiler.
+
+    Args:
+      step: what makes a call.
+      steps_per_call: how many steps that is.
+      kernels: how many of the longest to name.
+
+    Returns:
+      Per step: `busy`, seconds in which a kernel ran, `kernels`, how many ran, and `longest`, pairs
+      of a kernel's name and its seconds.
+    """
+    import jax
+
+    calls = 5
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(calls):
+                result = step()
+            float(result)
+        (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        planes = jax.profiler.ProfileData.from_file(str(file)).planes
+        seconds = collections.Counter()
+        number = 0
+        for plane in planes:
+            if not plane.name.startswith("/device:GPU"):
+                continue
+            for line in plane.lines:
+                if not line.name.startswith("Stream"):
+                    continue
+                for event in line.events:
+                    seconds[event.name] += event.duration_ns / 1e9
+                    number += 1
+    num_steps = calls * steps_per_call
+    longest = [(name, total / num_steps) for name, total in seconds.most_common(kernels)]
+    return {
+        "busy": sum(seconds.values()) / num_steps,
+        "kernels": number / num_steps,
+        "longest": longest,
+    }
 
 
 def run(folder: pathlib.Path, rounds: int, count: int) -> dict:
@@ -172,29 +249,56 @@ def run(folder: pathlib.Path, rounds: int, count: int) -> dict:
         "bandwidth": bandwidth,
         "steps": [],
     }
-    for description in content["steps"]:
-        ours = exported_step.JaxStep(folder, description)
-        _check(ours, description)
-        steps = {"nice_tf": ours, **_torch_steps(shape, description, device)}
+    for (precision, batch), descriptions in _by_setting(content["steps"]).items():
+        steps = {}
+        profiles = {}
+        for description in descriptions:
+            ours = exported_step.JaxStep(folder, description)
+            _check(ours, description)
+            name = f"nice_tf, {description['steps_per_call']} per call"
+            steps[name] = (ours, description["steps_per_call"])
+        for name, step in _torch_steps(shape, descriptions[0], device).items():
+            steps[name] = (step, 1)
         times = _measure(steps, rounds, count)
-        flops = shape.training_flops(description["batch"])
-        floor = max(flops / rates[description["precision"]], 24 * shape.num_parameters / bandwidth)
-        figures["steps"].append({"name": description["name"], "floor": floor, "times": times})
+        for name, (step, steps_per_call) in steps.items():
+            if isinstance(step, exported_step.JaxStep):
+                profiles[name] = _profile(step, steps_per_call, kernels=12)
+        floor = max(
+            shape.training_flops(batch) / rates[precision], 24 * shape.num_parameters / bandwidth
+        )
+        figures["steps"].append(
+            {"name": f"{precision}_{batch}", "floor": floor, "times": times, "profiles": profiles}
+        )
         _print_step(figures["steps"][-1])
         del ours, steps
     return figures
 
 
+def _by_setting(descriptions):
+    """Descriptions of steps by precision and batch."""
+    found = {}
+    for description in descriptions:
+        key = (description["precision"], description["batch"])
+        found.setdefault(key, []).append(description)
+    return found
+
+
 def _print_step(step):
-    print(f"{'':>16} {'ms':>8} {'lowest':>8} {'highest':>8} {'share of the floor':>19}")
-    print(f"{'floor':>16} {1e3 * step['floor']:8.3f}")
+    print(f"{step['name']:>20} {'ms':>8} {'lowest':>8} {'highest':>8} {'share of the floor':>19}")
+    print(f"{'floor':>20} {1e3 * step['floor']:8.3f}")
     for name, times in step["times"].items():
         median = statistics.median(times)
         print(
-            f"{name:>16} {1e3 * median:8.3f} {1e3 * min(times):8.3f} {1e3 * max(times):8.3f} "
-            f"{step['floor'] / median:19.0%}",
-            flush=True,
+            f"{name:>20} {1e3 * median:8.3f} {1e3 * min(times):8.3f} {1e3 * max(times):8.3f} "
+            f"{step['floor'] / median:19.0%}"
         )
+    for name, profile in step["profiles"].items():
+        print(
+            f"{name:>20}: {profile['kernels']:.0f} kernels per step, {1e3 * profile['busy']:.3f} ms"
+        )
+        for kernel, seconds in profile["longest"]:
+            print(f"{1e6 * seconds:29.1f} us {kernel[:90]}")
+    sys.stdout.flush()
 
 
 def main() -> None:

@@ -569,3 +569,70 @@ def changed(layer, key, place, value):
 def test_bad_input_is_refused_by_value_and_rule(call, message):
     with pytest.raises(nice_tf.UserError, match=message):
         call()
+
+
+def trained(layer, seed=0):
+    """The layer with trained masses, which training has moved."""
+    shape = tables(layer)["masses"].shape
+    offsets = tf.Variable(np.random.default_rng(seed).normal(size=shape))
+    moved = layer.copy(is_trained=True, offsets=offsets)
+    return moved
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("data", ["pictures", "columns"])
+def test_laws_hold_for_trained_masses(data, family):
+    layer, x = any_layer(data, family)
+    moved = trained(layer)
+    assert np.max(np.abs(moved.forward(x) - layer.forward(x))) > 0.1
+    check_laws(moved, tf.constant(x), atol=1e-8)
+
+
+def test_trained_masses_start_as_fitted_and_are_what_z_shows():
+    """Their mass is the share of a bin in F, by the prior's own distribution function."""
+    layer = fitted_to_pictures()
+    edges = np.repeat(np.arange(NUM_LEVELS + 1)[:, np.newaxis] / NUM_LEVELS, 4, axis=1)
+    start = layer.copy(is_trained=True)
+    np.testing.assert_allclose(start.forward(edges), layer.forward(edges), rtol=1e-9)
+    moved = trained(layer)
+    share = np.diff(special.expit(moved.forward(edges).numpy()), axis=0).T
+    weights = tables(layer)["masses"] * np.exp(moved.trainable_variables[0].numpy())
+    np.testing.assert_allclose(
+        share / share.sum(1, keepdims=True), weights / weights.sum(1, keepdims=True), atol=1e-7
+    )
+
+
+def test_trained_masses_have_gradients_and_are_forgotten_by_a_new_fit():
+    moved = trained(fitted_to_pictures())
+    x = tf.constant(pictures(40, seed=9))
+    assert [variable.shape for variable in moved.trainable_variables] == [[4, NUM_LEVELS]]
+    with tf.GradientTape() as tape:
+        z = moved.forward(x)
+        log_prob = tf.reduce_sum(-z - 2 * tf.nn.softplus(-z), axis=-1)
+        log_prob = tf.reduce_sum(log_prob + moved.forward_log_det_jacobian(x, 1))
+    (gradient,) = tape.gradient(log_prob, moved.trainable_variables)
+    # Of the prior's own shape the likelihood is that of a histogram: counts less what masses expect.
+    counts = np.stack(
+        [
+            np.bincount(column, minlength=NUM_LEVELS)
+            for column in (x.numpy().T * NUM_LEVELS).astype(int)
+        ]
+    )
+    weights = tables(moved)["masses"] * np.exp(moved.trainable_variables[0].numpy())
+    expected = counts - len(x) * weights / weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+    moved.fit(pictures(seed=3))
+    assert not moved.trainable_variables[0].numpy().any()
+
+
+@pytest.mark.parametrize("data", ["pictures", "columns"])
+def test_trained_masses_can_be_taken_back_or_fixed(data):
+    layer, x = any_layer(data, "logistic")
+    moved = trained(layer)
+    np.testing.assert_allclose(moved.as_fitted().forward(x), layer.forward(x), rtol=1e-12)
+    fixed = moved.as_trained()
+    assert not fixed.trainable_variables
+    np.testing.assert_allclose(fixed.forward(x), moved.forward(x), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(fixed.inverse(moved.forward(x)), x, rtol=1e-6)
+    assert layer.as_trained() is layer
+    assert layer.as_fitted() is layer

@@ -229,8 +229,10 @@ def coupling_splits(
     `nested` has no mixing: each coupling shifts about half of what none has shifted yet, given all
     the rest of it. Of vectors every second coordinate; of pictures the odd fields of a
     checkerboard, then every second row of the even ones, then the same on the grid of every second
-    row and column that is left: 392, 196, 98, 49... of 28 x 28. What the last coupling leaves is
-    not shifted.
+    row and column that is left: 392, 196, 98, 49... of 28 x 28. Of pictures in colour these fields
+    are shifted by one channel after another, the last channel first, because the channels of a
+    pixel say more of each other than its neighbours do: 512, 512, 512, 256... of 32 x 32 x 3. What
+    the last coupling leaves is not shifted.
 
     Args:
       event_shape: of one example; D is its product.
@@ -302,18 +304,29 @@ def _nested_parts(event_shape):
     rest = np.arange(int(np.prod(event_shape)))
     parts = []
     if len(event_shape) >= 2:
-        row, column, *_ = (index.ravel() for index in np.indices(event_shape))
+        row, column, *channels = (index.ravel() for index in np.indices(event_shape))
         grid = 1
         while grid < max(event_shape[:2]):
             for place in (row // grid + column // grid, row // grid):
                 is_odd = place[rest] % 2 == 1
                 if is_odd.any() and not is_odd.all():
-                    parts.append(rest[is_odd])
+                    parts.extend(_by_channel(rest[is_odd], channels))
                     rest = rest[~is_odd]
             grid *= 2
     while len(rest) > 1:
         parts.append(rest[1::2])
         rest = rest[::2]
+    return parts
+
+
+def _by_channel(fields, channels):
+    """The coordinates of some fields of a picture in parts of one channel each, the last first."""
+    if not channels:
+        return [fields]
+    channel = channels[-1][fields]
+    parts = []
+    for number in reversed(np.unique(channel)):
+        parts.append(fields[channel == number])
     return parts
 
 

@@ -8,7 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf.bijectors import bins
-from nice_tf.bijectors.parameters import Layer, check_event_size, check_examples
+from nice_tf.bijectors.parameters import (
+    Layer,
+    check_event_size,
+    check_examples,
+    kept_or_new,
+)
 from nice_tf.choices import FAMILIES
 from nice_tf.errors import UserError, check_at_least, check_choice
 
@@ -28,8 +33,8 @@ class QuantileTransform(Layer):
         forward log-det:   sum_d log F_d'(x_d) - log Q^-1'(z_d)
         inverse log-det:   its negative
 
-    F is fitted to training values and not trained. In front of the couplings it makes the flow
-    start as the product of its coordinates' densities, whatever their shapes: spikes, combs, gaps.
+    F is fitted to training values and, unless `is_trained`, not trained. In front of the couplings
+    it makes the flow start as the product of its coordinates' densities, whatever their shapes: spikes, combs, gaps.
     (The marginals of a copula; Laparra et al. 2011 and Meng et al. 2020, arXiv 2003.01941, iterate
     such maps.)
 
@@ -53,6 +58,7 @@ class QuantileTransform(Layer):
         origin: np.ndarray | Sequence[float] | float = 0.0,
         tail_mass: float | None = None,
         max_bins: int = 256,
+        is_trained: bool = False,
         edges: tf.Tensor | tf.Variable | None = None,
         below: tf.Tensor | tf.Variable | None = None,
         above: tf.Tensor | tf.Variable | None = None,
@@ -61,6 +67,7 @@ class QuantileTransform(Layer):
         tail_scales: tf.Tensor | tf.Variable | None = None,
         means: tf.Tensor | tf.Variable | None = None,
         deviations: tf.Tensor | tf.Variable | None = None,
+        offsets: tf.Tensor | tf.Variable | None = None,
         dtype: tf.DType = tf.float32,
         validate_args: bool = False,
         name: str = "quantile_transform",
@@ -79,6 +86,9 @@ class QuantileTransform(Layer):
             1 / (N + 2) of N examples, about the share of new ones that lie there. Much less would
             put those far away from their neighbours in z. Shifts of the couplings change it.
           max_bins: of a coordinate, at most; with `levels` it is their number.
+          is_trained: whether the masses of the bins are trained with the rest of the flow, from the
+            fitted ones on. The noise of a bin is uniform; behind F it has the prior's shape, and
+            a shift by m bends it. Where to put a bin so that this costs least is learned here.
           edges: of the bins, `[D, max_bins + 1]`, ascending; those not used repeat the last. This
             and the others kept by reference, new untrained variables when not given; all together.
           below: F at the edges, `[D, max_bins + 1]`.
@@ -88,6 +98,9 @@ class QuantileTransform(Layer):
           tail_scales: distance over which the density falls outside, `[D, 2]`.
           means: of the values, `[D]`.
           deviations: of the values, `[D]`.
+          offsets: of the logarithms of the masses, before they are scaled to the same sum,
+            `[D, max_bins]`; with `is_trained` alone. Kept by reference, a new trainable variable
+            of zeros when not given.
           dtype: of the new variables. The fit is made in float64 whatever it is.
           validate_args: as for every TFP bijector.
           name: as for every TFP bijector.
@@ -120,7 +133,13 @@ class QuantileTransform(Layer):
                 f"{', '.join(starts)} must be given together, or none of them; without a value "
                 f"{', '.join(missing)}"
             )
+        if offsets is not None and not is_trained:
+            raise UserError("offsets are for is_trained=True")
+        if is_trained:
+            start = tf.zeros([event_size, max_bins], dtype)
+            arguments["offsets"] = kept_or_new(offsets, start, name="offsets")
         super().__init__(arguments, starts=starts, is_constant_jacobian=False)
+        self._offsets = arguments["offsets"]
         self._family = family
         self._tail_mass = tail_mass
         self._max_bins = max_bins
@@ -282,6 +301,8 @@ class QuantileTransform(Layer):
             tables["tail_scales"][d] = fitted.tail_scales
         for key, value in tables.items():
             self._fitted[key].assign(value)
+        if self._offsets is not None:
+            self._offsets.assign(tf.zeros_like(self._offsets))
 
     def check_fitted(self) -> None:
         """Checks that the fitted arrays are distribution functions.
@@ -290,6 +311,8 @@ class QuantileTransform(Layer):
           UserError: before `fit`; values that are not finite, edges or F that do not ascend.
         """
         tables = self._tables()
+        if self._offsets is not None:
+            tables["offsets"] = tf.convert_to_tensor(self._offsets).numpy()
         if self._is_unfitted() or np.all(np.isnan(tables["edges"])):
             raise UserError(
                 "marginals are fitted before use: call fit, or nice_tf.initialize_from_data for a "
@@ -321,6 +344,33 @@ class QuantileTransform(Layer):
     def _is_unfitted(self):
         return all(np.all(np.isnan(table)) for table in self._tables().values())
 
+    def _trained_tables(self) -> Tensors:
+        """The fitted arrays, with the masses and their sums as far as they are trained."""
+        if self._offsets is None:
+            return self._fitted
+        masses = tf.convert_to_tensor(self._fitted["masses"])
+        weights = masses * tf.exp(self._offsets)
+        total = tf.reduce_sum(masses, axis=-1, keepdims=True)
+        masses = weights * (total / tf.reduce_sum(weights, axis=-1, keepdims=True))
+        # Sums by a product, which CPUs make faster than tf.cumsum, up to each edge and from it.
+        upward = np.triu(np.ones([self._max_bins] * 2, masses.dtype.as_numpy_dtype))
+        tail_mass = self._fitted["below"][:, :1]
+        below = tf.concat([tail_mass, tail_mass + tf.matmul(masses, upward)], axis=-1)
+        above = tf.concat([tail_mass + tf.matmul(masses, upward.T), tail_mass], axis=-1)
+        return {**self._fitted, "below": below, "above": above, "masses": masses}
+
+    def as_fitted(self) -> "QuantileTransform":
+        """The map before its masses were trained; it shares the fitted arrays."""
+        if self._offsets is None:
+            return self
+        return self.copy(is_trained=False, offsets=None)
+
+    def as_trained(self) -> "QuantileTransform":
+        """The same map, whose masses are not trained further and need not be summed again."""
+        if self._offsets is None:
+            return self
+        return self.copy(is_trained=False, offsets=None, **self._trained_tables())
+
     def _check_used_after_fit(self):
         if not tf.executing_eagerly():
             return
@@ -338,11 +388,12 @@ class QuantileTransform(Layer):
         self._check_used_after_fit()
         x = self._sized(x)
         quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        edges = tf.convert_to_tensor(self._fitted["edges"])
+        tables = self._trained_tables()
+        edges = tf.convert_to_tensor(tables["edges"])
         lowest = edges[:, 0]
         highest = edges[:, -1]
         within = tf.clip_by_value(x, lowest, highest)
-        bin_ = self._bin_at(self._search(within, edges), self._fitted)
+        bin_ = self._bin_at(self._search(within, edges), tables)
         t = (within - bin_["low"]) / (bin_["high"] - bin_["low"])
         rest = (bin_["high"] - within) / (bin_["high"] - bin_["low"])
         denominator = 1 + (bin_["first"] + bin_["last"] - 2) * t * rest
@@ -357,7 +408,7 @@ class QuantileTransform(Layer):
             + tf.math.log(slope)
             - 2 * tf.math.log(denominator)
         )
-        slope_outside, log_slope_outside = self._outside(self._fitted)
+        slope_outside, log_slope_outside = self._outside(tables)
         outside = x - within
         is_below = outside < 0
         z += outside * tf.where(is_below, slope_outside[:, 0], slope_outside[:, 1])
@@ -369,13 +420,14 @@ class QuantileTransform(Layer):
         return z, log_slope
 
     def _inverse(self, z):
-        return self._values(self._sized(z), self._fitted)
+        return self._values(self._sized(z), self._trained_tables())
 
     def standardized_values(self, z: tf.Tensor, coordinates: np.ndarray) -> tf.Tensor:
         """What m may see instead of z: x less its mean, in deviations.
 
         A coordinate of a table has its own deviation. All those of pictures share one, their root
-        mean square, so that pixels that hardly vary stay small.
+        mean square, so that pixels that hardly vary stay small. With trained masses x is taken by
+        the fitted ones, and so is nearly the value: each coupling would sum all masses again.
 
         Args:
           z: `[..., n]`, of some coordinates.

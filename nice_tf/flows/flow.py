@@ -146,7 +146,8 @@ def build_flow(
         dequantization. With `"logistic_mixture"` it bounds 1 / s_d times the scale of each
         component, which is at least 0.001: 1 / s_d has a thousand times this bound.
       marginals: `"quantile"` puts a `QuantileTransform` in front of all other layers, instead of
-        the mean, which is taken off otherwise; `initialize_from_data` fits it.
+        the mean, which is taken off otherwise; `initialize_from_data` fits it. `"trained"` trains
+        the masses of its bins from there on.
       levels: of integer data dequantized on [0, 1], for the marginals; 0 for other data.
       steps: as for `QuantileTransform`, of the flattened event.
       origin: as for `QuantileTransform`.
@@ -190,7 +191,7 @@ def build_flow(
         check_mixing(splits, partition, mixing)
 
     front = None
-    if marginals == "quantile":
+    if marginals != "none":
         front = QuantileTransform(
             event_size,
             family=_family(prior),
@@ -198,6 +199,7 @@ def build_flow(
             steps=steps,
             origin=origin,
             tail_mass=_TAIL_MASS_OF_LEVELS if levels else None,
+            is_trained=marginals == "trained",
             dtype=dtype,
         )
 
@@ -267,15 +269,14 @@ def _check_marginals(marginals, conditioner_input, input_range, whitening):
     """What goes together with marginals."""
     if marginals == "none" and conditioner_input == "values":
         raise UserError(
-            "conditioner_input 'values' is for marginals 'quantile': without them m sees values "
-            "anyway"
+            "conditioner_input 'values' is for marginals: without them m sees values anyway"
         )
-    if marginals == "quantile" and input_range != "unit":
+    if marginals != "none" and input_range != "unit":
         raise UserError(
-            f"marginals 'quantile' take x on any range: leave input_range at 'unit', got "
+            f"marginals {marginals!r} take x on any range: leave input_range at 'unit', got "
             f"{input_range!r}"
         )
-    if marginals == "quantile" and conditioner_input == "values" and whitening != "none":
+    if marginals != "none" and conditioner_input == "values" and whitening != "none":
         raise UserError(
             f"whitening {whitening!r} mixes the coordinates, which then are no values: "
             "conditioner_input must be 'mapped' with it, got 'values'"
@@ -386,8 +387,8 @@ def freeze(
     not residual.
 
     Args:
-      flow: as `build_flow` made it. Its networks are copied; the other layers and the prior are
-        shared.
+      flow: as `build_flow` made it. Its networks and the sums of trained marginals are copied; the
+        other layers and the prior are shared.
       num_branches: as for `FrozenMLP`.
 
     Returns:
@@ -400,6 +401,8 @@ def freeze(
     check_holds_no_context(flow, "freeze the flow first, condition(freeze(flow), context)")
 
     def frozen(layer):
+        if isinstance(layer, QuantileTransform):
+            return layer.as_trained()
         if not isinstance(layer, AdditiveCoupling):
             return layer
         conditioner = _frozen_conditioner(layer.conditioner, num_branches)
@@ -425,14 +428,15 @@ def _frozen_conditioner(conditioner, num_branches):
 
 
 def marginals_alone(flow: tfd.TransformedDistribution) -> tfd.TransformedDistribution | None:
-    """The density of independent coordinates that a flow's marginals describe, without couplings
-    and scales; `None` where it has none.
+    """The density of independent coordinates that a flow's marginals describe as they were fitted,
+    without couplings and scales; `None` where it has none.
     """
     up_to_marginals, _ = _cut_behind_marginals(flow)
     if not up_to_marginals:
         return None
     prior = {"logistic": "logistic", "normal": "gaussian"}[up_to_marginals[-1].family]
     latent = make_prior(prior, flow.event_shape.num_elements(), dtype=flow.dtype)
+    up_to_marginals = [*up_to_marginals[:-1], up_to_marginals[-1].as_fitted()]
     return as_density(latent, up_to_marginals, f"{flow.name}_marginals")
 
 
