@@ -1,6 +1,7 @@
 """Contestants on PyTorch; see `contest`. All share one prior, whose trainable scales stand for the scaling layer."""
 
 import itertools
+import math
 import os
 
 os.environ.setdefault(
@@ -31,6 +32,12 @@ class LogisticPrior(torch.nn.Module):
         return (torch.log(u) - torch.log1p(-u)) * torch.exp(-self.log_scale)
 
 
+def _cosine(number, warmup, num_steps):
+    """The share of the learning rate at a step."""
+    rise = min(1.0, (number + 1) / max(1, warmup))
+    return rise * 0.5 * (1 + math.cos(math.pi * number / num_steps))
+
+
 def _network(shape):
     layers = []
     for fan_in, fan_out in itertools.pairwise(shape.widths):
@@ -55,14 +62,44 @@ class Plain:
         if size != shape.num_parameters:
             raise ValueError(f"{size} parameters in place of {shape.num_parameters}")
 
-    def training_step(self, values, batch):
-        """From 8-bit integers to new weights."""
+    def training_step(
+        self,
+        values,
+        batch,
+        *,
+        rate=1e-3,
+        warmup=0,
+        decay=0.0,
+        beta_2=0.99,
+        epsilon=1e-4,
+        num_steps=None,
+    ):
+        """From 8-bit integers to new weights.
+
+        Args:
+          values: all training examples, `[N, D]`.
+          batch: examples per step.
+          rate: learning rate.
+          warmup: steps over which it rises to that.
+          decay: decoupled weight decay of the kernels, times the learning rate.
+          beta_2: of Adam.
+          epsilon: of Adam.
+          num_steps: over which the rate falls to 0 as a cosine; `None` for a constant one.
+        """
         device = self._device
-        data = torch.from_numpy(values).to(device)
+        data = torch.tensor(values, device=device)
         fused = True if self._compiled else None
-        optimizer = torch.optim.Adam(
-            self._module.parameters(), 1e-3, betas=(0.9, 0.99), eps=1e-4, fused=fused
+        kernels = [p for p in self._module.parameters() if p.ndim == 2]
+        others = [p for p in self._module.parameters() if p.ndim != 2]
+        groups = [{"params": kernels, "weight_decay": decay}, {"params": others}]
+        optimizer = torch.optim.AdamW(
+            groups, rate, betas=(0.9, beta_2), eps=epsilon, fused=fused, weight_decay=0.0
         )
+        schedule = None
+        if num_steps is not None:
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda number: _cosine(number, warmup, num_steps)
+            )
         log_prob = self._log_prob
         if self._compiled:
             # "reduce-overhead" is CUDA graphs.
@@ -77,9 +114,20 @@ class Plain:
                 loss = -log_prob(x).mean()
             loss.backward()
             optimizer.step()
+            if schedule is not None:
+                schedule.step()
             return loss.detach()
 
         return step
+
+    @torch.no_grad()
+    def mean_log_prob(self, values, batch):
+        """Nats per example of 8-bit integers `[N, D]` on the device, with fresh noise."""
+        total = 0.0
+        for part in values.split(batch):
+            x = (part + torch.rand(part.shape, device=part.device)) / 256
+            total += float(self._log_prob(x).sum())
+        return total / len(values)
 
     def log_prob(self, batch):
         """A call that scores a batch, ending with NumPy."""
