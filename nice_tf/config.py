@@ -269,8 +269,9 @@ class Config:
     partition: str = _setting(
         "interleaved",
         "model",
-        "which coordinates form the two halves; checkerboard is for pictures; nested: each "
-        "coupling shifts half of what none has shifted yet, given the rest of it",
+        "which coordinates form the two halves; checkerboard is for pictures, "
+        "checkerboard_channels for those in colour, whose board changes from channel to channel; "
+        "nested: each coupling shifts half of what none has shifted yet, given the rest of it",
         choices=choices.PARTITIONS,
     )
     mixing: str = _setting(

@@ -190,6 +190,18 @@ def test_checkerboard_parts_neighbours():
     assert sorted(order) == list(range(24))
 
 
+def test_checkerboard_of_channels_parts_neighbours_and_channels():
+    split, *_ = coupling_splits([4, 4, 3], 2, partition="checkerboard_channels", mixing="swap")
+    first = np.zeros(48, bool)
+    first[split.order[:24]] = True
+    board = first.reshape(4, 4, 3)
+    assert np.all(board[1:] != board[:-1]) and np.all(board[:, 1:] != board[:, :-1])
+    assert np.all(board[..., 1:] != board[..., :-1]) and board[0, 0, 0]
+    grey, *_ = coupling_splits([4, 4, 1], 2, partition="checkerboard_channels", mixing="swap")
+    plain, *_ = coupling_splits([4, 4, 1], 2, partition="checkerboard", mixing="swap")
+    np.testing.assert_array_equal(grey.order, plain.order)
+
+
 def test_shuffle_is_a_fixed_permutation_of_its_seed():
     splits = coupling_splits([30], 5, partition="halves", mixing="shuffle", seed=1)
     assert all(sorted(order) == list(range(30)) for order in (split.order for split in splits))
@@ -285,7 +297,7 @@ def test_reorder():
         ),
         (
             lambda: coupling_splits([4], 3, partition="thirds", mixing="swap"),
-            "halves, checkerboard, nested, got 'thirds'",
+            "halves, checkerboard, checkerboard_channels, nested, got 'thirds'",
         ),
         (
             lambda: coupling_splits([4], 3, partition="checkerboard", mixing="swap"),

@@ -250,3 +250,14 @@ def test_bad_settings_of_a_run_are_refused(tmp_path, settings, message):
     config = nice_tf.Config(partition="nested", hidden_units=(4,), **settings)
     with pytest.raises(nice_tf.UserError, match=message):
         nice_tf.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_colour_is_shifted_channel_by_channel():
+    """The last channel of the odd fields first, given all the rest; each coordinate once."""
+    splits = splits_of([4, 4, 3], 9)
+    shifted = [split.shifted for split in splits]
+    assert [len(part) for part in shifted] == [8, 8, 8, 4, 4, 4, 2, 2, 2]
+    rows, columns, channels = np.unravel_index(np.concatenate(shifted[:3]), [4, 4, 3])
+    assert np.all((rows + columns) % 2 == 1)
+    assert list(channels) == [2] * 8 + [1] * 8 + [0] * 8
+    assert len(np.unique(np.concatenate(shifted))) == sum(len(part) for part in shifted)

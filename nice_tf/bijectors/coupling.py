@@ -218,8 +218,9 @@ def coupling_splits(
     `interleaved` puts the coordinates of even position (0, 2, 4...) first and those of odd position
     second; `halves` leaves them as they stand; `checkerboard` puts those first whose row and column
     add up to an even number, with all their channels (except the last of them where rows and
-    columns are both odd in number: the halves stay equal). Position means the place in data order
-    for the first coupling. Then, from coupling to coupling,
+    columns are both odd in number: the halves stay equal); `checkerboard_channels` turns the board
+    round from one channel to the next, so that each value is shifted by what the other channels of
+    its pixel say, too. Position means the place in data order for the first coupling. Then, from coupling to coupling,
 
       `swap`     keeps the order, and the two sides change roles;
       `reverse`  turns the positions round, and always passes the first side;
@@ -250,18 +251,21 @@ def coupling_splits(
     """
     check_choice("partition", partition, PARTITIONS)
     check_choice("mixing", mixing, MIXINGS)
-    if partition == "checkerboard" and len(event_shape) < 2:
+    if partition.startswith("checkerboard") and len(event_shape) < 2:
         raise UserError(
-            f"partition 'checkerboard' needs rows and columns, got event shape {list(event_shape)}"
+            f"partition {partition!r} needs rows and columns, got event shape {list(event_shape)}"
         )
     if partition == "nested":
         return _nested_splits(event_shape, num_couplings, mixing)
     event_size = int(np.prod(event_shape))
     positions = np.arange(event_size)
     split = positions
-    if partition == "checkerboard":
-        row, column, *_ = np.indices(event_shape)
-        split = np.argsort((row + column).ravel() % 2, kind="stable")
+    if partition.startswith("checkerboard"):
+        row, column, *channel = np.indices(event_shape)
+        place = row + column
+        if partition == "checkerboard_channels":
+            place = place + sum(channel)
+        split = np.argsort(place.ravel() % 2, kind="stable")
     elif partition == "interleaved":
         split = np.argsort(positions % 2, kind="stable")
     generator = np.random.default_rng(seed)

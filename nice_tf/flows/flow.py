@@ -115,7 +115,8 @@ def build_flow(
         context of that length, which every call then gives with `context_kwargs`. Mean, whitening
         and scales are those of all contexts.
       partition: how coordinates are halved, `"interleaved"`, `"halves"` or, for pictures,
-        `"checkerboard"`. The first half has one more when D is odd.
+        `"checkerboard"` and, of those in colour, `"checkerboard_channels"`; or as `"nested"` says
+        in `coupling_splits`. The first half has one more when D is odd.
       mixing: between couplings, `"swap"` (the halves change roles), `"reverse"` or `"shuffle"`,
         as `coupling_splits` says.
       prior: `"logistic"`, `"gaussian"` (or `"normal"`), or `"logistic_mixture"`, a density of
