@@ -301,7 +301,8 @@ class Config:
         "model",
         "a monotone map of each coordinate by itself in front of all other layers, fitted to the "
         "training data: through its distribution function to quantiles of the prior's family "
-        "(quantile); the same, with the masses of its bins trained from there on (trained); or none",
+        "(quantile); the same, with the masses of its bins trained from there on (trained); or "
+        "none",
         choices=choices.MARGINALS,
     )
     conditioner_input: str = _setting(
@@ -547,8 +548,8 @@ class Config:
             )
         if self.conditioner_input == "values" and self.marginals == "none":
             raise UserError(
-                "conditioner_input values is for marginals quantile or trained: without them m sees "
-                "values anyway"
+                "conditioner_input values is for marginals quantile or trained: without them m "
+                "sees values anyway"
             )
         for name in ("channels", "residual_blocks", "kernel_size"):
             value = getattr(self, name)

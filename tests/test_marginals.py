@@ -417,6 +417,14 @@ def changed(layer, key, place, value):
         (lambda: nice_tf.QuantileTransform(2, levels=-1), "levels must be at least 0, got -1"),
         (lambda: nice_tf.QuantileTransform(2, max_bins=1), "max_bins must be at least 2, got 1"),
         (
+            lambda: nice_tf.QuantileTransform(2, offsets=tf.zeros([2, 256])),
+            "offsets are for is_trained=True",
+        ),
+        (
+            lambda: nice_tf.QuantileTransform(2, is_trained=True, offsets=tf.zeros([3, 256])),
+            r"offsets must have shape \(2, 256\), got \(3, 256\)",
+        ),
+        (
             lambda: nice_tf.QuantileTransform(2, tail_mass=0.5),
             "tail_mass must be above 0 and below 0.5, got 0.5",
         ),
@@ -532,7 +540,7 @@ def changed(layer, key, place, value):
         ),
         (
             lambda: nice_tf.build_flow([4], marginals="spline"),
-            "marginals must be one of none, quantile, got 'spline'",
+            "marginals must be one of none, quantile, trained, got 'spline'",
         ),
         (
             lambda: nice_tf.build_flow([4], conditioner_input="raw"),
@@ -540,7 +548,7 @@ def changed(layer, key, place, value):
         ),
         (
             lambda: nice_tf.build_flow([4], conditioner_input="values"),
-            "conditioner_input 'values' is for marginals 'quantile'",
+            "conditioner_input 'values' is for marginals: without them m sees values anyway",
         ),
         (
             lambda: nice_tf.build_flow([4], marginals="quantile", input_range="symmetric"),
@@ -562,7 +570,7 @@ def changed(layer, key, place, value):
         ),
         (
             lambda: nice_tf.Config(marginals="spline"),
-            "marginals must be one of none, quantile, got 'spline'",
+            "marginals must be one of none, quantile, trained, got 'spline'",
         ),
     ],
 )

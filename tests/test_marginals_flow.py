@@ -12,14 +12,21 @@ from marginal_data import (
 )
 
 import nice_tf
+from nice_tf.flows.flow import marginals_alone
 from nice_tf.flows.inpainting import inpaint
 
 pytestmark = pytest.mark.usefixtures("without_denoising")
 
 
 def flow_of_pictures(**settings):
-    settings = {"hidden_units": (9, 8), "activation": "tanh", "levels": NUM_LEVELS, **settings}
-    flow = nice_tf.build_flow([2, 2, 1], marginals="quantile", dtype=tf.float64, **settings)
+    settings = {
+        "hidden_units": (9, 8),
+        "activation": "tanh",
+        "levels": NUM_LEVELS,
+        "marginals": "quantile",
+        **settings,
+    }
+    flow = nice_tf.build_flow([2, 2, 1], dtype=tf.float64, **settings)
     nice_tf.initialize_from_data(flow, tf.constant(pictures().reshape(-1, 2, 2, 1)))
     return flow
 
@@ -54,6 +61,7 @@ def histograms(train, x):
         {"conditioner_input": "values", "partition": "nested", "num_couplings": 2},
         {"scaling": "prior", "output_scale": "one"},
         {"scaling": "none"},
+        {"marginals": "trained"},
     ],
 )
 def test_before_training_a_flow_is_independent_histograms(settings):
@@ -81,11 +89,17 @@ def test_samples_of_levels_lie_in_range(prior):
         np.testing.assert_allclose(counts / 20_000, expected / 500, atol=0.02)
 
 
+@pytest.mark.parametrize("marginals", ["quantile", "trained"])
 @pytest.mark.parametrize("conditioner_input", ["mapped", "values"])
 @pytest.mark.parametrize("prior", ["logistic", "gaussian"])
-def test_change_of_variables_of_a_flow(prior, conditioner_input):
+def test_change_of_variables_of_a_flow(prior, conditioner_input, marginals):
     """Log p is the prior's at z and the determinant of the Jacobian, with weights of size 1."""
-    flow = flow_of_pictures(prior=prior, conditioner_input=conditioner_input, zero_last_layer=False)
+    flow = flow_of_pictures(
+        prior=prior,
+        conditioner_input=conditioner_input,
+        zero_last_layer=False,
+        marginals=marginals,
+    )
     generator = np.random.default_rng(0)
     for variable in flow.trainable_variables:
         variable.assign(generator.normal(0.0, 0.5, variable.shape))
@@ -97,6 +111,18 @@ def test_change_of_variables_of_a_flow(prior, conditioner_input):
         expected = flow.distribution.log_prob(z)[0] + np.linalg.slogdet(found)[1]
         np.testing.assert_allclose(flow.log_prob(point.reshape(2, 2, 1)), expected, rtol=1e-8)
         np.testing.assert_allclose(tf.reshape(encoder.inverse(fresh(z)), [-1]), point, atol=1e-7)
+
+
+def test_the_baseline_of_trained_marginals_is_the_fitted_ones():
+    """What the couplings add is counted from histograms, whatever training made of the bins."""
+    flow = flow_of_pictures(marginals="trained")
+    x = pictures(50, seed=5)
+    offsets = nice_tf.layers(flow)[1].trainable_variables[0]
+    offsets.assign(np.random.default_rng(0).normal(size=offsets.shape))
+    shaped = x.reshape(-1, 2, 2, 1)
+    expected = histograms(pictures(), x)
+    np.testing.assert_allclose(marginals_alone(flow).log_prob(shaped), expected, atol=1e-6)
+    assert np.abs(np.mean(flow.log_prob(shaped) - expected)) > 0.1
 
 
 def test_m_sees_values():
@@ -113,10 +139,18 @@ def test_m_sees_values():
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-def test_a_frozen_flow_and_its_saved_model_are_the_flow(tmp_path):
+@pytest.mark.parametrize("marginals", ["quantile", "trained"])
+def test_a_frozen_flow_and_its_saved_model_are_the_flow(tmp_path, marginals):
     flow = flow_of_pictures(
-        conditioner_input="values", partition="nested", num_couplings=2, zero_last_layer=False
+        conditioner_input="values",
+        partition="nested",
+        num_couplings=2,
+        zero_last_layer=False,
+        marginals=marginals,
     )
+    generator = np.random.default_rng(0)
+    for variable in flow.trainable_variables:
+        variable.assign_add(generator.normal(0.0, 0.3, variable.shape))
     x = pictures(20, seed=3).reshape(-1, 2, 2, 1)
     expected = flow.log_prob(x).numpy()
     frozen = nice_tf.freeze(flow)

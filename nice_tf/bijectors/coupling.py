@@ -220,7 +220,8 @@ def coupling_splits(
     add up to an even number, with all their channels (except the last of them where rows and
     columns are both odd in number: the halves stay equal); `checkerboard_channels` turns the board
     round from one channel to the next, so that each value is shifted by what the other channels of
-    its pixel say, too. Position means the place in data order for the first coupling. Then, from coupling to coupling,
+    its pixel say, too. Position means the place in data order for the first coupling. Then, from
+    coupling to coupling,
 
       `swap`     keeps the order, and the two sides change roles;
       `reverse`  turns the positions round, and always passes the first side;

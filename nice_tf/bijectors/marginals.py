@@ -34,9 +34,9 @@ class QuantileTransform(Layer):
         inverse log-det:   its negative
 
     F is fitted to training values and, unless `is_trained`, not trained. In front of the couplings
-    it makes the flow start as the product of its coordinates' densities, whatever their shapes: spikes, combs, gaps.
-    (The marginals of a copula; Laparra et al. 2011 and Meng et al. 2020, arXiv 2003.01941, iterate
-    such maps.)
+    it makes the flow start as the product of its coordinates' densities, whatever their shapes:
+    spikes, combs, gaps. (The marginals of a copula; Laparra et al. 2011 and Meng et al. 2020, arXiv
+    2003.01941, iterate such maps.)
 
     F is piecewise: linear in each bin of discrete coordinates, a monotone rational-quadratic spline
     over bins of like numbers of examples on continuous ones. How many bins is chosen by held-out
