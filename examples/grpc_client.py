@@ -30,8 +30,8 @@ def call(stub, model: str, signature: str, inputs: dict) -> dict:
     return {name: tf.make_ndarray(value) for name, value in outputs.items()}
 
 
-def label_input(stub, model: str, label: str) -> np.ndarray:
-    """A class as the model takes it, whole number or text; its signature tells which."""
+def signatures_of(stub, model: str) -> dict:
+    """What the model can be asked, by name, with its inputs."""
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = model
     try:
@@ -40,7 +40,19 @@ def label_input(stub, model: str, label: str) -> np.ndarray:
         raise SystemExit(f"metadata: {error.code().name}: {error.details()}") from error
     signatures = get_model_metadata_pb2.SignatureDefMap()
     metadata.Unpack(signatures)
-    inputs = signatures.signature_def["log_prob"].inputs
+    return signatures.signature_def
+
+
+def row_input(inputs: dict) -> str:
+    """The input that holds the rows."""
+    names = [name for name in sorted(inputs) if name != "label"]
+    if len(names) != 1:
+        raise SystemExit(f"this model takes {', '.join(names)}: this client sends rows alone")
+    return names[0]
+
+
+def label_input(inputs: dict, label: str) -> np.ndarray:
+    """A class as the model takes it, whole number or text; its signature tells which."""
     if "label" not in inputs:
         raise SystemExit("--label is for conditional models: this one takes none")
     if inputs["label"].dtype == tf.string.as_datatype_enum:
@@ -52,7 +64,7 @@ def label_input(stub, model: str, label: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Draws a batch, then scores it or the rows of a file."""
+    """Draws a batch, where the model can, then scores it or the rows of a file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,24 +76,34 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
-    asked = {"num_samples": np.int32(arguments.num_samples)}
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(arguments.server, options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        signatures = signatures_of(stub, arguments.model)
+        inputs = signatures["serving_default"].inputs
+        given = {}
         if arguments.label is not None:
-            asked["label"] = label_input(stub, arguments.model, arguments.label)
-        # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
-        drawn = call(stub, arguments.model, "sample_n", asked)
-        print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
-        x = drawn["x"]
+            given["label"] = label_input(inputs, arguments.label)
+        if "sample_n" in signatures:
+            # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
+            asked = {"num_samples": np.int32(arguments.num_samples), **given}
+            drawn = call(stub, arguments.model, "sample_n", asked)
+            print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
+            rows = drawn["x"]
+        elif not arguments.input:
+            raise SystemExit("--input is needed: this model was exported without sample_n")
+        name = row_input(inputs)
         if arguments.input:
-            # Some tables are in float64: what the model gives is of the dtype that it takes.
-            x = np.load(arguments.input).astype(x.dtype)
-        rows = {"x": x}
-        if arguments.label is not None:
-            rows["label"] = np.repeat(asked["label"], len(x))
-        for name, values in sorted(call(stub, arguments.model, "log_prob", rows).items()):
+            # Some tables are in float64: dtypes must be those of the signature.
+            dtype = tf.as_dtype(inputs[name].dtype).as_numpy_dtype
+            rows = np.load(arguments.input).astype(dtype)
+        asked = {name: rows}
+        if given:
+            asked["label"] = np.repeat(given["label"], len(rows))
+        # In a model with all signatures it is log_prob, in one with one signature that one.
+        answer = call(stub, arguments.model, "serving_default", asked)
+        for name, values in sorted(answer.items()):
             print(name, values)
 
 

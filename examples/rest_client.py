@@ -32,10 +32,22 @@ def answer_of(server: str, path: str, asked: str, body: bytes | None = None) -> 
         raise SystemExit(f"no server at {server}: {error.reason}") from error
 
 
-def label_input(server: str, model: str, label: str) -> int | str:
-    """A class as the model takes it, whole number or text; its signature tells which."""
+def signatures_of(server: str, model: str) -> dict:
+    """What the model can be asked, by name, with its inputs."""
     metadata = answer_of(server, f"{model}/metadata", "metadata")["metadata"]
-    inputs = metadata["signature_def"]["signature_def"]["log_prob"]["inputs"]
+    return metadata["signature_def"]["signature_def"]
+
+
+def row_input(inputs: dict) -> str:
+    """The input that holds the rows."""
+    names = [name for name in inputs if name != "label"]
+    if len(names) != 1:
+        raise SystemExit(f"this model takes {', '.join(names)}: this client sends rows alone")
+    return names[0]
+
+
+def label_input(inputs: dict, label: str) -> int | str:
+    """A class as the model takes it, whole number or text; its signature tells which."""
     if "label" not in inputs:
         raise SystemExit("--label is for conditional models: this one takes none")
     if inputs["label"]["dtype"] == "DT_STRING":
@@ -47,7 +59,7 @@ def label_input(server: str, model: str, label: str) -> int | str:
 
 
 def main() -> None:
-    """Draws a batch, then scores it or the rows of a file."""
+    """Draws a batch, where the model can, then scores it or the rows of a file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,9 +71,11 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
+    signatures = signatures_of(arguments.server, arguments.model)
+    inputs = signatures["serving_default"]["inputs"]
     label = None
     if arguments.label is not None:
-        label = label_input(arguments.server, arguments.model, arguments.label)
+        label = label_input(inputs, arguments.label)
 
     def with_label(inputs: dict) -> dict:
         if label is None:
@@ -69,27 +83,40 @@ def main() -> None:
         number = len(next(iter(inputs.values())))
         return {**inputs, "label": [label] * number}
 
-    # A sample is a function of its row's seed: keep the seed to get the same sample again.
-    seeds = [[0, random.getrandbits(31)] for _ in range(arguments.num_samples)]
-    drawn = call(
-        arguments.server,
-        arguments.model,
-        "sample",
-        with_label({"seed": seeds, "temperature": [1.0] * arguments.num_samples}),
-    )
-    for seed, log_prob in zip(seeds, drawn["log_prob"], strict=True):
-        print(f"sample of seed {seed}: log_prob {log_prob:.3f}")
-    x = drawn["x"]
+    if "sample" in signatures:
+        # A sample is a function of its row's seed: keep the seed to get the same sample again.
+        seeds = [[0, random.getrandbits(31)] for _ in range(arguments.num_samples)]
+        drawn = call(
+            arguments.server,
+            arguments.model,
+            "sample",
+            with_label({"seed": seeds, "temperature": [1.0] * arguments.num_samples}),
+        )
+        for seed, log_prob in zip(seeds, drawn["log_prob"], strict=True):
+            print(f"sample of seed {seed}: log_prob {log_prob:.3f}")
+        rows = drawn["x"]
+    elif not arguments.input:
+        raise SystemExit("--input is needed: this model was exported without sample")
     if arguments.input:
         with open(arguments.input) as file:
-            x = json.load(file)
-    scores = call(arguments.server, arguments.model, "log_prob", with_label({"x": x}))
-    # With a single output the server leaves its name out; here there are always two or three.
-    for row in range(len(x)):
-        print(
-            f"row {row}:",
-            ", ".join(f"{name} {values[row]:.3f}" for name, values in sorted(scores.items())),
-        )
+            rows = json.load(file)
+    # In a model with all signatures it is log_prob, in one with one signature that one.
+    asked = with_label({row_input(inputs): rows})
+    answer = call(arguments.server, arguments.model, "serving_default", asked)
+    if not isinstance(answer, dict):
+        # The server leaves the name of a single output out.
+        (name,) = signatures["serving_default"]["outputs"]
+        answer = {name: answer}
+    for row in range(len(rows)):
+        shown = [f"{name} {as_text(values[row])}" for name, values in sorted(answer.items())]
+        print(f"row {row}:", ", ".join(shown))
+
+
+def as_text(value: float | int | str | list) -> str:
+    """A value of an answer, numbers to three places."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return json.dumps(value)
 
 
 if __name__ == "__main__":

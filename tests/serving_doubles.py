@@ -69,6 +69,9 @@ def rest(model):
                     dict(zip(outputs, values, strict=True))
                     for values in zip(*outputs.values(), strict=True)
                 ]
+                if len(outputs) == 1:  # the server leaves the name of a single output out
+                    (outputs,) = outputs.values()
+                    by_row = outputs
                 status, answer = (
                     200,
                     {"outputs": outputs} if rows is None else {"predictions": by_row},

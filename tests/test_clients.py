@@ -106,3 +106,33 @@ def test_a_label_is_asked_for(run_here, served):
         assert unknown.returncode == 1 and "label must be one of 7, -8" in unknown.stderr
         text = run_here("examples/rest_client.py", f"--server={server}", "--label=red")
         assert text.returncode == 1 and "--label must be a whole number" in text.stderr
+
+
+@pytest.mark.parametrize("signature", ["log_prob", "encode", "decode"])
+def test_a_model_with_one_signature(run_here, tmp_path, signature):
+    """It is asked as serving_default, with rows of a file: it draws none."""
+    version = nice_tf.export_flow(
+        random_flow([3], dtype=tf.float32), tmp_path / "a", validation=TABLE, signature=signature
+    )
+    model = LoadedModel(version)
+    np.save(tmp_path / "rows.npy", TABLE[:2])
+    (tmp_path / "rows.json").write_text(json.dumps(TABLE[:2].tolist()))
+    (name,) = model.signatures["serving_default"].inputs
+    answer = model("serving_default", **{name: TABLE[:2].astype(np.float32)})
+    first, values = min(answer.items())
+    with over_grpc(model) as server:
+        found = run_here(
+            "examples/grpc_client.py", f"--server={server}", f"--input={tmp_path}/rows.npy"
+        )
+        nothing = run_here("examples/grpc_client.py", f"--server={server}")
+    assert found.stdout.startswith(f"{first} {values}"), found.stderr
+    assert nothing.returncode == 1 and "--input is needed" in nothing.stderr
+    with rest(model) as server:
+        found = run_here(
+            "examples/rest_client.py", f"--server={server}", f"--input={tmp_path}/rows.json"
+        )
+        nothing = run_here("examples/rest_client.py", f"--server={server}")
+    if signature == "log_prob":
+        assert f"row 1: {first} {values[1]:.3f}" in found.stdout, found.stderr
+    assert found.stdout.startswith(f"row 0: {first} "), found.stderr
+    assert nothing.returncode == 1 and "--input is needed" in nothing.stderr

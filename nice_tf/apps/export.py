@@ -34,6 +34,13 @@ flags.DEFINE_integer(
     "rows of a request at most, above which it is refused; 0 for any number",
     module_name="export",
 )
+flags.DEFINE_string(
+    "signature",
+    "",
+    "the one signature that is exported, as serving_default, for servers that take one for a model; "
+    "all if empty",
+    module_name="export",
+)
 
 
 def main() -> None:
@@ -50,14 +57,25 @@ def main() -> None:
         inpaint_noise=values.inpaint_noise,
         compile_single=values.compile_single,
         max_batch=values.max_batch,
+        signature=values.signature or None,
     )
     answers = warmup.replay_warmup(version)
     print(
         f"exported {version}, with the server's settings beside it\n\nthrough the exported model:"
     )
-    print("  sampled  log_prob", np.array2string(answers["sample"]["log_prob"], precision=3))
-    for name, value in sorted(answers["log_prob"].items()):
-        print(f"  scored   {name}", np.array2string(value, precision=3))
+    shown = {"sample": "sampled ", "log_prob": "scored  "}
+    if values.signature:
+        shown = {"serving_default": values.signature}
+    for signature, said in shown.items():
+        for name, value in sorted(answers[signature].items()):
+            print(f"  {said} {name}", _shown(value))
+
+
+def _shown(value):
+    """One number for each row as it is, of more the shape."""
+    if value.ndim == 1:
+        return np.array2string(value, precision=3)
+    return f"of shape {list(value.shape)}"
 
 
 if __name__ == "__main__":

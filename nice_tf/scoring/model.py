@@ -80,6 +80,12 @@ class Model:
             ) from error
         missing = {"log_prob", "sample", "inpaint"} - set(signatures)
         if missing:
+            only = description.get("signature")
+            if only is not None:
+                raise UserError(
+                    f"model {folder} has the signature {only} alone, for a server: export it again "
+                    "without a signature"
+                )
             raise UserError(
                 f"model {folder} has no signature {', '.join(sorted(missing))}: export it again"
             )

@@ -1,6 +1,5 @@
 """A finished run to a folder that TensorFlow Serving picks up as it is."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,15 @@ from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomic
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.model_card import model_card
 from nice_tf.serving.own_flow import server_of_flow
-from nice_tf.serving.server import DESCRIPTION, load_server, version_number
+from nice_tf.serving.saving import check_signature, save
+from nice_tf.serving.server import load_server, version_number
 from nice_tf.serving.warmup import MODEL_NAME, replay_warmup, write_warmup
 
 tfd = tfp.distributions
 
+INPAINT_STEPS = 100
 _UNFINISHED = ".unfinished-"
+_COMPILED = ("log_prob", "sample")  # what `compile_single` is about
 
 BATCHING = """\
 # Used only with --enable_batching. Requests are merged until a batch is full or the time is up.
@@ -69,10 +71,11 @@ def export_saved_model(
     workdir: str | os.PathLike,
     export_dir: str | os.PathLike,
     *,
-    inpaint_steps: int = 100,
+    inpaint_steps: int = INPAINT_STEPS,
     inpaint_noise: float = 0.0,
     compile_single: bool = False,
     max_batch: int = 0,
+    signature: str | None = None,
 ) -> pathlib.Path:
     """Writes the next version of a run's model, and the server's configuration beside it.
 
@@ -87,6 +90,9 @@ def export_saved_model(
       inpaint_noise: deviation of its noise, at least 0.
       compile_single: answer single examples through XLA, as `FlowServer` says.
       max_batch: rows of a request at most, as `FlowServer` says.
+      signature: the one that is exported, as `serving_default`, for servers that take one for a
+        model: `log_prob`, `encode`, `decode`, `sample`, `inpaint`, of a table `explain`, of a
+        conditional model `classify`. `None` for all. `Model` and what is made of it need all.
 
     Returns:
       The folder of the version.
@@ -95,7 +101,7 @@ def export_saved_model(
       UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of
         bounds.
     """
-    _check_settings(inpaint_steps, inpaint_noise)
+    _check_settings(inpaint_steps, inpaint_noise, compile_single, signature)
     with Workdir(workdir).reading():
         server, description = load_server(
             workdir,
@@ -104,8 +110,10 @@ def export_saved_model(
             compile_single=compile_single,
             max_batch=max_batch,
         )
-        card = model_card(workdir, inpaint_steps, inpaint_noise)
-    return _write_version(server, description, card, export_dir, compile_single)
+        card = model_card(workdir, inpaint_steps, inpaint_noise, signature)
+    return _write_version(
+        server, description, card, export_dir, compile_single=compile_single, signature=signature
+    )
 
 
 def export_flow(
@@ -118,10 +126,11 @@ def export_flow(
     classes: Mapping[str, float] | None = None,
     labels: npt.ArrayLike | None = None,
     name: str = "a flow of one's own",
-    inpaint_steps: int = 100,
+    inpaint_steps: int = INPAINT_STEPS,
     inpaint_noise: float = 0.0,
     compile_single: bool = False,
     max_batch: int = 0,
+    signature: str | None = None,
 ) -> pathlib.Path:
     """Writes the next version of a flow that you built and trained yourself, as
     `export_saved_model` does for a run.
@@ -148,6 +157,9 @@ def export_flow(
       inpaint_noise: deviation of its noise, at least 0.
       compile_single: answer single examples through XLA, as `FlowServer` says.
       max_batch: rows of a request at most, as `FlowServer` says.
+      signature: the one that is exported, as `serving_default`, for servers that take one for a
+        model: `log_prob`, `encode`, `decode`, `sample`, `inpaint`, of a table `explain`, of a
+        conditional model `classify`. `None` for all. `Model` and what is made of it need all.
 
     Returns:
       The folder of the version.
@@ -156,7 +168,7 @@ def export_flow(
       UserError: a flow that cannot be served, examples that are not of its shape or units, a folder
         that cannot be written, or a value out of bounds.
     """
-    _check_settings(inpaint_steps, inpaint_noise)
+    _check_settings(inpaint_steps, inpaint_noise, compile_single, signature)
     server, description, card = server_of_flow(
         flow,
         np.asarray(validation),
@@ -169,26 +181,42 @@ def export_flow(
         inpaint_noise=inpaint_noise,
         compile_single=compile_single,
         max_batch=max_batch,
+        signature=signature,
     )
-    return _write_version(server, description, card, export_dir, compile_single)
+    return _write_version(
+        server, description, card, export_dir, compile_single=compile_single, signature=signature
+    )
 
 
-def _check_settings(inpaint_steps, inpaint_noise):
+def _check_settings(inpaint_steps, inpaint_noise, compile_single, signature):
     check_at_least("inpaint_steps", inpaint_steps, 1)
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
+    if signature is None:
+        return
+    if compile_single and signature not in _COMPILED:
+        raise UserError(
+            f"compile_single is about {' and '.join(_COMPILED)}, but signature is {signature!r}"
+        )
+    is_default = inpaint_steps == INPAINT_STEPS and not inpaint_noise
+    if signature != "inpaint" and not is_default:
+        raise UserError(
+            f"inpaint_steps and inpaint_noise are about inpaint, but signature is {signature!r}"
+        )
 
 
-def _write_version(server, description, card, export_dir, compile_single):
+def _write_version(server, description, card, export_dir, *, compile_single, signature):
     export_dir = pathlib.Path(export_dir)
+    if signature is not None:
+        check_signature(server, signature)
     try:
         # A server looks at no folder whose name is not an integer; in the same one, renaming is a
         # single step.
         with temporary_folder(export_dir, _UNFINISHED) as temporary:
             with interrupts.held_back():
-                _save(server, description, temporary)
+                save(server, description, temporary, signature=signature)
             (temporary / "MODEL_CARD.md").write_text(card)
-            write_warmup(temporary, server, compile_single=compile_single)
+            write_warmup(temporary, server, compile_single=compile_single, signature=signature)
             replay_warmup(temporary)
             _write_server_files(export_dir, compile_single, server.max_batch)
             sync_tree(temporary)
@@ -199,15 +227,6 @@ def _write_version(server, description, card, export_dir, compile_single):
         raise UserError(
             f"export to {export_dir} failed ({cause_of(error)}): nothing was exported"
         ) from error
-
-
-def _save(server, description, directory):
-    path = directory / DESCRIPTION
-    path.write_text(json.dumps(description, indent=2) + "\n")
-    server.description = tf.saved_model.Asset(str(path))
-    # Copies the description to the assets.
-    tf.saved_model.save(server, str(directory), signatures=server.signatures())
-    path.unlink()
 
 
 def _publish(temporary, export_dir):

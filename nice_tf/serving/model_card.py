@@ -17,13 +17,19 @@ from nice_tf.serving.signatures import MAX_NUM_SAMPLES
 tfd = tfp.distributions
 
 
-def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: float) -> str:
+def model_card(
+    workdir: str | os.PathLike,
+    inpaint_steps: int,
+    inpaint_noise: float,
+    signature: str | None = None,
+) -> str:
     """The page in Markdown: data and unit, likelihood, signatures, known limits, settings.
 
     Args:
       workdir: of a finished run.
       inpaint_steps: of the `inpaint` signature.
       inpaint_noise: of the `inpaint` signature.
+      signature: the only one that is exported; `None` for all.
     """
     run = Workdir(workdir)
     trained, data = run.read_config()
@@ -46,7 +52,7 @@ def model_card(workdir: str | os.PathLike, inpaint_steps: int, inpaint_noise: fl
         made=f"with {config['num_couplings']} coupling\nlayers and a {trained.prior_text}, exported",
         examples=parts,
         likelihood=f"```\n{as_text(evaluation)}\n```\n\n{noise}",
-        inpaint=f"{inpaint_steps} steps with noise {inpaint_noise}",
+        signatures=_signatures(inpaint_steps, inpaint_noise, signature),
         rest=f"## Settings\n\n| setting | value |\n|---|---|\n{settings}\n",
     )
 
@@ -59,6 +65,7 @@ def card_of_flow(
     error: float,
     inpaint_steps: int,
     inpaint_noise: float,
+    signature: str | None,
 ) -> str:
     """The page of a flow that no run trained.
 
@@ -69,6 +76,7 @@ def card_of_flow(
       error: its standard error.
       inpaint_steps: of the `inpaint` signature.
       inpaint_noise: of the `inpaint` signature.
+      signature: the only one that is exported; `None` for all.
     """
     given = ""
     if "labels" in data:
@@ -82,12 +90,12 @@ def card_of_flow(
         made=f"of {len(layers(flow))} layers and the prior {flow.distribution.name}, exported",
         examples=f"{data['num_validation']} validation",
         likelihood=likelihood,
-        inpaint=f"{inpaint_steps} steps with noise {inpaint_noise}",
+        signatures=_signatures(inpaint_steps, inpaint_noise, signature),
         rest=f"## Layers\n\n```\n{summary(flow)}\n```\n",
     )
 
 
-def _page(data, *, made, examples, likelihood, inpaint, rest):
+def _page(data, *, made, examples, likelihood, signatures, rest):
     return f"""\
 # Model card: NICE on {data["name"]}
 
@@ -102,9 +110,8 @@ of shape {data["event_shape"]}. Values: {_unit(data)}.
 
 {likelihood}## Signatures
 
-Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
-`inpaint` makes {inpaint}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
-request.
+Every input is checked in the graph.
+{signatures}
 
 ## Known limits
 
@@ -114,6 +121,20 @@ request.
 - Samples are not clipped to the range of the data.
 
 {rest}"""
+
+
+def _signatures(inpaint_steps, inpaint_noise, signature):
+    """What is to be known of the signatures that are exported."""
+    lines = []
+    if signature:
+        lines.append(f"`serving_default`, the only one, is `{signature}`.")
+    if signature in (None, "log_prob"):
+        lines.append("`tail_probability` is the share of validation examples of lower `log_prob`.")
+    if signature in (None, "inpaint"):
+        lines.append(f"`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}.")
+    if signature is None:
+        lines.append(f"`sample_n` gives at most {MAX_NUM_SAMPLES} samples a request.")
+    return "\n".join(lines)
 
 
 def _classes(data):

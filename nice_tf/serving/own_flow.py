@@ -36,6 +36,7 @@ def server_of_flow(
     inpaint_noise: float,
     compile_single: bool,
     max_batch: int,
+    signature: str | None,
 ) -> tuple[FlowServer, dict[str, Any], str]:
     """The signatures of a flow, the description that goes among its assets, and its model card.
 
@@ -92,6 +93,7 @@ def server_of_flow(
         error=standard_error(usual),
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
+        signature=signature,
     )
     return server, {**data, **known_of_server(server, usual)}, card
 

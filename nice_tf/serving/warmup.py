@@ -8,14 +8,18 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from nice_tf.errors import UserError
+from nice_tf.serving.saving import DEFAULT
 from nice_tf.serving.signatures import FlowServer
 
 MODEL_NAME = "nice"
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.PredictRequest]:
-    """One small request to every batchable signature, made of the model's own samples.
+def warmup_requests(
+    server: FlowServer, num_rows: int = 2, *, signature: str | None = None
+) -> list[predict_pb2.PredictRequest]:
+    """One small request to every batchable signature, made of the model's own samples; to one of
+    them alone, as `serving_default`, where it is the only one that is exported.
 
     Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request
     keeps it from starting. It has fewer rows where requests are capped at fewer.
@@ -45,11 +49,13 @@ def warmup_requests(server: FlowServer, num_rows: int = 2) -> list[predict_pb2.P
         inputs["explain"] = {"x": x, **given}
     if "classify" in server.signatures():
         inputs["classify"] = {"x": x}
+    if signature:
+        inputs = {DEFAULT: inputs[signature]}
     requests = []
-    for signature, values in inputs.items():
+    for asked, values in inputs.items():
         request = predict_pb2.PredictRequest()
         request.model_spec.name = MODEL_NAME
-        request.model_spec.signature_name = signature
+        request.model_spec.signature_name = asked
         for name, value in values.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         requests.append(request)
@@ -61,7 +67,13 @@ def _tensors(signature, values):
     return signature(**{name: tf.constant(value) for name, value in values.items()})
 
 
-def write_warmup(directory: pathlib.Path, server: FlowServer, *, compile_single: bool) -> None:
+def write_warmup(
+    directory: pathlib.Path,
+    server: FlowServer,
+    *,
+    compile_single: bool,
+    signature: str | None = None,
+) -> None:
     """Writes the requests where a server that loads this version looks for them.
 
     Args:
@@ -69,13 +81,14 @@ def write_warmup(directory: pathlib.Path, server: FlowServer, *, compile_single:
       server: whose signatures they are for.
       compile_single: add those for one row, so that what is compiled for it is compiled before the
         first client asks.
+      signature: the only one that is exported; `None` for all.
     """
     path = directory / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        requests = warmup_requests(server)
+        requests = warmup_requests(server, signature=signature)
         if compile_single:
-            requests = warmup_requests(server, 1) + requests
+            requests = warmup_requests(server, 1, signature=signature) + requests
         for request in requests:
             log = prediction_log_pb2.PredictLog(request=request)
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
