@@ -41,6 +41,12 @@ flags.DEFINE_string(
     "all if empty",
     module_name="export",
 )
+flags.DEFINE_string(
+    "format",
+    "saved_model",
+    "tflite: a LiteRT model, model.tflite, of log_prob, encode or decode beside the SavedModel",
+    module_name="export",
+)
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def main() -> None:
     workdir = asked.workdir()
     export_dir = command.required("export_dir")
     with command.quiet_tensorflow():
-        from nice_tf.serving import export, warmup
+        from nice_tf.serving import export, lite, warmup
     version = export.export_saved_model(
         workdir,
         export_dir,
@@ -58,17 +64,21 @@ def main() -> None:
         compile_single=values.compile_single,
         max_batch=values.max_batch,
         signature=values.signature or None,
+        format=values.format,
     )
     answers = warmup.replay_warmup(version)
     print(
         f"exported {version}, with the server's settings beside it\n\nthrough the exported model:"
     )
     shown = {"sample": "sampled ", "log_prob": "scored  "}
-    if values.signature:
-        shown = {"serving_default": values.signature}
+    if list(answers) == ["serving_default"]:
+        shown = {"serving_default": "answered"}
     for signature, said in shown.items():
         for name, value in sorted(answers[signature].items()):
             print(f"  {said} {name}", _shown(value))
+    if values.format == "tflite":
+        difference = lite.largest_difference(version)
+        print(f"\n{version / lite.FILE} differs from the flow by {difference:.1e} at most")
 
 
 def _shown(value):

@@ -13,9 +13,10 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from nice_tf import interrupts
 from nice_tf.data.schema import Schema
-from nice_tf.errors import UserError, cause_of, check_at_least
+from nice_tf.errors import UserError, cause_of, check_at_least, check_choice
 from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomically
 from nice_tf.runs.workdir import Workdir
+from nice_tf.serving import lite
 from nice_tf.serving.model_card import model_card
 from nice_tf.serving.own_flow import server_of_flow
 from nice_tf.serving.saving import check_signature, save
@@ -24,6 +25,7 @@ from nice_tf.serving.warmup import MODEL_NAME, replay_warmup, write_warmup
 
 tfd = tfp.distributions
 
+FORMATS = ("saved_model", "tflite")
 INPAINT_STEPS = 100
 _UNFINISHED = ".unfinished-"
 _COMPILED = ("log_prob", "sample")  # what `compile_single` is about
@@ -76,6 +78,7 @@ def export_saved_model(
     compile_single: bool = False,
     max_batch: int = 0,
     signature: str | None = None,
+    format: str = "saved_model",
 ) -> pathlib.Path:
     """Writes the next version of a run's model, and the server's configuration beside it.
 
@@ -93,15 +96,20 @@ def export_saved_model(
       signature: the one that is exported, as `serving_default`, for servers that take one for a
         model: `log_prob`, `encode`, `decode`, `sample`, `inpaint`, of a table `explain`, of a
         conditional model `classify`. `None` for all. `Model` and what is made of it need all.
+      format: `tflite` writes `model.tflite` into the version, too: the one signature `log_prob`,
+        `encode` or `decode` for LiteRT, of LiteRT's own operators, without the checks of its
+        inputs. It is compared with the flow.
 
     Returns:
       The folder of the version.
 
     Raises:
-      UserError: an unfinished or diverged run, a folder that cannot be written, or a value out of
-        bounds.
+      UserError: an unfinished or diverged run, a folder that cannot be written, a value out of
+        bounds, or what LiteRT cannot do.
     """
+    signature = _one_signature(signature, format)
     _check_settings(inpaint_steps, inpaint_noise, compile_single, signature)
+    _check_format(format, signature, compile_single, max_batch)
     with Workdir(workdir).reading():
         server, description = load_server(
             workdir,
@@ -112,7 +120,13 @@ def export_saved_model(
         )
         card = model_card(workdir, inpaint_steps, inpaint_noise, signature)
     return _write_version(
-        server, description, card, export_dir, compile_single=compile_single, signature=signature
+        server,
+        description,
+        card,
+        export_dir,
+        compile_single=compile_single,
+        signature=signature,
+        format=format,
     )
 
 
@@ -131,6 +145,7 @@ def export_flow(
     compile_single: bool = False,
     max_batch: int = 0,
     signature: str | None = None,
+    format: str = "saved_model",
 ) -> pathlib.Path:
     """Writes the next version of a flow that you built and trained yourself, as
     `export_saved_model` does for a run.
@@ -160,15 +175,20 @@ def export_flow(
       signature: the one that is exported, as `serving_default`, for servers that take one for a
         model: `log_prob`, `encode`, `decode`, `sample`, `inpaint`, of a table `explain`, of a
         conditional model `classify`. `None` for all. `Model` and what is made of it need all.
+      format: `tflite` writes `model.tflite` into the version, too: the one signature `log_prob`,
+        `encode` or `decode` for LiteRT, of LiteRT's own operators, without the checks of its
+        inputs. It is compared with the flow.
 
     Returns:
       The folder of the version.
 
     Raises:
       UserError: a flow that cannot be served, examples that are not of its shape or units, a folder
-        that cannot be written, or a value out of bounds.
+        that cannot be written, a value out of bounds, or what LiteRT cannot do.
     """
+    signature = _one_signature(signature, format)
     _check_settings(inpaint_steps, inpaint_noise, compile_single, signature)
+    _check_format(format, signature, compile_single, max_batch)
     server, description, card = server_of_flow(
         flow,
         np.asarray(validation),
@@ -184,8 +204,38 @@ def export_flow(
         signature=signature,
     )
     return _write_version(
-        server, description, card, export_dir, compile_single=compile_single, signature=signature
+        server,
+        description,
+        card,
+        export_dir,
+        compile_single=compile_single,
+        signature=signature,
+        format=format,
     )
+
+
+def _one_signature(signature, format):
+    """The only signature of the version; `None` where it has all."""
+    if signature is None and format == "tflite":
+        return lite.SIGNATURES[0]
+    return signature
+
+
+def _check_format(format, signature, compile_single, max_batch):
+    check_choice("format", format, FORMATS)
+    if format != "tflite":
+        return
+    if signature not in lite.SIGNATURES:
+        raise UserError(
+            f"format tflite is for the signatures {', '.join(lite.SIGNATURES)}, got {signature!r}"
+        )
+    if compile_single:
+        raise UserError("compile_single is about XLA, which LiteRT does without: leave it out")
+    if max_batch:
+        raise UserError(
+            f"max_batch is checked in the graph, LiteRT leaves checks out: it must be 0 with format "
+            f"tflite, got {max_batch}"
+        )
 
 
 def _check_settings(inpaint_steps, inpaint_noise, compile_single, signature):
@@ -205,7 +255,7 @@ def _check_settings(inpaint_steps, inpaint_noise, compile_single, signature):
         )
 
 
-def _write_version(server, description, card, export_dir, *, compile_single, signature):
+def _write_version(server, description, card, export_dir, *, compile_single, signature, format):
     export_dir = pathlib.Path(export_dir)
     if signature is not None:
         check_signature(server, signature)
@@ -215,6 +265,9 @@ def _write_version(server, description, card, export_dir, *, compile_single, sig
         with temporary_folder(export_dir, _UNFINISHED) as temporary:
             with interrupts.held_back():
                 save(server, description, temporary, signature=signature)
+            if format == "tflite":
+                difference = lite.write_lite(temporary, server, signature)
+                card += lite.section(difference)
             (temporary / "MODEL_CARD.md").write_text(card)
             write_warmup(temporary, server, compile_single=compile_single, signature=signature)
             replay_warmup(temporary)

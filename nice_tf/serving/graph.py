@@ -2,6 +2,7 @@
 row.
 """
 
+import numpy as np
 import tensorflow as tf
 
 _SEEDS_PER_TURN = 4
@@ -51,6 +52,28 @@ def finite(value: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """For strict JSON readers: what overflows becomes the largest number, NaN the lowest."""
     value = tf.where(tf.math.is_nan(value), value.dtype.min, value)
     return tf.cast(tf.clip_by_value(value, dtype.min, dtype.max), dtype)
+
+
+def in_blocks(ascending: np.ndarray) -> np.ndarray:
+    """Ascending numbers `[N]` in about as many blocks as a block has numbers, for `num_below`."""
+    size = int(np.ceil(np.sqrt(len(ascending) + 1)))
+    blocks = np.full(size * size, np.inf)
+    blocks[: len(ascending)] = ascending
+    return np.reshape(blocks, [size, size])
+
+
+def num_below(blocks: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """How many of the numbers in blocks are below each value, `[B]` to int32 `[B]`.
+
+    `tf.searchsorted` for finite values by operators that LiteRT has as well: blocks that lie below
+    as a whole are counted, then the numbers of the next one.
+    """
+
+    def count(numbers):
+        return tf.reduce_sum(tf.cast(numbers < values[:, tf.newaxis], tf.int32), axis=1)
+
+    num_whole = count(blocks[tf.newaxis, :, -1])
+    return num_whole * tf.shape(blocks)[1] + count(tf.gather(blocks, num_whole))
 
 
 def uniform_rows(seeds: tf.Tensor, size: int) -> tf.Tensor:

@@ -30,6 +30,8 @@ from nice_tf.serving.graph import (
     checked_rows,
     checked_temperature,
     finite,
+    in_blocks,
+    num_below,
     require,
     uniform_rows,
 )
@@ -123,9 +125,9 @@ class FlowServer(tf.Module):
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
         self.max_batch = int(max_batch)
-        self._validation_log_probs = tf.Variable(
-            sorted_log_probs(validation_log_probs), trainable=False, dtype=flow.dtype
-        )
+        usual = sorted_log_probs(validation_log_probs)
+        self._num_usual = len(usual)
+        self._usual_log_probs = tf.Variable(in_blocks(usual), trainable=False, dtype=flow.dtype)
         self._check_answers()
         self._make_functions()
 
@@ -339,17 +341,17 @@ class FlowServer(tf.Module):
 
     def _scores(self, log_prob):
         log_prob = finite(log_prob)
-        validation = self._validation_log_probs
-        lower = tf.searchsorted(validation, tf.cast(log_prob, validation.dtype))
-        scores = {
-            "log_prob": log_prob,
-            "tail_probability": tf.cast(lower, tf.float32) / validation.shape[0],
-        }
+        scores = {"log_prob": log_prob, "tail_probability": self.tail_probability(log_prob)}
         bins = self._bins()
         if bins:
             event_size = self._flow.event_shape.num_elements()
             scores["bits_per_dim"] = bits_per_dim(log_prob, event_size, bins)
         return scores
+
+    def tail_probability(self, log_prob: tf.Tensor) -> tf.Tensor:
+        """The share of validation examples of lower log-likelihood, float32 `[B]` to `[B]`."""
+        lower = num_below(self._usual_log_probs, tf.cast(log_prob, self._flow.dtype))
+        return tf.cast(lower, tf.float32) / self._num_usual
 
     def _bins(self):
         """Bins per unit, by which bits per dimension count; `None` for continuous values."""

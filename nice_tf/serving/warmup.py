@@ -15,14 +15,10 @@ MODEL_NAME = "nice"
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def warmup_requests(
-    server: FlowServer, num_rows: int = 2, *, signature: str | None = None
-) -> list[predict_pb2.PredictRequest]:
-    """One small request to every batchable signature, made of the model's own samples; to one of
-    them alone, as `serving_default`, where it is the only one that is exported.
+def example_inputs(server: FlowServer, num_rows: int) -> dict[str, dict[str, np.ndarray]]:
+    """Inputs of every batchable signature by name, made of the model's own samples.
 
-    Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request
-    keeps it from starting. It has fewer rows where requests are capped at fewer.
+    They have fewer rows where requests are capped at fewer.
     """
     if server.max_batch:
         num_rows = min(num_rows, server.max_batch)
@@ -38,7 +34,7 @@ def warmup_requests(
     mask.reshape(num_rows, -1)[:, ::2] = 0
     z = _tensors(server.encode, {"x": x, **given})["z"].numpy()
     inputs = {
-        "serving_default": {"x": x, **given},
+        DEFAULT: {"x": x, **given},
         "log_prob": {"x": x, **given},
         "encode": {"x": x, **given},
         "decode": {"z": z, **given},
@@ -49,6 +45,19 @@ def warmup_requests(
         inputs["explain"] = {"x": x, **given}
     if "classify" in server.signatures():
         inputs["classify"] = {"x": x}
+    return inputs
+
+
+def warmup_requests(
+    server: FlowServer, num_rows: int = 2, *, signature: str | None = None
+) -> list[predict_pb2.PredictRequest]:
+    """One small request to every batchable signature; to one of them alone, as `serving_default`,
+    where it is the only one that is exported.
+
+    Not to `sample_n`: a server with batching on refuses its scalars, and a refused warm-up request
+    keeps it from starting.
+    """
+    inputs = example_inputs(server, num_rows)
     if signature:
         inputs = {DEFAULT: inputs[signature]}
     requests = []
