@@ -1,130 +1,160 @@
-"""Speed of an exported model beside the same architecture in eager PyTorch, on the same cores in turn.
+"""Speed and memory of an exported model beside LiteRT and the same network in PyTorch, on the same cores in turn.
 
-    python benchmarks/serving.py --workdir=runs/mnist
     python benchmarks/serving.py                         # the paper's MNIST architecture with random weights
+    python benchmarks/serving.py --model=mnist_fast      # or mnist: nested recipes
+    python benchmarks/serving.py --workdir=runs/mnist    # a run of that architecture
 
-Each contestant lives in a process of its own that sleeps while the other is measured. Rounds alternate, so that a
-change of the machine's speed meets both; read the ratios. Needs the extra `bench` (PyTorch).
+Each contestant lives in a process of its own that sleeps while the others are measured. Rounds alternate, so that a
+change of the machine's speed meets all; read the ratios. Needs the extra `bench` (PyTorch). LiteRT is measured by
+the package `ai-edge-litert` where that is installed, which needs no TensorFlow in its process, else by TensorFlow's own
+interpreter. Memory is what the process holds resident at the end.
 """
 
 import argparse
-import itertools
+import functools
 import json
 import multiprocessing
 import os
+import pathlib
+import pickle
 import tempfile
 import time
 
 import numpy as np
 
 BATCHES = (1, 32, 256)
-OPERATIONS = ("log_prob", "sample")
+LEVELS = 256
+EVENT_SHAPE = (28, 28, 1)
+EVENT_SIZE = 784
 
 
-def saved_model(connection, export_dir, event_shape):
-    """Runs the signatures of an exported version."""
+def pictures(number):
+    """Integers in place of pictures, `[number, 28, 28, 1]`."""
+    values = np.random.default_rng(0).integers(0, LEVELS, [number, *EVENT_SHAPE])
+    return values.astype(np.float32)
+
+
+def saved_model(connection, folder, signature_name):
+    """Runs the signatures of an exported version, or its only one."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    signatures = tf.saved_model.load(export_dir).signatures
+    signatures = tf.saved_model.load(str(folder)).signatures
 
     def log_prob(batch):
-        x = tf.constant(
-            np.random.default_rng(0).integers(0, 256, [batch, *event_shape]).astype(np.float32)
-        )
-        return lambda: signatures["log_prob"](x=x)["log_prob"].numpy()
+        x = tf.constant(pictures(batch))
+        return lambda: signatures[signature_name](x=x)["log_prob"].numpy()
 
     def sample(batch):
         seed, temperature = tf.constant([[0, i] for i in range(batch)]), tf.ones(batch)
         return lambda: signatures["sample"](seed=seed, temperature=temperature)["x"].numpy()
 
-    _serve(connection, {"log_prob": log_prob, "sample": sample})
+    operations = {"log_prob": log_prob}
+    if "sample" in signatures:
+        operations["sample"] = sample
+    _serve(connection, operations)
 
 
-def pytorch(connection, event_size, hidden_units, num_couplings):
-    """Plain NICE in eager PyTorch: even and odd coordinates, ReLU, logistic prior, one generator
-    for the batch.
-    """
-    import torch
+def lite(connection, folder):
+    """Runs the LiteRT model of a version, as many threads as cores."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
 
-    half = event_size // 2
-    sizes = [half, *hidden_units, half]
-
-    def network():
-        layers = []
-        for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers[:-1])
-
-    networks = [network() for _ in range(num_couplings)]
-    log_scale = torch.zeros(event_size)
-    softplus = torch.nn.functional.softplus
-
-    def prior_log_prob(z):
-        return (-softplus(z) - softplus(-z)).sum(dim=-1) + log_scale.sum()
-
-    @torch.inference_mode()
-    def score(x):
-        x = (x + 0.5) / 256
-        halves = [x[:, 0::2], x[:, 1::2]]
-        for k, m in enumerate(networks):
-            halves[1 - k % 2] = halves[1 - k % 2] + m(halves[k % 2])
-        return prior_log_prob(torch.stack(halves, dim=-1).flatten(1) * log_scale.exp()).numpy()
-
-    @torch.inference_mode()
-    def draw(batch):
-        u = torch.rand(batch, event_size).clamp_min(1e-38)
-        z = torch.log(u) - torch.log1p(-u)
-        log_prob = prior_log_prob(z)
-        h = z * torch.exp(-log_scale)
-        halves = [h[:, 0::2], h[:, 1::2]]
-        for k, m in reversed(list(enumerate(networks))):
-            halves[1 - k % 2] = halves[1 - k % 2] - m(halves[k % 2])
-        return (torch.stack(halves, dim=-1).flatten(1) * 256 - 0.5).numpy(), log_prob.numpy()
+        Interpreter = tf.lite.Interpreter
+    path = str(folder / "model.tflite")
+    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+    (source,) = interpreter.get_input_details()
+    outputs = {one["name"]: one["index"] for one in interpreter.get_output_details()}
+    sizes = []
 
     def log_prob(batch):
-        x = torch.from_numpy(
-            np.random.default_rng(0).integers(0, 256, [batch, event_size]).astype(np.float32)
-        )
-        return lambda: score(x)
+        x = pictures(batch)
 
-    _serve(connection, {"log_prob": log_prob, "sample": lambda batch: lambda: draw(batch)})
+        def call():
+            # As a server does: one interpreter, which lays out its memory for another size of batch.
+            if sizes != [batch]:
+                interpreter.resize_tensor_input(source["index"], x.shape)
+                interpreter.allocate_tensors()
+                sizes[:] = [batch]
+            interpreter.set_tensor(source["index"], x)
+            interpreter.invoke()
+            return interpreter.get_tensor(outputs["log_prob"])
+
+        return call
+
+    _serve(connection, {"log_prob": log_prob})
+
+
+def pytorch(connection, folder, model, compiled):
+    """Runs the same network in PyTorch, float32."""
+    import serving_torch
+    import torch
+
+    draw = None
+    if model == "paper":
+        score, draw = serving_torch.paper(EVENT_SIZE, (1000,) * 5, 4)
+    else:
+        score = serving_torch.recipe(pickle.loads((folder / "arrays.pickle").read_bytes()))
+    score = torch.inference_mode()(score)
+    if model != "paper":
+        _check_same(folder, score)
+    if compiled:
+        score = torch.compile(score)
+
+    def log_prob(batch):
+        x = torch.from_numpy(pictures(batch).reshape(batch, EVENT_SIZE))
+        return lambda: score(x).numpy()
+
+    operations = {"log_prob": log_prob}
+    if draw and not compiled:
+        draw = torch.inference_mode()(draw)
+        operations["sample"] = lambda batch: lambda: draw(batch)[0].numpy()
+    _serve(connection, operations)
+
+
+def _check_same(folder, score):
+    """PyTorch's density is the flow's."""
+    import torch
+
+    x = np.load(folder / "x.npy")
+    found = score(torch.from_numpy(x.reshape(len(x), EVENT_SIZE))).numpy()
+    np.testing.assert_allclose(found, np.load(folder / "log_prob.npy"), rtol=1e-3, atol=0.1)
 
 
 def _serve(connection, operations):
-    """Answers (operation, batch, seconds) with the seconds of each call made in that time."""
+    """Answers (operation, batch, seconds) with the seconds of each call made in that time; None with its memory."""
     prepared = {
         (name, batch): make(batch) for name, make in operations.items() for batch in BATCHES
     }
     for call in prepared.values():
         call()
         call()
-    connection.send("ready")
+    connection.send(list(operations))
     for name, batch, seconds in iter(connection.recv, None):
+        call = prepared[name, batch]
+        call()
         calls, end = [], time.perf_counter() + seconds
         while time.perf_counter() < end or len(calls) < 5:
             start = time.perf_counter()
-            prepared[name, batch]()
+            call()
             calls.append(time.perf_counter() - start)
         connection.send(calls)
+    connection.send(_resident_mb())
 
 
-def export_paper_model(directory, compile_single):
-    """The paper's MNIST architecture with random weights, as `export.py` would save it."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import tensorflow as tf
+def _resident_mb():
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
 
-    import nice_tf
-    from nice_tf.serving.signatures import FlowServer
 
-    flow = nice_tf.build_flow([28, 28, 1], zero_last_layer=False)
-    server = FlowServer(
-        flow,
-        levels=256,
-        validation_log_probs=np.linspace(-1000.0, 3000.0, 10_000),
-        compile_single=compile_single,
-    )
-    tf.saved_model.save(server, directory, signatures=server.signatures())
+def _write(folder, model, workdir, compile_single):
+    import serving_models
+
+    serving_models.write(folder, model, workdir, compile_single)
 
 
 def main() -> None:
@@ -132,9 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--workdir", help="a finished run on 28x28 images with the paper's architecture"
-    )
+    parser.add_argument("--model", default="paper", choices=("paper", "mnist_fast", "mnist"))
+    parser.add_argument("--workdir", help="a finished run on 28x28 images with that architecture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
     parser.add_argument("--compile_single", action="store_true", help="as for export.py")
@@ -142,82 +171,74 @@ def main() -> None:
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
-        if arguments.workdir:
-            from nice_tf.serving import export
-
-            compile_single = arguments.compile_single
-            export_dir = str(
-                export.export_saved_model(
-                    arguments.workdir, directory, compile_single=compile_single
-                )
-            )
-        else:
-            export_dir = os.path.join(directory, "1")
-            exporter = context.Process(
-                target=export_paper_model, args=(export_dir, arguments.compile_single)
-            )
-            exporter.start()
-            exporter.join()
+        folder = pathlib.Path(directory)
+        model = arguments.model
+        settings = (folder, model, arguments.workdir, arguments.compile_single)
+        writer = context.Process(target=_write, args=settings)
+        writer.start()
+        writer.join()
         contestants = {
-            "nice_tf": (saved_model, (export_dir, (28, 28, 1))),
-            "pytorch": (pytorch, (784, (1000,) * 5, 4)),
+            "nice_tf": functools.partial(
+                saved_model, folder=folder / "all", signature_name="log_prob"
+            ),
+            "one signature": functools.partial(
+                saved_model, folder=folder / "one", signature_name="serving_default"
+            ),
+            "LiteRT": functools.partial(lite, folder=folder / "one"),
+            "PyTorch": functools.partial(pytorch, folder=folder, model=model, compiled=False),
+            "PyTorch compiled": functools.partial(
+                pytorch, folder=folder, model=model, compiled=True
+            ),
         }
-        connections = {}
-        for name, (target, args) in contestants.items():
+        connections, operations = {}, {}
+        for name, target in contestants.items():
             connections[name], theirs = context.Pipe()
-            context.Process(target=target, args=(theirs, *args), daemon=True).start()
-            assert connections[name].recv() == "ready"
+            context.Process(target=target, args=(theirs,), daemon=True).start()
+            operations[name] = connections[name].recv()
         calls = {}
         for _ in range(arguments.rounds):
-            for operation in OPERATIONS:
+            for operation in operations["PyTorch"]:
                 for batch in BATCHES:
                     for name, connection in connections.items():
-                        connection.send((operation, batch, arguments.seconds))
-                        calls.setdefault((operation, batch, name), []).append(connection.recv())
-        for connection in connections.values():
+                        if operation in operations[name]:
+                            connection.send((operation, batch, arguments.seconds))
+                            found = calls.setdefault((operation, batch), {})
+                            found.setdefault(name, []).append(connection.recv())
+        memory = {}
+        for name, connection in connections.items():
             connection.send(None)
-    _report(calls, arguments.json)
+            memory[name] = connection.recv()
+    _report(calls, memory, arguments.json)
 
 
-def _report(calls, path):
-    figures = {}
-    print(f"{'':>18} {'examples/s':>21} {'p50 ms':>17} {'p99 ms':>17}   ratio of examples/s")
+def _report(calls, memory, path):
+    figures = {"memory_mb": memory}
     print(
-        f"{'':>18} {'nice_tf':>10} {'pytorch':>10} "
-        + f"{'nice_tf':>8} {'pytorch':>8} " * 2
-        + "  median (min to max) of rounds"
+        f"{'':36} {'examples/s':>10} {'p50 ms':>8} {'p99 ms':>8}   "
+        "rate by eager PyTorch's, median (min to max) of rounds"
     )
-    for operation in OPERATIONS:
-        for batch in BATCHES:
-            rounds = {name: calls[operation, batch, name] for name in ("nice_tf", "pytorch")}
-            rates = {
-                name: np.array([batch / np.mean(part) for part in parts])
-                for name, parts in rounds.items()
-            }
-            ratio = rates["nice_tf"] / rates["pytorch"]
-            p50, p99 = (
-                {
-                    name: 1e3 * np.quantile(np.concatenate(parts), q)
-                    for name, parts in rounds.items()
-                }
-                for q in (0.5, 0.99)
-            )
-            medians = {name: float(np.median(rate)) for name, rate in rates.items()}
+    for (operation, batch), rounds in calls.items():
+        rates = {}
+        for name, parts in rounds.items():
+            rates[name] = np.array([batch / np.mean(part) for part in parts])
+        for name, parts in rounds.items():
+            p50, p99 = 1e3 * np.quantile(np.concatenate(parts), [0.5, 0.99])
+            ratio = rates[name] / rates["PyTorch"]
+            rate = float(np.median(rates[name]))
             print(
-                f"{operation:>9} batch {batch:3d} {medians['nice_tf']:10.0f} "
-                f"{medians['pytorch']:10.0f} {p50['nice_tf']:8.2f} {p50['pytorch']:8.2f} "
-                f"{p99['nice_tf']:8.2f} {p99['pytorch']:8.2f}   {np.median(ratio):.2f} "
-                f"({ratio.min():.2f} to {ratio.max():.2f})"
+                f"{operation:>9} batch {batch:3d} {name:>16} {rate:10.0f} {p50:8.2f} {p99:8.2f}   "
+                f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
             )
-            figures[f"{operation}_{batch}"] = {
-                "examples_per_second": medians,
+            figures[f"{operation}_{batch}_{name}"] = {
+                "examples_per_second": rate,
                 "p50_ms": p50,
                 "p99_ms": p99,
                 "ratio": float(np.median(ratio)),
             }
+    for name, value in memory.items():
+        print(f"{name:>36} {value:6.0f} MB resident")
     if path:
-        with open(path, "w") as file:
-            json.dump(figures, file, indent=2)
+        pathlib.Path(path).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
