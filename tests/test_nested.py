@@ -261,3 +261,37 @@ def test_colour_is_shifted_channel_by_channel():
     assert np.all((rows + columns) % 2 == 1)
     assert list(channels) == [2] * 8 + [1] * 8 + [0] * 8
     assert len(np.unique(np.concatenate(shifted))) == sum(len(part) for part in shifted)
+
+
+def test_frozen_marginals_make_their_tables_once():
+    """The same density and samples; what a call made of the arrays are variables of the frozen flow."""
+    x = np.random.default_rng(0).integers(0, 17, [300, 4, 4, 1])
+    flow = nice_tf.build_flow(
+        [4, 4, 1],
+        hidden_units=(8,),
+        num_couplings=3,
+        partition="nested",
+        conditioner_input="values",
+        marginals="quantile",
+        levels=17,
+        dtype=tf.float64,
+        zero_last_layer=False,
+    )
+    noisy = nice_tf.dequantize(x, 17, seed=[0, 1], dtype=tf.float64)
+    nice_tf.initialize_from_data(flow, noisy)
+    frozen = nice_tf.freeze(flow)
+    expected = flow.log_prob(noisy)
+    np.testing.assert_allclose(frozen.log_prob(tf.identity(noisy)), expected, rtol=1e-12)
+    drawn = flow.sample(5, seed=[0, 2])
+    np.testing.assert_allclose(frozen.sample(5, seed=[0, 2]), drawn, rtol=1e-9)
+    outside = noisy[:5] * 3 - 1
+    np.testing.assert_allclose(frozen.log_prob(outside), flow.log_prob(outside), rtol=1e-12)
+    assert np.std(expected) > 1
+    # The knots of the inverse, `[16, 18]`, were logarithms in each call and each coupling.
+    assert max(sizes_of_logarithms(flow, noisy[:2])) == 16 * 18
+    assert max(sizes_of_logarithms(frozen, noisy[:2])) == 2 * 16
+
+
+def sizes_of_logarithms(flow, x):
+    operations = tf.function(flow.log_prob).get_concrete_function(x).graph.get_operations()
+    return [one.outputs[0].shape.num_elements() for one in operations if one.type == "Log"]

@@ -144,6 +144,7 @@ class QuantileTransform(Layer):
         self._tail_mass = tail_mass
         self._max_bins = max_bins
         self._fitted = {key: arguments[key] for key in starts}
+        self._kept: Tensors | None = None  # what `frozen` makes once instead of in every call
         if not missing and tf.executing_eagerly() and not self._is_unfitted():
             self.check_fitted()
 
@@ -371,6 +372,12 @@ class QuantileTransform(Layer):
             return self
         return self.copy(is_trained=False, offsets=None, **self._trained_tables())
 
+    def frozen(self) -> "QuantileTransform":
+        """The same map for answers alone: what it makes of its arrays is made once."""
+        found = self.as_trained().copy()
+        found._kept = kept(found._tables_of(found._fitted))
+        return found
+
     def _check_used_after_fit(self):
         if not tf.executing_eagerly():
             return
@@ -388,12 +395,9 @@ class QuantileTransform(Layer):
         self._check_used_after_fit()
         x = self._sized(x)
         quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        tables = self._trained_tables()
-        edges = tf.convert_to_tensor(tables["edges"])
-        lowest = edges[:, 0]
-        highest = edges[:, -1]
-        within = tf.clip_by_value(x, lowest, highest)
-        bin_ = self._bin_at(self._search(within, edges), tables)
+        tables = self._kept or self._tables_of(self._trained_tables())
+        within = tf.clip_by_value(x, tables["lowest"], tables["highest"])
+        bin_ = self._bin_at(self._search(within, tables["edges"]), tables)
         t = (within - bin_["low"]) / (bin_["high"] - bin_["low"])
         rest = (bin_["high"] - within) / (bin_["high"] - bin_["low"])
         denominator = 1 + (bin_["first"] + bin_["last"] - 2) * t * rest
@@ -408,9 +412,10 @@ class QuantileTransform(Layer):
             + tf.math.log(slope)
             - 2 * tf.math.log(denominator)
         )
-        slope_outside, log_slope_outside = self._outside(tables)
         outside = x - within
         is_below = outside < 0
+        slope_outside = tables["slope_outside"]
+        log_slope_outside = tables["log_slope_outside"]
         z += outside * tf.where(is_below, slope_outside[:, 0], slope_outside[:, 1])
         log_slope = tf.where(
             outside == 0,
@@ -420,9 +425,12 @@ class QuantileTransform(Layer):
         return z, log_slope
 
     def _inverse(self, z):
-        return self._values(self._sized(z), self._trained_tables())
+        tables = self._kept or self._tables_of(self._trained_tables())
+        return self._values(self._sized(z), tables)
 
-    def standardized_values(self, z: tf.Tensor, coordinates: np.ndarray) -> tf.Tensor:
+    def standardized_values(
+        self, z: tf.Tensor, coordinates: np.ndarray, *, tables: Tensors | None = None
+    ) -> tf.Tensor:
         """What m may see instead of z: x less its mean, in deviations.
 
         A coordinate of a table has its own deviation. All those of pictures share one, their root
@@ -432,24 +440,28 @@ class QuantileTransform(Layer):
         Args:
           z: `[..., n]`, of some coordinates.
           coordinates: which, `[n]`.
+          tables: of `tables_of_values`, where they are kept.
         """
+        if tables is None:
+            tables = self.tables_of_values(coordinates)
+        return (self._values(z, tables) - tables["means"]) / tables["deviations"]
+
+    def tables_of_values(self, coordinates: np.ndarray) -> Tensors:
+        """What `standardized_values` makes of the fitted arrays of these coordinates, `[n]`."""
         fitted = {}
         for key, table in self._fitted.items():
             fitted[key] = tf.gather(tf.convert_to_tensor(table), coordinates)
         deviations = fitted["deviations"]
         if self._levels:
             deviations = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
-        return (self._values(z, fitted) - fitted["means"]) / deviations
+        return {**self._tables_of(fitted), "means": fitted["means"], "deviations": deviations}
 
-    def _values(self, z, fitted):
-        """X of z, both `[..., n]`, by the fitted arrays of these coordinates."""
+    def _values(self, z, tables):
+        """X of z, both `[..., n]`, by the tables of these coordinates."""
         self._check_used_after_fit()
-        quantile, _, probabilities = _FUNCTIONS[self._family]
-        knots = quantile(
-            tf.convert_to_tensor(fitted["below"]), tf.convert_to_tensor(fitted["above"])
-        )
-        within = tf.clip_by_value(z, knots[:, 0], knots[:, -1])
-        bin_ = self._bin_at(self._search(within, knots), fitted)
+        probabilities = _FUNCTIONS[self._family][2]
+        within = tf.clip_by_value(z, tables["lowest_knot"], tables["highest_knot"])
+        bin_ = self._bin_at(self._search(within, tables["knots"]), tables)
         below, above = probabilities(within)
         # Of the two the smaller one has more digits.
         share = tf.where(
@@ -464,58 +476,87 @@ class QuantileTransform(Layer):
         root = tf.sqrt(tf.maximum(linear**2 + 4 * square * share, 0))
         t = 2 * share / tf.maximum(linear + root, np.finfo(z.dtype.as_numpy_dtype).tiny)
         x = bin_["low"] + tf.clip_by_value(t, 0, 1) * (bin_["high"] - bin_["low"])
-        slope_outside, _ = self._outside(fitted)
+        slope_outside = tables["slope_outside"]
         outside = z - within
         return x + outside / tf.where(outside < 0, slope_outside[:, 0], slope_outside[:, 1])
 
-    def _outside(self, fitted):
-        """Dz/dx below and above the outer edges, and its logarithm, `[D, 2]`."""
+    def _tables_of(self, fitted: Tensors) -> Tensors:
+        """What both directions read of the fitted arrays of n coordinates.
+
+        Returns:
+          `edges` and `knots`, those of z, `[n * (max_bins + 1)]` for `_search`, and the lowest and
+          the highest of each, `[n]`; `bins`, `[n * max_bins, 7]` for `_bin_at`; `slope_outside`,
+          dz/dx below and above the outer edges, and its logarithm, `[n, 2]`.
+        """
         quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        tail_mass = fitted["below"][:, :1]
+        edges = tf.convert_to_tensor(fitted["edges"])
+        below = tf.convert_to_tensor(fitted["below"])
+        above = tf.convert_to_tensor(fitted["above"])
+        knots = quantile(below, above)
+        columns = [
+            edges[:, :-1],
+            edges[:, 1:],
+            below[:, :-1],
+            above[:, 1:],
+            tf.convert_to_tensor(fitted["masses"]),
+            fitted["slopes"][:, :, 0],
+            fitted["slopes"][:, :, 1],
+        ]
+        tail_mass = below[:, :1]
         end = quantile(tail_mass, 1 - tail_mass)
         log_slope = (
             tf.math.log(tail_mass) - log_density_of(end) - tf.math.log(fitted["tail_scales"])
         )
-        return tf.exp(log_slope), log_slope
+        return {
+            "edges": _for_search(edges),
+            "lowest": edges[:, 0],
+            "highest": edges[:, -1],
+            "knots": _for_search(knots),
+            "lowest_knot": knots[:, 0],
+            "highest_knot": knots[:, -1],
+            "bins": tf.reshape(tf.stack(columns, axis=-1), [-1, len(columns)]),
+            "slope_outside": tf.exp(log_slope),
+            "log_slope_outside": log_slope,
+        }
 
-    def _search(self, values, sorted_values):
-        """The number of the bin of each value, `[..., D]`, by halving; the rows of `sorted_values`,
-        `[D, max_bins + 1]`, may repeat their last.
+    def _search(self, values, ascending):
+        """The number of the bin of each value, `[..., n]`, by halving; `ascending` is of
+        `_for_search`.
         """
         size = self._max_bins + 1
-        is_last = sorted_values >= sorted_values[:, -1:]
-        infinity = tf.constant(np.inf, sorted_values.dtype)
-        flat = tf.reshape(tf.where(is_last, infinity, sorted_values), [-1])
-        first = tf.range(sorted_values.shape[0]) * size
+        first = tf.range(values.shape[-1]) * size
         found = tf.zeros(tf.shape(values), tf.int32)
         width = 1 << (size - 1).bit_length()
         while width > 1:
             width //= 2
             tried = tf.minimum(found + width, size - 1)
-            is_above = values >= tf.gather(flat, first + tried)
+            is_above = values >= tf.gather(ascending, first + tried)
             found = tf.where(is_above, tried, found)
         return found
 
-    def _bin_at(self, place: tf.Tensor, fitted: Tensors) -> Tensors:
-        """What is known of the bins of these numbers, each `[..., D]`."""
-        tables = [
-            fitted["edges"][:, :-1],
-            fitted["edges"][:, 1:],
-            fitted["below"][:, :-1],
-            fitted["above"][:, 1:],
-            fitted["masses"],
-            fitted["slopes"][:, :, 0],
-            fitted["slopes"][:, :, 1],
-        ]
-        table = tf.reshape(tf.stack(tables, axis=-1), [-1, len(tables)])
-        first = tf.range(tables[0].shape[0]) * self._max_bins
-        parts = tf.unstack(tf.gather(table, first + place), num=len(tables), axis=-1)
+    def _bin_at(self, place: tf.Tensor, tables: Tensors) -> Tensors:
+        """What is known of the bins of these numbers, each `[..., n]`."""
+        first = tf.range(place.shape[-1]) * self._max_bins
         names = ["low", "high", "below", "above", "mass", "first", "last"]
+        found = tf.gather(tables["bins"], first + place)
+        parts = tf.unstack(found, num=len(names), axis=-1)
         return dict(zip(names, parts, strict=True))
 
     def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
         """Part by part: what is made on the way is many times larger than x."""
         return tf.concat([self.forward(part) for part in _parts(x)], axis=0)
+
+
+def kept(tables: Tensors) -> Tensors:
+    """Tables as variables that are not trained."""
+    return {key: tf.Variable(table, trainable=False) for key, table in tables.items()}
+
+
+def _for_search(ascending):
+    """Rows of ascending numbers, which may repeat their last, one after the other."""
+    is_last = ascending >= ascending[:, -1:]
+    infinity = tf.constant(np.inf, ascending.dtype)
+    return tf.reshape(tf.where(is_last, infinity, ascending), [-1])
 
 
 def _parts(x):

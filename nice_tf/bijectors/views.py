@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors.marginals import QuantileTransform
+from nice_tf.bijectors.marginals import QuantileTransform, Tensors, kept
 
 
 class View(tf.Module):
@@ -24,6 +24,7 @@ class View(tf.Module):
         coordinates: np.ndarray,
         *,
         marginals: QuantileTransform | None = None,
+        is_frozen: bool = False,
         name: str = "view",
     ):
         """Makes the view.
@@ -32,6 +33,7 @@ class View(tf.Module):
           conditioner: the m behind it, of `[..., n]`.
           coordinates: of x that it sees, `[n]`: the first n of what the coupling passes on.
           marginals: by which they become values again; `None` leaves them as they are.
+          is_frozen: for answers alone: what it makes of the marginals is made once.
           name: of the module.
         """
         super().__init__(name=name)
@@ -39,6 +41,9 @@ class View(tf.Module):
         self.dtype = conditioner.dtype
         self._coordinates = np.asarray(coordinates, np.int32)
         self._marginals = marginals
+        self._tables: Tensors | None = None
+        if marginals is not None and is_frozen:
+            self._tables = kept(marginals.tables_of_values(self._coordinates))
 
     @property
     def has_output_scale(self) -> bool:
@@ -49,9 +54,15 @@ class View(tf.Module):
         """As for `MLP`."""
         self.conditioner.assign_output_scale(output_scale)
 
-    def of(self, conditioner: Any) -> "View":
-        """The same view, of another m."""
-        return View(conditioner, self._coordinates, marginals=self._marginals, name=self.name)
+    def frozen(self, conditioner: Any) -> "View":
+        """The same view for answers alone, of another m."""
+        return View(
+            conditioner,
+            self._coordinates,
+            marginals=self._marginals,
+            is_frozen=True,
+            name=self.name,
+        )
 
     def __call__(self, passed: tf.Tensor, **kwargs: tf.Tensor) -> tf.Tensor:
         """M of what the coupling passes on, `[..., num_passthrough]`; the keywords are the
@@ -59,5 +70,5 @@ class View(tf.Module):
         """
         seen = passed[..., : len(self._coordinates)]
         if self._marginals is not None:
-            seen = self._marginals.standardized_values(seen, self._coordinates)
+            seen = self._marginals.standardized_values(seen, self._coordinates, tables=self._tables)
         return self.conditioner(seen, **kwargs)

@@ -385,11 +385,11 @@ def freeze(
     flow: tfd.TransformedDistribution, *, num_branches: int | None = None
 ) -> tfd.TransformedDistribution:
     """The same density, faster and without training: a `FrozenMLP` instead of every `MLP` that is
-    not residual.
+    not residual, and marginals whose tables are made once.
 
     Args:
-      flow: as `build_flow` made it. Its networks and the sums of trained marginals are copied; the
-        other layers and the prior are shared.
+      flow: as `build_flow` made it. Its networks and marginals are copied; the other layers and the
+        prior are shared.
       num_branches: as for `FrozenMLP`.
 
     Returns:
@@ -403,7 +403,7 @@ def freeze(
 
     def frozen(layer):
         if isinstance(layer, QuantileTransform):
-            return layer.as_trained()
+            return layer.frozen()
         if not isinstance(layer, AdditiveCoupling):
             return layer
         conditioner = _frozen_conditioner(layer.conditioner, num_branches)
@@ -422,7 +422,7 @@ def freeze(
 
 def _frozen_conditioner(conditioner, num_branches):
     if isinstance(conditioner, View):
-        return conditioner.of(_frozen_conditioner(conditioner.conditioner, num_branches))
+        return conditioner.frozen(_frozen_conditioner(conditioner.conditioner, num_branches))
     if type(conditioner) is not MLP or conditioner.residual:  # a subclass may compute otherwise
         return conditioner
     return FrozenMLP(conditioner, num_branches=num_branches)
