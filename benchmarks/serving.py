@@ -97,11 +97,13 @@ def pytorch(connection, folder, model, compiled):
         score, draw = serving_torch.paper(EVENT_SIZE, (1000,) * 5, 4)
     else:
         score = serving_torch.recipe(pickle.loads((folder / "arrays.pickle").read_bytes()))
-    score = torch.inference_mode()(score)
+    if compiled:
+        # Its convolutions cannot be compiled in inference mode.
+        score = torch.compile(torch.no_grad()(score))
+    else:
+        score = torch.inference_mode()(score)
     if model != "paper":
         _check_same(folder, score)
-    if compiled:
-        score = torch.compile(score)
 
     def log_prob(batch):
         x = torch.from_numpy(pictures(batch).reshape(batch, EVENT_SIZE))
@@ -194,6 +196,7 @@ def main() -> None:
         for name, target in contestants.items():
             connections[name], theirs = context.Pipe()
             context.Process(target=target, args=(theirs,), daemon=True).start()
+            theirs.close()  # so that the end of a contestant ends the wait for it
             operations[name] = connections[name].recv()
         calls = {}
         for _ in range(arguments.rounds):

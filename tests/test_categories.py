@@ -25,6 +25,7 @@ from nice_tf.data.tables.types import name_of, type_of
 from nice_tf.errors import UserError
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.table_input import TableInput
+from nice_tf.scoring.trying import with_best_values
 from nice_tf.serving.export import export_saved_model
 
 N = 240
@@ -561,3 +562,21 @@ def test_entries_of_a_dictionary_keep_their_order():
     assert found.to_pylist() == ["high", None, "low"]
     more = encodings.as_type(pa.array(["top", "mid"]), kind, entries)
     assert more.dictionary.to_pylist() == ["low", "mid", "high", "top"]
+
+
+def test_a_closing_climb_that_ends_lower_is_not_taken():
+    """The ascent starts anew, given the best categories: here it misses what it had found before."""
+    schema = Schema((Column("kind", 1.0, 0.0, 2.0), Column("size", 0.0, -10.0, 10.0)))
+    observed = np.zeros([2, 2], bool)
+    start = np.array([[0.0, 3.0], [0.0, 9.0]])
+
+    def log_prob(rows, numbers):
+        return rows[:, 0] - np.abs(rows[:, 1] - 3.0)
+
+    def climb(rows, known, numbers):
+        assert known[:, 0].all() and not known[:, 1].any()
+        return np.stack([rows[:, 0], np.full(len(rows), 5.0)], axis=1)
+
+    found = with_best_values(start, observed, schema, log_prob=log_prob, climb=climb)
+    # The first row stays at the top, 3; the second goes from 9 to 5, which is nearer.
+    np.testing.assert_array_equal(found, [[2.0, 3.0], [2.0, 5.0]])

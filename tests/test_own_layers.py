@@ -401,8 +401,16 @@ def test_what_would_lose_a_held_context_refuses_it():
         nice_tf.freeze(held)
     with pytest.raises(nice_tf.UserError, match=r"holds a context .*: give the flow itself and"):
         nice_tf.sample(held, 3, seed=[0, 1])
-    frozen = nice_tf.condition(nice_tf.freeze(conditional()), CONTEXT)
     x = random_points(len(CONTEXT), SIZE)
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: take the encoder of the fl"):
+        nice_tf.encoder(held)
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: give inpaint the flow itsel"):
+        nice_tf.inpaint(held, x, tf.ones_like(x, tf.bool), seed=[[0, 1]] * len(CONTEXT))
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: give denoise the flow itsel"):
+        nice_tf.denoise(held, x)
+    with pytest.raises(nice_tf.UserError, match=r"holds a context .*: initialize the flow itself"):
+        nice_tf.initialize_from_data(held, x)
+    frozen = nice_tf.condition(nice_tf.freeze(conditional()), CONTEXT)
     np.testing.assert_allclose(frozen.log_prob(x), held.log_prob(x), rtol=1e-8)
 
 

@@ -10,7 +10,7 @@ from nice_tf.bijectors.diagonal import DiagonalScaling
 from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows import linear
-from nice_tf.flows.density import context_kwargs, encoder, layers
+from nice_tf.flows.density import check_holds_no_context, context_kwargs, encoder, layers
 from nice_tf.flows.flow import behind_marginals
 from nice_tf.flows.priors import covariance, relative_deviation
 
@@ -258,7 +258,11 @@ def denoise(
 
     Returns:
       `[N, *event_shape]`, of a density at least as high; with marginals, of that of h.
+
+    Raises:
+      UserError: a flow of `condition`, which holds its context.
     """
+    check_holds_no_context(flow, "give denoise the flow itself and context=")
     parts = behind_marginals(flow)
     if parts is not None:
         front, behind = parts

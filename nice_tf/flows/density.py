@@ -208,9 +208,15 @@ def encoder(flow: tfd.TransformedDistribution) -> tfb.Bijector:
         as `layers` says.
 
     Raises:
-      UserError: what is given is no such flow; a layer, for example.
+      UserError: what is given is no such flow; a layer, for example; or a flow of `condition`,
+        which holds its context.
     """
     decoder = _decoder(flow)
+    check_holds_no_context(
+        flow,
+        "take the encoder of the flow itself, whose forward and inverse take "
+        "**nice_tf.context_kwargs(context)['bijector_kwargs']",
+    )
     if isinstance(decoder, kinds.Invert) and isinstance(decoder.bijector, kinds.Chain):
         return decoder.bijector
     return tfb.Chain(tuple(reversed(layers(flow))))

@@ -11,7 +11,7 @@ from nice_tf.bijectors.diagonal import DiagonalScaling
 from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.errors import UserError
-from nice_tf.flows.density import layers
+from nice_tf.flows.density import check_holds_no_context, layers
 from nice_tf.flows.priors import deviation, starts_at, trained_scale, unit_deviation
 
 tfd = tfp.distributions
@@ -49,8 +49,10 @@ def initialize_from_data(
 
     Raises:
       UserError: a value that is not finite; a coordinate that does not vary, where no
-        `min_inverse_scale` keeps its density finite; a covariance that cannot be whitened.
+        `min_inverse_scale` keeps its density finite; a covariance that cannot be whitened; a flow
+        of `condition`, which holds its context.
     """
+    check_holds_no_context(flow, "initialize the flow itself, with context=")
     before, couplings_on = _before_and_from_couplings(flow)
     kinds = [type(layer) for layer in before if isinstance(layer, Layer)]
     starts_as_prior = kinds == [QuantileTransform] and starts_at(

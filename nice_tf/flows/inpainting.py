@@ -9,7 +9,7 @@ from nice_tf.bijectors.diagonal import Center
 from nice_tf.choices import MASKS
 from nice_tf.errors import UserError, check_choice
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
-from nice_tf.flows.density import context_kwargs, layers
+from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
 from nice_tf.flows.flow import behind_marginals, data_mean
 
 tfd = tfp.distributions
@@ -132,8 +132,9 @@ def inpaint(
 
     Raises:
       UserError: an example without a finite log-density where the ascent starts; a prior without a
-        finite `stddev`.
+        finite `stddev`; a flow of `condition`, which holds its context.
     """
+    check_holds_no_context(flow, "give inpaint the flow itself and context=")
     kwargs = context_kwargs(context)
     parts = behind_marginals(flow)
     if parts is None:

@@ -26,8 +26,8 @@ def with_best_values(
 
     In turn each missing value of a column of few is the best of all given the rest of its row, then
     the others climb again given these, as long as one of the first changes, three times at most.
-    Each step makes a row more likely, where the density of continuous columns is that behind the
-    marginals: that of their values would be highest in the narrowest bin. Numbers with more than
+    Where that ends less likely than what stood before, this stays: each step makes a row more
+    likely. Numbers with more than
     100 steps are left to the ascent; of more than 100 categories the first are tried, which are the
     most frequent where they have no order.
 
@@ -54,7 +54,11 @@ def with_best_values(
         active = active[(found[active] != before).any(axis=1)]
         climbing = active[~known[active].all(axis=1)]
         if len(climbing):
-            found[climbing] = climb(found[climbing], known[climbing], climbing)
+            stood = found[climbing]
+            climbed = climb(stood, known[climbing], climbing)
+            # The ascent starts anew and may end at a lower top than it did before.
+            is_better = log_prob(climbed, climbing) > log_prob(stood, climbing)
+            found[climbing[is_better]] = climbed[is_better]
     return found
 
 

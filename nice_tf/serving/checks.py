@@ -21,8 +21,8 @@ def check_flow(flow: tfd.TransformedDistribution) -> None:
         is neither of float32 nor of float64, computes its networks in less, or its prior has no
         deviation, by which `inpaint` steps, or no quantile, of which `sample` draws.
     """
-    layers(flow)
     check_holds_no_context(flow, "what is served is the flow itself, with classes for its context")
+    layers(flow)
     if not flow.event_shape.is_fully_defined():
         raise UserError(f"a flow over a known event shape is served, got {flow.event_shape}")
     if flow.batch_shape != []:
