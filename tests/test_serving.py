@@ -686,6 +686,17 @@ def test_export_command(run_here, run, tmp_path):
         "sampled  log_prob [" in finished.stdout
         and "scored   tail_probability [" in finished.stdout
     )
+    one = run_here(
+        "export.py", f"--workdir={run.path}", f"--export_dir={tmp_path}/lite", "--format=tflite"
+    )
+    assert one.returncode == 0 and one.stderr == "", one.stderr
+    assert "answered tail_probability [" in one.stdout
+    assert "lite/1/model.tflite differs from the flow by" in one.stdout
+    refused = run_here(
+        "export.py", f"--workdir={run.path}", f"--export_dir={tmp_path}/lite", "--signature=explain"
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: --signature must be one of log_prob, encode, decode")
     missing = run_here("export.py", f"--export_dir={tmp_path}/export")
     assert missing.returncode == 1 and missing.stderr.startswith("error: --workdir is needed")
     nothing = run_here("export.py", f"--workdir={tmp_path}/none", f"--export_dir={tmp_path}/export")
