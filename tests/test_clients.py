@@ -108,7 +108,7 @@ def test_a_label_is_asked_for(run_here, served):
         assert text.returncode == 1 and "--label must be a whole number" in text.stderr
 
 
-@pytest.mark.parametrize("signature", ["log_prob", "encode", "decode"])
+@pytest.mark.parametrize("signature", ["log_prob", "decode"])
 def test_a_model_with_one_signature(run_here, tmp_path, signature):
     """It is asked as serving_default, with rows of a file: it draws none."""
     version = nice_tf.export_flow(

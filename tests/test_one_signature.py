@@ -16,10 +16,8 @@ VALIDATION = np.random.default_rng(0).normal(size=[40, 3])
 COLUMNS = ("a", "b", "c")
 INPUTS = {
     "log_prob": {"x"},
-    "encode": {"x"},
     "decode": {"z"},
     "sample": {"seed", "temperature"},
-    "inpaint": {"x", "mask", "seed"},
     "explain": {"x"},
 }
 
