@@ -10,7 +10,7 @@ from nice_tf.config import Config
 from nice_tf.data import checks, sources
 from nice_tf.data.labels import Labels, check_labels, number_classes
 from nice_tf.data.rows import Array, Rows, chunks
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Schema, Spikes
 from nice_tf.data.splits import split
 from nice_tf.data.weights import by_mean_of_train, read_weights
 from nice_tf.errors import UserError
@@ -54,6 +54,15 @@ class Data:
         """
         if self.schema:
             return self.schema.steps
+        return None
+
+    @property
+    def spikes(self) -> Spikes | None:
+        """The values that come again and again in continuous columns of a table; `None` where there
+        are none.
+        """
+        if self.schema:
+            return self.schema.spikes
         return None
 
     @property

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -94,7 +95,8 @@ class Column:
       encoding: how the file's values become these.
       spikes: of a continuous column, ascending, the values that come again and again, as the zeros
         of one that is zero in many rows.
-      spike_width: what lies so near to a spike stands for it.
+      spike_width: of the interval around a spike over which it is spread, as an integer is over
+        its bin; what is drawn so near to it stands for it.
     """
 
     name: str
@@ -141,6 +143,27 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spikes:
+    """The values that come again and again in continuous columns.
+
+    Attributes:
+      values: `[D, S]` in float64, NaN where a column has fewer.
+      widths: of the interval around each over which it is spread, as an integer is over its bin,
+        `[D]`.
+    """
+
+    values: np.ndarray
+    widths: np.ndarray
+
+    def spreads(self, x: np.ndarray) -> np.ndarray:
+        """The width over which each value of rows `[..., D]` is spread, 0 for those that are no
+        spike.
+        """
+        is_spike = np.any(x[..., np.newaxis] == self.values.astype(x.dtype), axis=-1)
+        return np.where(is_spike, self.widths, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """The columns of a table.
 
@@ -175,6 +198,17 @@ class Schema:
     def steps(self) -> np.ndarray:
         """The step of each column of the density, `[D]` in float64."""
         return np.array([column.step for column in self.columns])
+
+    @functools.cached_property
+    def spikes(self) -> Spikes | None:
+        """Those of all columns of the density; `None` where there are none."""
+        most = max(len(column.spikes) for column in self.columns)
+        if not most:
+            return None
+        values = np.full([len(self.columns), most], np.nan)
+        for place, column in enumerate(self.columns):
+            values[place, : len(column.spikes)] = column.spikes
+        return Spikes(values, np.array([column.spike_width for column in self.columns]))
 
     @property
     def bins_per_unit(self) -> float | None:

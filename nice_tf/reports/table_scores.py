@@ -40,10 +40,10 @@ class TableScores:
         with the standard error over rows.
         """
         run = self.run
-        steps = run.data.steps
+        noise = {"steps": run.data.steps, "spikes": run.data.spikes}
         seed = stateless_seed(run.config.seed, "train_noise", 0)
         every = -(-len(run.data.train) // _MAX_FITTED)
-        noisy = to_density_units(run.data.train[::every], None, "uniform", seed, steps=steps)
+        noisy = to_density_units(run.data.train[::every], None, "uniform", seed, **noise)
         validation = self._noisy(run.data.validation, "validation", 1)[0]
         most = max(1, _MAX_VALUES // (len(run.data.test) * run.data.event_size))
         test = self._noisy(run.data.test, "test", min(run.config.num_draws, most))
@@ -72,6 +72,7 @@ class TableScores:
             config=dataclasses.replace(self.run.config, num_draws=num_draws),
             split=split,
             steps=self.run.data.steps,
+            spikes=self.run.data.spikes,
             dtype=self.run.flow.dtype,
         )
 

@@ -423,7 +423,7 @@ def _finish(config, data, run):
     flow, epoch = restore_best(run, flow)
     for path in run.changed(run.evaluation, run.calibration):
         _LOG.warning("%s was changed after it was written: it is computed anew", path)
-    draws = likelihood.number_of_draws(data.levels, data.steps, config)
+    draws = likelihood.number_of_draws(data.levels, data.steps, config, data.spikes)
     result = run.read_evaluation(epoch=epoch, num_draws=draws)
     split = "test"
     if config.test_rows == "validation":
