@@ -479,6 +479,18 @@ def behind_marginals(
     return front, as_density(flow.distribution, behind, flow.name)
 
 
+def marginal_of_h(flow: tfd.TransformedDistribution) -> tfd.Distribution:
+    """What one coordinate of h of `behind_marginals` is distributed as in the examples that the
+    marginals were fitted to.
+    """
+    up_to_marginals, _ = _cut_behind_marginals(flow)
+    zero = tf.zeros([], flow.dtype)
+    one = tf.ones([], flow.dtype)
+    if up_to_marginals[-1].family == "logistic":
+        return tfd.Logistic(zero, one)
+    return tfd.Normal(zero, one)
+
+
 def _cut_behind_marginals(flow):
     """The layers in two parts, the first up to the marginals; it is empty where there are none."""
     found = layers(flow)
