@@ -195,6 +195,7 @@ class _Continuous:
         ends = np.array([values[0], values[-1]])
         ends = ends[~np.isin(ends, repeated)]
         fixed = np.unique(np.concatenate([ends, repeated - half, repeated + half]))
+        edges = edges[~np.isin(edges, repeated)]  # which lie inside of their bins
         edges = _spread(edges, fixed, self._min_width)
         middles = (edges[:-1] + edges[1:]) / 2
         flat = np.zeros(len(middles), bool)

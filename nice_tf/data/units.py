@@ -99,9 +99,7 @@ def _widths_of_spikes(values, spikes, dtype):
     return tf.where(is_spike & (widths >= finest), widths, 0)
 
 
-def is_discrete(
-    levels: int | None, steps: np.ndarray | None, spikes: Spikes | None = None
-) -> bool:
+def is_discrete(levels: int | None, steps: np.ndarray | None, spikes: Spikes | None = None) -> bool:
     """Whether any value of the data is one to spread over a bin; arguments as for
     `to_density_units`.
     """

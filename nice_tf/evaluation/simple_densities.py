@@ -51,9 +51,7 @@ def sample_of(data: Data, train: np.ndarray, validation: np.ndarray) -> Sample:
     if not data.schema:
         return Sample(train, validation, levels=data.levels or 0)
     low, _ = data.schema.bounds
-    return Sample(
-        train, validation, steps=data.schema.steps, origin=low, spikes=data.schema.spikes
-    )
+    return Sample(train, validation, steps=data.schema.steps, origin=low, spikes=data.schema.spikes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,12 +68,20 @@ class WithJumps(tfp.mcmc.TransitionKernel):
 
     def one_step(self, state: tf.Tensor, results: Any, seed: Any = None) -> tuple[tf.Tensor, Any]:
         """One of the inner kernel, and the jumps."""
-        seeds = tfp.random.split_seed(seed, n=1 + _NUM_JUMPS, salt="with_jumps")
-        state, results = self._inner.one_step(state, results, seed=seeds[0])
+        step_seed, jump_seed = tfp.random.split_seed(seed, n=2, salt="with_jumps")
+        state, results = self._inner.one_step(state, results, seed=step_seed)
         accepted = results.inner_results.accepted_results
-        log_prob = accepted.target_log_prob
-        for jump_seed in seeds[1:]:
-            state, log_prob = self._jumped(state, log_prob, jump_seed)
+
+        def jump(number, state, log_prob):
+            own_seed = tf.random.experimental.stateless_fold_in(jump_seed, number)
+            return number + 1, *self._jumped(state, log_prob, own_seed)
+
+        # A loop, because a graph of several jumps takes that much longer to build.
+        _, state, log_prob = tf.while_loop(
+            lambda number, *_: number < _NUM_JUMPS,
+            jump,
+            [tf.constant(0), state, accepted.target_log_prob],
+        )
         # What HMC keeps of where it stands.
         log_prob, gradient = tfp.math.value_and_gradient(self._target.log_prob, state)
         accepted = accepted._replace(target_log_prob=log_prob, grads_target_log_prob=[gradient])
@@ -91,7 +99,9 @@ class WithJumps(tfp.mcmc.TransitionKernel):
         back = self._alone.log_prob(h) - self._alone.log_prob(drawn)
         back = tf.reduce_sum(tf.where(is_moved, back, tf.zeros_like(back)), axis=-1)
         log_ratio = proposed_log_prob - log_prob + back
-        chance = tf.math.log(tf.random.stateless_uniform(tf.shape(log_prob), seeds[2], dtype=h.dtype))
+        chance = tf.math.log(
+            tf.random.stateless_uniform(tf.shape(log_prob), seeds[2], dtype=h.dtype)
+        )
         is_taken = chance < log_ratio  # not where the ratio is no number
         state = tf.where(is_taken[:, tf.newaxis], proposed_state, state)
         return state, tf.where(is_taken, proposed_log_prob, log_prob)

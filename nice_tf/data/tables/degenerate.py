@@ -19,6 +19,7 @@ def warnings(
     continuous: Sequence[str],
     *,
     has_marginals: bool = False,
+    has_noise: bool = True,
 ) -> list[str]:
     """What the user should know, one line each.
 
@@ -27,11 +28,12 @@ def warnings(
       names: of the columns.
       continuous: names of those without steps.
       has_marginals: whether the flow has marginals, which hold spikes and bound their density.
+      has_noise: whether values of `spikes` are spread over a width.
     """
     if not continuous:
         return []
     places = [names.index(name) for name in continuous]
-    found = _of_ties(_ties(rows[:, places], continuous), has_marginals)
+    found = _of_ties(_ties(rows[:, places], continuous), has_marginals, has_noise)
     found += _repeats(rows)
     dependent = [continuous[k] for k in _dependent(rows[:, places])]
     if dependent:
@@ -54,26 +56,40 @@ def spikes(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _ties(rows, names):
-    """Values that come back again and again: (name, value, share) of each column that has one."""
+    """Values that come back again and again: (name, value, share, whether it is one of `spikes`)
+    of each column that has one.
+    """
     found = []
     for name, column in zip(names, rows.T, strict=True):
-        values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        present = column[~np.isnan(column)]
+        values, counts = np.unique(present, return_counts=True)
         share = int(np.max(counts, initial=0)) / len(column)
         if share > max(_MAX_TIES, 2 / len(column)):
-            found.append((name, values[counts.argmax()], share))
+            usual = values[counts.argmax()]
+            found.append((name, usual, share, usual in spikes(present)))
     return found
 
 
-def _of_ties(ties, has_marginals):
-    """One line for the spikes, one for what looks like rounding."""
+def _of_ties(ties, has_marginals, has_noise):
+    """One line for the spikes that are spread, one for others, one for what looks like rounding."""
+    spread: list[str] = []
     spikes: list[str] = []
     rounded: list[str] = []
-    for name, value, share in ties:
+    for name, value, share, is_repeated in ties:
         kind = rounded
         if share >= _SPIKE:
             kind = spikes
-        kind.append(f"{name} is {value:g} in {share:.1%}")
+        if is_repeated and has_noise:
+            kind = spread
+        if kind is not spread or share >= _SPIKE:
+            kind.append(f"{name} is {value:g} in {share:.1%}")
     lines = []
+    if spread:
+        lines.append(
+            f"column {', '.join(spread)} of rows and continuous elsewhere: a spike, which is spread "
+            "over about a thousandth of the column's deviation, as an integer is over its bin; log "
+            "p of these rows goes by that width"
+        )
     if spikes and has_marginals:
         lines.append(
             f"column {', '.join(spikes)} of rows and continuous elsewhere: a spike, which the "

@@ -36,7 +36,11 @@ def read(config: Config) -> Found:
         dtype = np.dtype(np.float64)
     schema, notes = with_dates_told_apart(schema, dtype)
     check_resolution(schema, dtype)
-    of_columns = survey.warnings(schema, has_marginals=config.marginals != "none")
+    of_columns = survey.warnings(
+        schema,
+        has_marginals=config.marginals != "none",
+        has_noise=config.dequantization == "uniform",
+    )
     warnings = [*left_out(config.dataset), *of_columns, *notes]
     missing = survey.missing(schema)
     warnings += _said_of_missing(missing, config)

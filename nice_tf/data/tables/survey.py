@@ -210,18 +210,23 @@ class Survey:
         step = self._grids[k].step(places)
         return Column(name, step, round(low, places), round(high, places))
 
-    def warnings(self, schema: Schema, *, has_marginals: bool = False) -> list[str]:
+    def warnings(
+        self, schema: Schema, *, has_marginals: bool = False, has_noise: bool = True
+    ) -> list[str]:
         """What makes a density of these columns degenerate, one line each; looked for in the first
         rows.
 
         Args:
           schema: the columns.
           has_marginals: as for `degenerate.warnings`.
+          has_noise: as there.
         """
         kept = [k for k, name in enumerate(self._names) if name in self.names]
         rows = np.concatenate(self._start)[:, kept]
         continuous = [column.name for column in schema.columns if not column.step]
-        found = degenerate.warnings(rows, self.names, continuous, has_marginals=has_marginals)
+        found = degenerate.warnings(
+            rows, self.names, continuous, has_marginals=has_marginals, has_noise=has_noise
+        )
         return self._notes + found
 
 
