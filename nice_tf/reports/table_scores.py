@@ -40,10 +40,16 @@ class TableScores:
         with the standard error over rows.
         """
         run = self.run
-        noise = {"steps": run.data.steps, "spikes": run.data.spikes}
         seed = stateless_seed(run.config.seed, "train_noise", 0)
         every = -(-len(run.data.train) // _MAX_FITTED)
-        noisy = to_density_units(run.data.train[::every], None, "uniform", seed, **noise)
+        noisy = to_density_units(
+            run.data.train[::every],
+            None,
+            "uniform",
+            seed,
+            steps=run.data.steps,
+            spikes=run.data.spikes,
+        )
         validation = self._noisy(run.data.validation, "validation", 1)[0]
         most = max(1, _MAX_VALUES // (len(run.data.test) * run.data.event_size))
         test = self._noisy(run.data.test, "test", min(run.config.num_draws, most))

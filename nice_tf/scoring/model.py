@@ -307,7 +307,9 @@ class Model:
         if self.classes:
             label = np.resize(self.classes.names, _SAMPLES_FOR_NODES)
         samples = self.sample(_SAMPLES_FOR_NODES, seed=0, label=label)
-        found = {}
+        found: dict[int, np.ndarray] = {}
+        if self.schema is None:
+            return found
         for place, column in enumerate(self.schema.columns):
             if column.spikes:
                 found[place] = nodes_of(column, samples[:, place])

@@ -86,9 +86,9 @@ def _of_ties(ties, has_marginals, has_noise):
     lines = []
     if spread:
         lines.append(
-            f"column {', '.join(spread)} of rows and continuous elsewhere: a spike, which is spread "
-            "over about a thousandth of the column's deviation, as an integer is over its bin; log "
-            "p of these rows goes by that width"
+            f"column {', '.join(spread)} of rows and continuous elsewhere: a spike, spread over "
+            "about a thousandth of the column's deviation, as an integer is over its bin; log p of "
+            "these rows goes by that width"
         )
     if spikes and has_marginals:
         lines.append(
