@@ -24,7 +24,7 @@ from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.scorer import VALUES_A_CALL, Scorer
 from nice_tf.scoring.table_input import TableInput
 from nice_tf.serving.export import export_saved_model
-from nice_tf.training.run import RunStart, train_and_evaluate
+from nice_tf.training.run import RunStart, train_once
 from nice_tf.version import __version__
 
 T = TypeVar("T", bound="Estimator")
@@ -85,7 +85,7 @@ class Estimator(BaseEstimator):
                 self.get_params(deep=False), path, num_rows=len(table), seed=seed, weights=weights
             )
             workdir = path.parent / RUN
-            train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
+            train_once(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.of_x(workdir)
             said = [about_x(warning, path) for warning in started[0].warnings]
         for warning in said:
