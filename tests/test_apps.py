@@ -128,17 +128,31 @@ def with_cell(name, value):
     return columns
 
 
+def test_columns_that_the_run_does_not_know_are_ignored_with_a_word(run, tmp_path):
+    columns = {**table(5), "new": ["x"] * 5, "": np.arange(5)}
+    source = write_csv(tmp_path / "a.csv", columns)
+    said = files.score_file(run, source, tmp_path / "s.csv")
+    assert (
+        "a.csv has columns that the model does not know, which are ignored: new, (no name)" in said
+    )
+    plain = files.score_file(run, write_csv(tmp_path / "b.csv", table(5)), tmp_path / "t.csv")
+    assert "ignored" not in plain
+    assert read_csv(tmp_path / "s.csv") == read_csv(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
         (without("b"), {}, "lacks b: the model is of the columns a, b, c"),
-        ({**table(5), "new": np.ones(5)}, {}, "also has new.* c; .*pass them on with keep"),
-        ({**table(5), "": np.arange(5)}, {}, r"also has \(no name\): the model is of"),
         (with_cell("c", "many"), {}, "column c .*'many' in row 3"),
         (with_cell("c", "1_000"), {}, "column c .*'1_000' in row 3"),
         ({**table(5), "c": ["2026-11-25"] * 5}, {}, "column c .*'2026-11-25' in row 0"),
         ({**table(5), "c": ["12:30:00"] * 5}, {"keep": ["id"]}, "column c .*'12:30:00' in row 0"),
-        (with_cell("c", ""), {}, "column c has a missing value in row 3 .*impute"),
+        (
+            with_cell("c", ""),
+            {},
+            "column c has a missing value in row 3 .*: --impute fills missing",
+        ),
         (with_cell("a", "inf"), {}, "inf in row 3"),
         (table(5), {"top": -1}, "top must be at least 0, got -1"),
         (table(5), {"threshold": 2.0}, "threshold must be from 0 to 1, got 2"),

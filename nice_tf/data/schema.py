@@ -421,34 +421,48 @@ class Schema:
             return np.float32
         return np.float64
 
-    def check_names(self, names: Collection[str], what: str) -> None:
-        """Checks that a table has the columns of the density, and none that the density has never
-        heard of.
+    def check_names(self, names: Collection[str], what: str) -> list[str]:
+        """Checks that a table has the columns of the density.
 
         Args:
           names: of the table's columns, in any order.
           what: the table, for the message.
 
+        Returns:
+          What the user should know of columns that the table of the run has not: a line, or none.
+
         Raises:
-          UserError: some are missing, or there are others; all are named.
+          UserError: some are missing; they are named, and those that are there instead.
         """
         missing = [name for name in self.names if name not in names]
-        known = {*self.names, *self.constants, *self.ignored}
-        extra = [name for name in names if name not in known]
-        found = []
-        if missing:
-            found.append(f"lacks {', '.join(missing)}")
+        extra = extra_names(names, [*self.names, *self.constants, *self.ignored])
+        if not missing:
+            return said_of_extra(extra, what)
+        also = ""
         if extra:
-            found.append(f"also has {', '.join(map(_shown, extra))}")
-        if not found:
-            return
-        hint = ""
-        if extra and not missing:
-            hint = "; leave the others out, or pass them on with keep"
+            also = f" and also has {', '.join(map(_shown, extra))}"
         raise UserError(
-            f"{what} {' and '.join(found)}: the model is of the columns "
-            f"{', '.join(self.names)}{hint}"
+            f"{what} lacks {', '.join(missing)}{also}: the model is of the columns "
+            f"{', '.join(self.names)}"
         )
+
+
+def extra_names(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Names of columns that a model was not trained on, nor left out."""
+    known = set(known)
+    return [name for name in names if name not in known]
+
+
+def said_of_extra(extra: Collection[str], what: str) -> list[str]:
+    """What the user should know of such columns: a line, or none.
+
+    Args:
+      extra: their names.
+      what: the table, for the message.
+    """
+    if not extra:
+        return []
+    return [f"{what} has columns that the model does not know, which are ignored: {_few(extra)}"]
 
 
 def _shown(name):

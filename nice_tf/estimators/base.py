@@ -10,12 +10,19 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Schema, extra_names, said_of_extra
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for
-from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
+from nice_tf.estimators.frames import (
+    Kind,
+    as_table,
+    is_frame,
+    is_pandas,
+    table_of_array,
+    without_columns,
+)
 from nice_tf.estimators.kept_run import KeptRun
 from nice_tf.estimators.messages import quiet, warn
 from nice_tf.estimators.saved import DAMAGE, damaged, read_description, write_estimator
@@ -102,7 +109,8 @@ class Estimator(BaseEstimator):
         the probability of such a value is about the density times the step.
 
         Args:
-          X: `[N, D]`, with the columns of `fit` in their order.
+          X: `[N, D]`, with the columns of `fit` in their order. Other columns of a frame are
+            ignored, and a warning names them.
 
         Returns:
           `[N]` in float64. Where a column that was constant in `fit` has another value, it is that
@@ -217,6 +225,8 @@ class Estimator(BaseEstimator):
             minimum = _MIN_ROWS
             num_columns = 2
         if is_frame(X):
+            if not reset:
+                X = self._without_extra(X)
             table = as_table(X)
             named = table
             if is_pandas(X):  # where numbers are no names
@@ -240,6 +250,16 @@ class Estimator(BaseEstimator):
         if not reset:
             table = table.rename_columns(self.kind_.names)
         return table, Kind.of(X, table)
+
+    def _without_extra(self, X):
+        """A frame without the columns that `fit` had not, which a warning names."""
+        known = getattr(self, "feature_names_in_", None)
+        if known is None:
+            return X
+        extra = extra_names(as_table(X).column_names, known)
+        for line in said_of_extra(extra, "X"):
+            warn(line)
+        return without_columns(X, extra)
 
     def _blocks(self, X: Any) -> Iterator[Block]:
         """The rows of X as the model takes them."""

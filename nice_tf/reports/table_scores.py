@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import drawing
+from nice_tf.data.dataset import rows_of_test
+from nice_tf.data.tables.source import missing_cells
 from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import likelihood, simple_densities
 from nice_tf.evaluation.metrics import standard_error
@@ -116,19 +118,27 @@ class TableScores:
         )
 
     def unusual(self) -> list[list[str]]:
-        """The least likely test rows: log-likelihood, and the columns that cost them most."""
+        """The least likely test rows: number in the file, log-likelihood, and the columns that cost
+        them most, those among them that were missing and filled marked.
+        """
         order = np.argsort(self.scores)[:_NUM_UNUSUAL]
         rows = np.asarray(self.run.data.test[:][order], np.float64)
+        numbers = rows_of_test(self.run.config, self.run.data)[order]
+        is_filled = np.zeros(rows.shape, bool)
+        if self.run.data.missing:
+            is_filled = missing_cells(self.run.config, "test", numbers)
         found = []
-        for row, score, costs in zip(rows, self.scores[order], self._costs(rows), strict=True):
+        for k, costs in enumerate(self._costs(rows)):
             reasons: list[str] = []
             for place in np.argsort(-costs)[:_NUM_REASONS]:
                 if reasons and costs[place] < _LEAST_REASON:
                     break
                 column = self.run.schema.columns[place]
-                value = text_of(column, row[place])
+                value = text_of(column, rows[k, place])
+                if is_filled[k, place]:
+                    value += ", filled"
                 reasons.append(f"{column.name} = {value} ({costs[place]:.1f} nats)")
-            found.append([f"{score:.2f}", "; ".join(reasons)])
+            found.append([str(numbers[k]), f"{self.scores[order[k]]:.2f}", "; ".join(reasons)])
         return found
 
     def _costs(self, rows):

@@ -36,8 +36,8 @@ from nice_tf.training.callbacks import (
     NaNGuard,
     Progress,
     Recorder,
-    SamplePictures,
     RecorderAtEnd,
+    SamplePictures,
     Standing,
 )
 from nice_tf.training.model import FlowModel, make_model

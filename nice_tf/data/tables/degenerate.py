@@ -10,6 +10,9 @@ _MAX_TIES = 0.01  # share of rows
 _SPIKE = 0.1  # share of rows from which on a value that comes back is no rounding
 _REPEATED = 0.02  # share of a column's values from which on samples have such a value itself
 _FEWEST_REPEATED = 10
+# How columns are left out of a run, as a message says it.
+OTHERS = "--columns=NAME,..., the names of all others"
+_FEWEST_DISTINCT = 20
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
@@ -53,6 +56,24 @@ def spikes(values: np.ndarray) -> tuple[float, ...]:
     found, counts = np.unique(values, return_counts=True)
     is_spike = counts >= max(_REPEATED * len(values), _FEWEST_REPEATED)
     return tuple(found[is_spike].tolist())
+
+
+def identifiers(names: Sequence[str]) -> list[str]:
+    """A line on columns of numbers that look like identifiers, if there are any."""
+    if not names:
+        return []
+    return [
+        f"column {', '.join(names)} has another whole number in every row, as identifiers have, "
+        "and is taken for a number like others. If it numbers or names the rows, leave it out with "
+        f"{OTHERS}"
+    ]
+
+
+def is_distinct(values: np.ndarray) -> bool:
+    """Whether no two values of a column are alike, `[n]` without missing ones, of so many that it
+    is no chance.
+    """
+    return len(values) >= _FEWEST_DISTINCT and len(np.unique(values)) == len(values)
 
 
 def _ties(rows, names):
@@ -115,7 +136,7 @@ def _repeats(rows):
         return []
     return [
         f"{share:.1%} of the rows repeat others: where they lie the density has no "
-        "upper bound, and rows of train may come back in test"
+        "upper bound, and rows of train may come back among those held out"
     ]
 
 

@@ -122,6 +122,20 @@ class Survey:
                 f"column {self.empty[0]} has no value at all: leave it out with columns"
             )
 
+    def identifiers(self, schema: Schema) -> list[str]:
+        """Names of the columns of plain numbers that are another integer in each row, as far as the
+        first rows tell.
+        """
+        numbers = {column.name for column in schema.of_kind("number")}
+        found = []
+        start = np.concatenate(self._start)
+        for k, name in enumerate(self._names):
+            values = start[:, k]
+            values = values[~np.isnan(values)]
+            if name in numbers and self._grids[k].is_of_integers and degenerate.is_distinct(values):
+                found.append(name)
+        return found
+
     def counts_rows(self, name: str) -> bool:
         """Whether a column may number the rows: whole numbers from 0 on, none missing, in the first
         rows no two alike.
