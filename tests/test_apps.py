@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from conftest import ROOT
 from processes import time_limit
 
 import nice_tf
+from nice_tf.data.tables.decimals import with_decimals
 from nice_tf.errors import UserError
 from nice_tf.scoring import files, imputation
 from nice_tf.scoring import output as output_lib
@@ -290,6 +292,39 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
     for k, (old, new) in enumerate(zip(before, after, strict=True)):
         assert {**old, "c": ""} == {**new, "c": ""} and (k % 2 == 0 or old["c"] == new["c"])
     assert np.abs(filled - truth).mean() < 0.2 * np.abs(truth - truth.mean()).mean()
+
+
+def test_filled_numbers_are_written_as_those_of_their_column(run, tmp_path):
+    """With the decimals that pandas gives integers beside missing values, and without."""
+    columns = table(40, seed=4)
+    b = columns["b"]
+    spellings = {
+        "pandas": [f"{value}.0" if k % 2 else "" for k, value in enumerate(b)],
+        "plain": [f"{value}" if k % 2 else "" for k, value in enumerate(b)],
+        "two": [f"{value}.00" if k % 2 else "NA" for k, value in enumerate(b)],
+        "mixed": [f"{value}.{'0' * (k % 3)}" if k % 2 else "" for k, value in enumerate(b)],
+    }
+    expected = {"pandas": r"-?\d+\.0", "plain": r"-?\d+", "two": r"-?\d+\.00", "mixed": r"-?\d+"}
+    for name, texts in spellings.items():
+        source = write_csv(tmp_path / f"{name}.csv", {**columns, "b": texts})
+        files.fill_file(run, source, tmp_path / f"{name}_filled.csv")
+        filled = [row["b"] for row in read_csv(tmp_path / f"{name}_filled.csv")]
+        assert filled[1::2] == texts[1::2]
+        assert all(re.fullmatch(expected[name], text) for text in filled[::2]), filled
+    decimals = [f"{value:.3f}" if k % 2 else "" for k, value in enumerate(columns["a"])]
+    source = write_csv(tmp_path / "a.csv", {**columns, "a": decimals})
+    files.fill_file(run, source, tmp_path / "a_filled.csv")
+    filled = [row["a"] for row in read_csv(tmp_path / "a_filled.csv")]
+    assert all(re.fullmatch(r"-?\d+\.\d{3}", text) for text in filled)
+
+
+def test_decimals_are_those_of_the_column():
+    values = np.float32([1.0, -0.25, 3.14159, 1e-7, 123456.0])
+    found = with_decimals(values, 2, 2)
+    assert found == ["1.00", "-0.25", "3.14", "0.00", "123456.00"]
+    assert with_decimals(values, 1, 6) == ["1.0", "-0.25", "3.14159", "0.0", "123456.0"]
+    assert with_decimals(np.array([4, 5]), 1, 1) == ["4.0", "5.0"]
+    assert with_decimals(np.array([-1e-9]), 3, 3) == ["0.000"]
 
 
 def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):

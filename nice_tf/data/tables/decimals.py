@@ -45,11 +45,20 @@ def decimals_of(table: Table, names: Sequence[str]) -> dict[str, tuple[int, int]
 
 
 def with_decimals(values: np.ndarray, least: int, most: int) -> list[str]:
-    """Numbers as text, with so many decimals; between both as many as tell one from others."""
+    """Numbers as text: as short as tells them from others of their type, with at most so many
+    decimals; with as many where all of a column have so many, else with one at least.
+
+    Args:
+      values: `[n]`.
+      least: decimals of a number of the column.
+      most: as `least`.
+    """
+    if least < most:
+        least = 1
     texts = []
-    for value in np.asarray(values, np.float64).tolist():
-        text = f"{value:.{most}f}"
-        while len(text.partition(".")[2]) > least and text.endswith("0"):
-            text = text[:-1]
+    for value in np.asarray(values):
+        text = np.format_float_positional(value, precision=most, trim="k", min_digits=least)
+        if float(text) == 0:  # of what was too small for these decimals
+            text = f"{0:.{least}f}"
         texts.append(text)
     return texts
