@@ -317,7 +317,7 @@ BAD = {
     "missing": (
         {"a": changed(A, slice(4, 6), ""), "b": changed(B, 0, "NaN")},
         {},
-        r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: impute",
+        r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: the same command with --impute fills each",
     ),
     "no value": (
         {"a": A, "b": np.array([""] * N)},

@@ -252,11 +252,14 @@ class Estimator(BaseEstimator):
         return table, Kind.of(X, table)
 
     def _without_extra(self, X):
-        """A frame without the columns that `fit` had not, which a warning names."""
+        """A frame without the columns that `fit` had not, which a warning names. One that lacks
+        columns is left for scikit-learn's own message.
+        """
+        names = as_table(X).column_names
         known = getattr(self, "feature_names_in_", None)
-        if known is None:
+        if known is None or not set(known) <= set(names):
             return X
-        extra = extra_names(as_table(X).column_names, known)
+        extra = extra_names(names, known)
         for line in said_of_extra(extra, "X"):
             warn(line)
         return without_columns(X, extra)
