@@ -326,22 +326,20 @@ def test_what_is_said_is_of_x_and_of_parameters():
     x = values()
     numbered = np.concatenate([x, np.arange(ROWS)[:, np.newaxis]], axis=1)
     numbered[3, 0] = np.nan
+    table = pa.table(dict(zip("abc", numbered.T, strict=True)))
     with pytest.raises(ValueError, match="from 0: impute=True fills each with") as refused:
-        NiceDensity(random_state=0, **PLAIN).fit(
-            pa.table(dict(zip("abc", numbered.T, strict=True)))
-        )
+        NiceDensity(random_state=0, **PLAIN).fit(table)
     assert "--" not in str(refused.value)
     with pytest.warns(UserWarning) as caught:
-        density = NiceDensity(random_state=0, impute=True, **PLAIN).fit(numbered)
+        density = NiceDensity(random_state=0, impute=True, **PLAIN).fit(table)
     said = [str(warning.message) for warning in caught]
-    assert any(
-        "of their column, validation included: x0 (1, the first in row 3)" in line for line in said
-    )
+    (of_gaps,) = [line for line in said if "missing" in line]
+    assert "of their column, validation included: a (1, the first in row 3)" in of_gaps
     (named,) = [line for line in said if "identifiers" in line]
-    assert named.startswith("column x2 has") and named.endswith("leave it out of X")
+    assert named.startswith("column c has") and named.endswith("leave it out of X")
     density.impute = False
     with pytest.raises(ValueError, match=r"row 3 .*: impute=True fills missing values first"):
-        density.score_samples(pa.table(dict(zip(["x0", "x1", "x2"], numbered.T, strict=True))))
+        density.score_samples(table)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def about_x(message: str, path: pathlib.Path) -> str:
     message = message.replace(f"weights {path.parent / WEIGHTS}", "sample_weight")
     for kind in ("dataset ", "input ", ""):
         message = message.replace(f"{kind}{path}", "X")
+    return by_parameters(message.replace(str(path.parent / RUN), "the fit"))
+
+
+def by_parameters(message: str) -> str:
+    """A message that says what to do with parameters of an estimator instead of flags."""
     for words, own in _WORDS.items():
         message = message.replace(words, own)
-    return message.replace(str(path.parent / RUN), "the fit")
+    return message

@@ -2,6 +2,7 @@
 follow from others.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ _FEWEST_REPEATED = 10
 # How columns are left out of a run, as a message says it.
 OTHERS = "--columns=NAME,..., the names of all others"
 _FEWEST_DISTINCT = 20
+_ALIKE_BY_CHANCE = 3
+_NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|ID)$")
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
@@ -69,11 +72,23 @@ def identifiers(names: Sequence[str]) -> list[str]:
     ]
 
 
-def is_distinct(values: np.ndarray) -> bool:
-    """Whether no two values of a column are alike, `[n]` without missing ones, of so many that it
-    is no chance.
+def is_identifier(name: str, values: np.ndarray) -> bool:
+    """Whether a column of whole numbers looks like an identifier: no two values are alike, and that
+    is no chance, as it is of a measurement with many digits; or they ascend or descend; or it has
+    the name of one.
+
+    Args:
+      name: of the column.
+      values: `[n]`, none missing.
     """
-    return len(values) >= _FEWEST_DISTINCT and len(np.unique(values)) == len(values)
+    number = len(values)
+    if number < _FEWEST_DISTINCT or len(np.unique(values)) < number:
+        return False
+    # Pairs that would be alike if they were drawn evenly from the range.
+    expected = number**2 / (2 * (np.ptp(values) + 1))
+    differences = np.diff(values)
+    is_sorted = bool(np.all(differences > 0) or np.all(differences < 0))
+    return expected >= _ALIKE_BY_CHANCE or is_sorted or bool(_NAME_OF_ONE.search(name))
 
 
 def _ties(rows, names):

@@ -123,8 +123,8 @@ class Survey:
             )
 
     def identifiers(self, schema: Schema) -> list[str]:
-        """Names of the columns of plain numbers that are another integer in each row, as far as the
-        first rows tell.
+        """Names of columns of plain numbers that look like identifiers, as far as the first rows
+        tell.
         """
         numbers = {column.name for column in schema.of_kind("number")}
         found = []
@@ -132,7 +132,9 @@ class Survey:
         for k, name in enumerate(self._names):
             values = start[:, k]
             values = values[~np.isnan(values)]
-            if name in numbers and self._grids[k].is_of_integers and degenerate.is_distinct(values):
+            if name not in numbers or not self._grids[k].is_of_integers:
+                continue
+            if degenerate.is_identifier(name, values):
                 found.append(name)
         return found
 
