@@ -338,8 +338,9 @@ def test_what_is_said_is_of_x_and_of_parameters():
     (named,) = [line for line in said if "identifiers" in line]
     assert named.startswith("column c has") and named.endswith("leave it out of X")
     density.impute = False
-    with pytest.raises(ValueError, match=r"row 3 .*: impute=True fills missing values first"):
-        density.score_samples(table)
+    for ask in (density.score_samples, density.transform):
+        with pytest.raises(ValueError, match=r"row 3 .*: impute=True fills missing values first"):
+            ask(table)
 
 
 @pytest.mark.parametrize(

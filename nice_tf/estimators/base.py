@@ -14,7 +14,7 @@ from nice_tf.data.schema import Schema, extra_names, said_of_extra
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
-from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, by_parameters, folder_for
+from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for, naming_parameters
 from nice_tf.estimators.frames import (
     Kind,
     as_table,
@@ -281,10 +281,8 @@ class Estimator(BaseEstimator):
         is_off = []
         is_unseen = []
         for block in self._blocks(X):
-            try:
+            with naming_parameters():
                 answer = scorer(block)
-            except UserError as error:
-                raise UserError(by_parameters(str(error))) from error
             log_probs.append(answer["log_prob"].to_numpy().astype(np.float64))
             is_off.append(_is_named(answer, "off_constant"))
             is_unseen.append(_is_named(answer, "unseen"))

@@ -48,11 +48,19 @@ def about_x(message: str, path: pathlib.Path) -> str:
     message = message.replace(f"weights {path.parent / WEIGHTS}", "sample_weight")
     for kind in ("dataset ", "input ", ""):
         message = message.replace(f"{kind}{path}", "X")
-    return by_parameters(message.replace(str(path.parent / RUN), "the fit"))
+    return _by_parameters(message.replace(str(path.parent / RUN), "the fit"))
 
 
-def by_parameters(message: str) -> str:
-    """A message that says what to do with parameters of an estimator instead of flags."""
+@contextlib.contextmanager
+def naming_parameters() -> Iterator[None]:
+    """What the block refuses says what to do with parameters of an estimator, instead of flags."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_by_parameters(str(error))) from error
+
+
+def _by_parameters(message):
     for words, own in _WORDS.items():
         message = message.replace(words, own)
     return message
