@@ -60,11 +60,16 @@ def main() -> None:
     def dequantized(examples, purpose, draw):
         seed = seeds.stateless_seed(settings.seed, purpose, draw)
         x = units.to_density_units(
-            examples, sets.levels, settings.dequantization, seed, steps=sets.steps
+            examples,
+            sets.levels,
+            settings.dequantization,
+            seed,
+            steps=sets.steps,
+            spikes=sets.spikes,
         )
         return x.numpy().reshape(len(examples), -1).astype(np.float64)
 
-    if not units.is_discrete(sets.levels, sets.steps):
+    if not units.is_discrete(sets.levels, sets.steps, sets.spikes):
         values.copies = 1
         settings = dataclasses.replace(settings, num_draws=1)
     sample = densities.sample_of(

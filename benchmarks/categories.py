@@ -68,6 +68,7 @@ def trained(settings, folder):
             config=settings,
             split=split,
             steps=data.steps,
+            spikes=data.spikes,
         )
         rows[split] = draws.mean(axis=0)
     return data, rows

@@ -21,13 +21,13 @@ PATIENCE = 30
 
 
 def fit(
-    train: np.ndarray, steps: np.ndarray, validation: np.ndarray, *, batch_size: int, seed: int
+    train: np.ndarray, widths: np.ndarray, validation: np.ndarray, *, batch_size: int, seed: int
 ):
     """Trains a flow, every visit of a row with fresh noise on its discrete values.
 
     Args:
       train: rows in the table's units, without noise, `[N, D]`.
-      steps: distance of the values of each column, 0 where it is continuous, `[D]`.
+      widths: over which each value is spread, 0 for continuous ones, `[N, D]`.
       validation: dequantized rows, `[M, D]`.
       batch_size: rows a step.
       seed: of weights, noise and order.
@@ -37,11 +37,11 @@ def fit(
       validation rows; and the epoch, the best on these.
     """
     torch.manual_seed(seed)
-    noisy_deviations = np.sqrt(train.var(axis=0) + steps**2 / 12)
+    noisy_deviations = np.sqrt(train.var(axis=0) + np.mean(widths**2, axis=0) / 12)
     loc = torch.tensor(train.mean(axis=0))
     scale = torch.tensor(noisy_deviations)
     rows = torch.tensor(train)
-    widths = torch.tensor(steps)
+    widths = torch.tensor(widths)
     flow = zuko.flows.NSF(train.shape[1], transforms=TRANSFORMS, bins=BINS, hidden_features=HIDDEN)
     optimizer = torch.optim.Adam(flow.parameters(), LEARNING_RATE)
 
@@ -61,8 +61,9 @@ def fit(
     for epoch in range(1, EPOCHS + 1):
         order = torch.randperm(len(rows))
         for start in range(0, len(rows) - batch_size + 1, batch_size):
-            batch = rows[order[start : start + batch_size]]
-            noise = (torch.rand(batch.shape, dtype=torch.float64) - 0.5) * widths
+            places = order[start : start + batch_size]
+            batch = rows[places]
+            noise = (torch.rand(batch.shape, dtype=torch.float64) - 0.5) * widths[places]
             loss = -flow().log_prob(standardized(batch + noise)).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -83,7 +84,7 @@ def main() -> None:
     given = np.load(sys.argv[1])
     log_prob, validation, epoch = fit(
         given["train"],
-        given["steps"],
+        given["widths"],
         given["validation"],
         batch_size=int(given["batch_size"]),
         seed=int(given["seed"]),

@@ -113,7 +113,13 @@ def load(name: str, folder: pathlib.Path) -> Task:
     def draws(values, split, num_draws):
         of_split = dataclasses.replace(settings, num_draws=num_draws)
         return likelihood.noisy_rows(
-            values, levels=None, config=of_split, split=split, steps=data.steps, dtype=dtype
+            values,
+            levels=None,
+            config=of_split,
+            split=split,
+            steps=data.steps,
+            spikes=data.spikes,
+            dtype=dtype,
         )
 
     validation = draws(data.validation, "validation", 2)
@@ -132,12 +138,13 @@ def fit_density(method: densities.Method, task: Task) -> dict:
 
     data = task.data
     copies = 1
-    if np.any(data.steps):
+    noise = {"steps": data.steps, "spikes": data.spikes}
+    if units.is_discrete(None, **noise):
         copies = int(np.clip(_MAX_ROWS // len(data.train), 1, 5))
     train = []
     for draw in range(copies):
         seed = seeds.stateless_seed(task.settings.seed, "train_noise", draw)
-        x = units.to_density_units(data.train, None, "uniform", seed, steps=data.steps)
+        x = units.to_density_units(data.train, None, "uniform", seed, **noise)
         train.append(x.numpy().astype(np.float64))
     fitted = method(densities.sample_of(data, np.stack(train), task.validation))
     return _result(fitted.log_prob, task, fitted.validation, fitted.chosen)
@@ -147,10 +154,14 @@ def fit_splines(task: Task, folder: pathlib.Path) -> dict:
     """The neural spline flow of zuko."""
     given = folder / "given.npz"
     found = folder / "found.npz"
+    train = np.asarray(task.data.train, np.float64)
+    widths = task.data.steps + np.zeros(train.shape)
+    if task.data.spikes:
+        widths += task.data.spikes.spreads(train)
     np.savez(
         given,
-        train=np.asarray(task.data.train, np.float64),
-        steps=task.data.steps,
+        train=train,
+        widths=widths,
         validation=task.validation,
         test=task.test,
         batch_size=task.settings.batch_size,
@@ -186,6 +197,7 @@ def fit_nice(task: Task, folder: pathlib.Path) -> dict:
         config=task.settings,
         split="test",
         steps=task.data.steps,
+        spikes=task.data.spikes,
     )
     rows = draws.mean(axis=0)
     np.testing.assert_allclose(rows.mean(), found["log_prob"], rtol=1e-4, atol=1e-2)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from conftest import ROOT
 from processes import time_limit
 
 import nice_tf
+from nice_tf.data.tables.decimals import with_decimals
 from nice_tf.errors import UserError
 from nice_tf.scoring import files, imputation
 from nice_tf.scoring import output as output_lib
@@ -128,17 +130,31 @@ def with_cell(name, value):
     return columns
 
 
+def test_columns_that_the_run_does_not_know_are_ignored_with_a_word(run, tmp_path):
+    columns = {**table(5), "new": ["x"] * 5, "": np.arange(5)}
+    source = write_csv(tmp_path / "a.csv", columns)
+    said = files.score_file(run, source, tmp_path / "s.csv")
+    assert (
+        "a.csv has columns that the model does not know, which are ignored: new, (no name)" in said
+    )
+    plain = files.score_file(run, write_csv(tmp_path / "b.csv", table(5)), tmp_path / "t.csv")
+    assert "ignored" not in plain
+    assert read_csv(tmp_path / "s.csv") == read_csv(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
         (without("b"), {}, "lacks b: the model is of the columns a, b, c"),
-        ({**table(5), "new": np.ones(5)}, {}, "also has new.* c; .*pass them on with keep"),
-        ({**table(5), "": np.arange(5)}, {}, r"also has \(no name\): the model is of"),
         (with_cell("c", "many"), {}, "column c .*'many' in row 3"),
         (with_cell("c", "1_000"), {}, "column c .*'1_000' in row 3"),
         ({**table(5), "c": ["2026-11-25"] * 5}, {}, "column c .*'2026-11-25' in row 0"),
         ({**table(5), "c": ["12:30:00"] * 5}, {"keep": ["id"]}, "column c .*'12:30:00' in row 0"),
-        (with_cell("c", ""), {}, "column c has a missing value in row 3 .*impute"),
+        (
+            with_cell("c", ""),
+            {},
+            "column c has a missing value in row 3 .*: --impute fills missing",
+        ),
         (with_cell("a", "inf"), {}, "inf in row 3"),
         (table(5), {"top": -1}, "top must be at least 0, got -1"),
         (table(5), {"threshold": 2.0}, "threshold must be from 0 to 1, got 2"),
@@ -276,6 +292,39 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
     for k, (old, new) in enumerate(zip(before, after, strict=True)):
         assert {**old, "c": ""} == {**new, "c": ""} and (k % 2 == 0 or old["c"] == new["c"])
     assert np.abs(filled - truth).mean() < 0.2 * np.abs(truth - truth.mean()).mean()
+
+
+def test_filled_numbers_are_written_as_those_of_their_column(run, tmp_path):
+    """With the decimals that pandas gives integers beside missing values, and without."""
+    columns = table(40, seed=4)
+    b = columns["b"]
+    spellings = {
+        "pandas": [f"{value}.0" if k % 2 else "" for k, value in enumerate(b)],
+        "plain": [f"{value}" if k % 2 else "" for k, value in enumerate(b)],
+        "two": [f"{value}.00" if k % 2 else "NA" for k, value in enumerate(b)],
+        "mixed": [f"{value}.{'0' * (k % 3)}" if k % 2 else "" for k, value in enumerate(b)],
+    }
+    expected = {"pandas": r"-?\d+\.0", "plain": r"-?\d+", "two": r"-?\d+\.00", "mixed": r"-?\d+"}
+    for name, texts in spellings.items():
+        source = write_csv(tmp_path / f"{name}.csv", {**columns, "b": texts})
+        files.fill_file(run, source, tmp_path / f"{name}_filled.csv")
+        filled = [row["b"] for row in read_csv(tmp_path / f"{name}_filled.csv")]
+        assert filled[1::2] == texts[1::2]
+        assert all(re.fullmatch(expected[name], text) for text in filled[::2]), filled
+    decimals = [f"{value:.3f}" if k % 2 else "" for k, value in enumerate(columns["a"])]
+    source = write_csv(tmp_path / "a.csv", {**columns, "a": decimals})
+    files.fill_file(run, source, tmp_path / "a_filled.csv")
+    filled = [row["a"] for row in read_csv(tmp_path / "a_filled.csv")]
+    assert all(re.fullmatch(r"-?\d+\.\d{3}", text) for text in filled)
+
+
+def test_decimals_are_those_of_the_column():
+    values = np.float32([1.0, -0.25, 3.14159, 1e-7, 123456.0])
+    found = with_decimals(values, 2, 2)
+    assert found == ["1.00", "-0.25", "3.14", "0.00", "123456.00"]
+    assert with_decimals(values, 1, 6) == ["1.0", "-0.25", "3.14159", "0.0", "123456.0"]
+    assert with_decimals(np.array([4, 5]), 1, 1) == ["4.0", "5.0"]
+    assert with_decimals(np.array([-1e-9]), 3, 3) == ["0.000"]
 
 
 def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):

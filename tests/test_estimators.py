@@ -302,6 +302,47 @@ def test_bad_rows_to_score(fitted, X, message):
         fitted.score_samples(X)
 
 
+def test_further_columns_of_a_frame_are_ignored_with_a_word(fitted, tmp_path):
+    """As commands do it with the same file; a saved estimator, too."""
+    X = frame(8, seed=2)
+    expected = fitted.score_samples(X)
+    fitted.save(tmp_path / "saved")
+    more = X.add_column(0, "new", pa.array(["x"] * 8)).append_column("other", pa.array([1.0] * 8))
+    message = "X has columns that the model does not know, which are ignored: new, other"
+    for density in (fitted, NiceDensity.load(tmp_path / "saved")):
+        with pytest.warns(UserWarning, match=message):
+            np.testing.assert_array_equal(density.score_samples(more), expected)
+    pq.write_table(more, tmp_path / "more.parquet")
+    said = nice_tf.score_file(
+        tmp_path / "saved", tmp_path / "more.parquet", tmp_path / "s.parquet", top=0
+    )
+    assert "more.parquet has columns that the model does not know, which are ignored: new, " in said
+    found = pq.read_table(tmp_path / "s.parquet")["log_prob"].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_is_said_is_of_x_and_of_parameters():
+    """Not of commands, or of a test part that an estimator has not."""
+    x = values()
+    numbered = np.concatenate([x, np.arange(ROWS)[:, np.newaxis]], axis=1)
+    numbered[3, 0] = np.nan
+    table = pa.table(dict(zip("abc", numbered.T, strict=True)))
+    with pytest.raises(ValueError, match="from 0: impute=True fills each with") as refused:
+        NiceDensity(random_state=0, **PLAIN).fit(table)
+    assert "--" not in str(refused.value)
+    with pytest.warns(UserWarning) as caught:
+        density = NiceDensity(random_state=0, impute=True, **PLAIN).fit(table)
+    said = [str(warning.message) for warning in caught]
+    (of_gaps,) = [line for line in said if "missing" in line]
+    assert "of their column, validation included: a (1, the first in row 3)" in of_gaps
+    (named,) = [line for line in said if "identifiers" in line]
+    assert named.startswith("column c has") and named.endswith("leave it out of X")
+    density.impute = False
+    for ask in (density.score_samples, density.transform):
+        with pytest.raises(ValueError, match=r"row 3 .*: impute=True fills missing values first"):
+            ask(table)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

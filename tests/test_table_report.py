@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
+from nice_tf.data.dataset import rows_of_test
 from nice_tf.data.schema import Column, Encoding
+from nice_tf.data.tables.source import missing_cells
 from nice_tf.evaluation import likelihood
 from nice_tf.reports import dependence, page, table_columns, tables
 from nice_tf.reports.table_scores import TableScores
@@ -207,14 +209,31 @@ def test_calibration_and_reasons_are_those_that_score_gives(report, scores, run)
     lines = scores.unusual()
     assert len(lines) == 10
     order = np.argsort(expected["log_prob"])
-    assert abs(float(lines[0][0]) - expected["log_prob"][order[0]]) < 0.02
+    assert abs(float(lines[0][1]) - expected["log_prob"][order[0]]) < 0.02
     costs = model.contributions(test[order[:1]])[0]
     name = report.run.schema.names[np.argmax(costs)]
-    assert lines[0][1].startswith(f"{name} = ")
-    assert f"({costs.max():.1f} nats)" in lines[0][1]
-    for _, why in lines:
+    assert lines[0][2].startswith(f"{name} = ")
+    assert f"({costs.max():.1f} nats)" in lines[0][2]
+    for _, _, why in lines:
         _, *others = re.findall(r"\((-?[0-9.]+) nats\)", why)
         assert all(float(nats) >= 0.1 for nats in others), why
+
+
+def test_unusual_rows_are_found_in_the_file_and_filled_cells_marked(report, scores, monkeypatch):
+    table = pq.read_table(report.run.config.dataset)
+    data = report.run.data
+    numbers = rows_of_test(report.run.config, data)
+    assert len(numbers) == len(data.test) == len(set(numbers.tolist()))
+    np.testing.assert_array_equal(np.float32(table["size"])[numbers], data.test[:, 0])
+    filled = missing_cells(report.run.config, "test", numbers)
+    place = data.schema.names.index("colour")
+    np.testing.assert_array_equal(filled[:, place], numbers < 90)
+    assert filled.sum() == np.sum(numbers < 90) > 0
+    monkeypatch.setattr("nice_tf.reports.table_scores._NUM_UNUSUAL", len(numbers))
+    monkeypatch.setattr(TableScores, "_costs", lambda self, rows: 0 * rows + np.arange(7) % 5)
+    for number, _, why in scores.unusual():
+        assert ", filled (" in why or "filled" not in why
+        assert ("colour = " in why) and (("filled" in why) == (int(number) < 90))
 
 
 def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):

@@ -233,7 +233,8 @@ def test_values_that_come_again_and_again_are_in_the_schema(tmp_path):
 
 def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     tied = np.where(np.arange(N) % 5, A, 0.123456)
-    (warning,) = load(write_csv(tmp_path / "a.csv", a=tied, b=B)).warnings
+    path = write_csv(tmp_path / "a.csv", a=tied, b=B)
+    (warning,) = load(path, dequantization="none").warnings
     assert warning.startswith(
         "column a is 0.123456 in 20.0% of rows and continuous elsewhere: its density has no upper"
     )
@@ -246,7 +247,7 @@ def test_columns_without_an_upper_bound_are_warned_of(load, tmp_path):
     (warning,) = load(twice).warnings
     assert (
         warning.startswith("50.0% of the rows repeat others")
-        and "rows of train may come back in test" in warning
+        and "rows of train may come back among those held out" in warning
     )
     assert (
         load(write_csv(tmp_path / "c.csv", a=np.tile(C, 2), b=np.tile(C % 2, 2))).warnings == ()
@@ -261,13 +262,16 @@ def test_spikes_and_rounding_are_a_line_each_and_marginals_bound_them(load, tmp_
         "rounded": np.where(np.arange(N) % 20, C + A, 1.23456),
     }
     path = write_csv(tmp_path / "a.csv", **columns)
-    spikes, rounded = load(path).warnings
+    spikes, rounded = load(path, dequantization="none").warnings
     assert spikes.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows and ")
+    spread, same = load(path).warnings
+    assert spread.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows and ")
+    assert "spread over about a thousandth" in spread and same == rounded
     assert rounded.startswith("column rounded is 1.23456 in 5.0% of rows, as rounded numbers do")
     assert "marginals quantile bounds it" in spikes and "marginals quantile" in rounded
     (only,) = load(path, marginals="quantile").warnings
     assert only.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows")
-    assert "no upper bound" not in only and "a spike, which the marginals hold" in only
+    assert "no upper bound" not in only and "a spike, spread over" in only
 
 
 def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):
@@ -313,7 +317,7 @@ BAD = {
     "missing": (
         {"a": changed(A, slice(4, 6), ""), "b": changed(B, 0, "NaN")},
         {},
-        r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: impute",
+        r"missing values in a \(2, the first in row 4\), b \(1, the first in row 0\), rows counted from 0: the same command with --impute fills each",
     ),
     "no value": (
         {"a": A, "b": np.array([""] * N)},
@@ -474,17 +478,48 @@ def test_files_that_do_not_fit_together(load, tmp_path, write):
         load(tmp_path / "nowhere.csv")
 
 
-def test_other_columns_are_refused_by_name():
+def test_columns_that_are_missing_are_refused_by_name_and_others_ignored_with_a_word():
     schema = Schema(
         (Column("a", 0.0, 0.0, 1.0), Column("b", 1.0, 0.0, 1.0)), {"year": 2014.0}, ("word",)
     )
-    schema.check_names(["b", "a"], "x.csv")
-    schema.check_names(["word", "b", "year", "a"], "x.csv")
+    assert schema.check_names(["b", "a"], "x.csv") == []
+    assert schema.check_names(["word", "b", "year", "a"], "x.csv") == []
+    assert schema.check_names(["", "b", "a", "new"], "x.csv") == [
+        "x.csv has columns that the model does not know, which are ignored: (no name), new"
+    ]
     with pytest.raises(
         nice_tf.UserError,
         match=r"x\.csv lacks a and also has c, d: the model is of the columns a, b",
     ):
         schema.check_names(["c", "b", "d", "year"], "x.csv")
+
+
+def test_numbers_that_differ_in_every_row_are_named_once(load, tmp_path):
+    """Identifiers; not the numbers of every table of few rows, nor dates, nor what was asked for."""
+    generator = np.random.default_rng(5)
+    columns = {
+        "order": 1000 + np.arange(N),
+        "shuffled": generator.permutation(N),
+        "customer_id": generator.permutation(10**6)[:N],
+        "grams": generator.permutation(10**5)[:N],
+        "count": generator.poisson(3.0, N),
+        "size": generator.normal(size=N),
+    }
+    path = write_csv(tmp_path / "a.csv", **columns)
+    found = load(path)
+    assert found.schema.names == list(columns), "nothing is dropped"
+    (warning,) = [line for line in found.warnings if "identifiers" in line]
+    assert warning.startswith(
+        "column order, shuffled, customer_id has another whole number in every row"
+    )
+    assert "leave it out with --columns=NAME,..., the names of all others" in warning
+    asked = load(path, columns="order,shuffled,customer_id,count")
+    assert not any("identifiers" in line for line in asked.warnings)
+    asked = load(path, numbers="order,shuffled,customer_id")
+    assert not any("identifiers" in line for line in asked.warnings)
+    days = pa.array(np.arange(N).astype("datetime64[D]"))
+    few = write_parquet(tmp_path / "b.parquet", day=days, size=columns["size"])
+    assert not any("identifiers" in line for line in load(few).warnings)
 
 
 # Missing values, and rows on disk

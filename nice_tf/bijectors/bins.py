@@ -119,6 +119,8 @@ def fit_coordinate(
     span: tuple[float, float] | None,
     max_bins: int,
     tail_mass: float,
+    spikes: Sequence[float] = (),
+    spike_width: float = 0.0,
 ) -> Bins:
     """Bins for the values of one coordinate; how many is what makes a fifth of the values most
     likely under the others. With few values those of a normal distribution may be.
@@ -130,12 +132,16 @@ def fit_coordinate(
       span: outer edges of a discrete coordinate; those of the values when not given.
       max_bins: at most so many.
       tail_mass: as for `Bins.log_density`.
+      spikes: of a continuous coordinate, values that have a bin each.
+      spike_width: of these bins.
     """
     x = np.asarray(x, np.float64)
+    if len(spikes):
+        x = _on_spikes(x, np.asarray(spikes), spike_width)
     is_held_out = np.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1
     train = x[~is_held_out]
     held_out = x[is_held_out]
-    make: _Continuous | _Stepped = _Continuous(x)
+    make: _Continuous | _Stepped = _Continuous(x, np.asarray(spikes), spike_width)
     if step:
         make = _Stepped(step, origin, span)
     if not len(held_out) or not make.varies(train):
@@ -165,8 +171,10 @@ class _Continuous:
 
     smoothings: Sequence[float] = (0.5,)
 
-    def __init__(self, x):
+    def __init__(self, x, spikes, spike_width):
         self._min_width = _MIN_WIDTH * _spread_of(x)
+        self._spikes = spikes
+        self._spike_width = spike_width
 
     def varies(self, x):
         return np.min(x) < np.max(x)
@@ -182,27 +190,34 @@ class _Continuous:
         edges = values[_quantile_places(counts, size)]
         # What comes again and again gets a narrow bin around it.
         repeated = values[counts >= max(len(x) / size, 2)]
-        half = self._min_width / 2
+        repeated = np.union1d(repeated, self._spikes)
+        half = np.where(np.isin(repeated, self._spikes), self._spike_width, self._min_width) / 2
         ends = np.array([values[0], values[-1]])
         ends = ends[~np.isin(ends, repeated)]
         fixed = np.unique(np.concatenate([ends, repeated - half, repeated + half]))
+        edges = edges[~np.isin(edges, repeated)]  # which lie inside of their bins
         edges = _spread(edges, fixed, self._min_width)
         middles = (edges[:-1] + edges[1:]) / 2
         flat = np.zeros(len(middles), bool)
-        for centre in repeated:
-            flat |= np.abs(middles - centre) < half
+        for centre, reach in zip(repeated, half, strict=True):
+            flat |= np.abs(middles - centre) < reach
         return _bins(x, edges, flat, _counted_masses(x, edges, added), self._min_width)
 
 
+def _on_spikes(x, spikes, width):
+    """Values with those in the bin of a spike moved to it; rounding may have moved some out."""
+    nearest = spikes[np.argmin(np.abs(x[:, np.newaxis] - spikes), axis=1)]
+    return np.where(np.abs(x - nearest) <= 0.51 * width, nearest, x)
+
+
 def width_of_spike(x: np.ndarray) -> float:
-    """How far from a value that comes again and again those lie that a fit takes for it: the width
-    of the bin around it, which reaches half as far. The rest is for fits to some of the values.
+    """The width of the bin around a value that comes again and again.
 
     Args:
       x: values of a continuous coordinate, `[N]`, of which two differ.
     """
-    # The quartiles of some values are others. Where about three in four are alike, that decides
-    # whether they lie on one value.
+    # The quartiles of some values are others: no fit to some of them makes narrower bins. Where
+    # about three in four are alike, that decides whether they lie on one value.
     return _MIN_WIDTH * max(_spread_of(x, share) for share in (0.22, 0.25, 0.28))
 
 

@@ -56,6 +56,8 @@ class QuantileTransform(Layer):
         levels: int = 0,
         steps: np.ndarray | Sequence[float] | None = None,
         origin: np.ndarray | Sequence[float] | float = 0.0,
+        spikes: np.ndarray | None = None,
+        spike_widths: np.ndarray | Sequence[float] | float = 0.0,
         tail_mass: float | None = None,
         max_bins: int = 256,
         is_trained: bool = False,
@@ -82,6 +84,10 @@ class QuantileTransform(Layer):
           steps: distance of the values of each coordinate before they were dequantized, 0 where it
             is continuous, `[D]`; `None` for all continuous. Not with `levels`.
           origin: an edge of the bins of width `steps`, a number or `[D]`.
+          spikes: of continuous coordinates the values that come again and again, `[D, S]`, NaN for
+            those of a coordinate that has fewer; `None` for none. Each has a bin of its own, over
+            which examples are spread. Others that come again are found in the examples.
+          spike_widths: of these bins, a number or `[D]`.
           tail_mass: F below the lowest edge, and 1 - F above the highest one; `None` for
             1 / (N + 2) of N examples, about the share of new ones that lie there. Much less would
             put those far away from their neighbours in z. Shifts of the couplings change it.
@@ -123,6 +129,10 @@ class QuantileTransform(Layer):
         self._origin = _by_coordinate("origin", origin, event_size)
         if np.min(self._steps) < 0:
             raise UserError(f"steps must be at least 0, got {np.min(self._steps)}")
+        self._spikes = _spikes_of(spikes, event_size)
+        self._spike_widths = _by_coordinate("spike_widths", spike_widths, event_size)
+        if np.min(self._spike_widths) < 0:
+            raise UserError(f"spike_widths must be at least 0, got {np.min(self._spike_widths)}")
         if 0 < levels <= _MAX_LEVELS:
             max_bins = levels
         starts = _unfitted(event_size, max_bins, dtype)
@@ -262,14 +272,16 @@ class QuantileTransform(Layer):
                 f"{len(rows)} examples looked at (the first, counted from 0, is {constant[0]}): "
                 "their density would be infinite. Leave them out of the data"
             )
-        for x, step, origin in zip(rows.T, steps, self._origin, strict=True):
+        for d, x in enumerate(rows.T):
             yield bins.fit_coordinate(
                 x,
-                step=step,
-                origin=origin,
+                step=steps[d],
+                origin=self._origin[d],
                 span=span,
                 max_bins=self._max_bins,
                 tail_mass=self._tail_mass_of(len(rows)),
+                spikes=self._spikes[d],
+                spike_width=self._spike_widths[d],
             )
 
     def _assign(
@@ -573,6 +585,16 @@ def _by_coordinate(name, value, event_size):
     if not np.all(np.isfinite(value)):
         raise UserError(f"{name} must be finite, got {value[~np.isfinite(value)][0]}")
     return np.broadcast_to(value, [event_size])
+
+
+def _spikes_of(spikes, event_size):
+    """Those of each coordinate, a list of `[S_d]`."""
+    if spikes is None:
+        return [np.empty(0)] * event_size
+    spikes = np.asarray(spikes, np.float64)
+    if spikes.ndim != 2 or len(spikes) != event_size:
+        raise UserError(f"spikes must have shape [{event_size}, S], got {list(spikes.shape)}")
+    return [row[~np.isnan(row)] for row in spikes]
 
 
 def _unfitted(event_size, max_bins, dtype):

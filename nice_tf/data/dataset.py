@@ -8,10 +8,12 @@ import numpy as np
 
 from nice_tf.config import Config
 from nice_tf.data import checks, sources
+from nice_tf.data.found import by_split
 from nice_tf.data.labels import Labels, check_labels, number_classes
 from nice_tf.data.rows import Array, Rows, chunks
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Schema, Spikes
 from nice_tf.data.splits import split
+from nice_tf.data.tables.paths import table_files
 from nice_tf.data.weights import by_mean_of_train, read_weights
 from nice_tf.errors import UserError
 
@@ -54,6 +56,15 @@ class Data:
         """
         if self.schema:
             return self.schema.steps
+        return None
+
+    @property
+    def spikes(self) -> Spikes | None:
+        """The values that come again and again in continuous columns of a table; `None` where there
+        are none.
+        """
+        if self.schema:
+            return self.schema.spikes
         return None
 
     @property
@@ -181,6 +192,22 @@ def load(config: Config) -> Data:
         warnings=found.warnings,
         **arrays,
     )
+
+
+def rows_of_test(config: Config, data: Data) -> np.ndarray:
+    """The number of each test row in the files that it is from, counted from 0, `[N]`: in those of
+    test, where the files tell of a split; else in all. Where test is validation, those of
+    validation.
+
+    Args:
+      config: of the run.
+      data: that `load` made of it.
+    """
+    files = table_files(config.dataset)
+    if len(by_split(files, "all")) > 1:
+        return np.arange(len(data.test))
+    number = len(data.train) + len(data.validation) + data.num_held_out
+    return split({"all": np.arange(number)}, None, config, config.dataset)["test"]
 
 
 def _weights(found, config):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -94,7 +95,8 @@ class Column:
       encoding: how the file's values become these.
       spikes: of a continuous column, ascending, the values that come again and again, as the zeros
         of one that is zero in many rows.
-      spike_width: what lies so near to a spike stands for it.
+      spike_width: of the interval around a spike over which it is spread, as an integer is over
+        its bin; what is drawn so near to it stands for it.
     """
 
     name: str
@@ -141,6 +143,27 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spikes:
+    """The values that come again and again in continuous columns.
+
+    Attributes:
+      values: `[D, S]` in float64, NaN where a column has fewer.
+      widths: of the interval around each over which it is spread, as an integer is over its bin,
+        `[D]`.
+    """
+
+    values: np.ndarray
+    widths: np.ndarray
+
+    def spreads(self, x: np.ndarray) -> np.ndarray:
+        """The width over which each value of rows `[..., D]` is spread, 0 for those that are no
+        spike.
+        """
+        is_spike = np.any(x[..., np.newaxis] == self.values.astype(x.dtype), axis=-1)
+        return np.where(is_spike, self.widths, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """The columns of a table.
 
@@ -175,6 +198,17 @@ class Schema:
     def steps(self) -> np.ndarray:
         """The step of each column of the density, `[D]` in float64."""
         return np.array([column.step for column in self.columns])
+
+    @functools.cached_property
+    def spikes(self) -> Spikes | None:
+        """Those of all columns of the density; `None` where there are none."""
+        most = max(len(column.spikes) for column in self.columns)
+        if not most:
+            return None
+        values = np.full([len(self.columns), most], np.nan)
+        for place, column in enumerate(self.columns):
+            values[place, : len(column.spikes)] = column.spikes
+        return Spikes(values, np.array([column.spike_width for column in self.columns]))
 
     @property
     def bins_per_unit(self) -> float | None:
@@ -387,34 +421,48 @@ class Schema:
             return np.float32
         return np.float64
 
-    def check_names(self, names: Collection[str], what: str) -> None:
-        """Checks that a table has the columns of the density, and none that the density has never
-        heard of.
+    def check_names(self, names: Collection[str], what: str) -> list[str]:
+        """Checks that a table has the columns of the density.
 
         Args:
           names: of the table's columns, in any order.
           what: the table, for the message.
 
+        Returns:
+          What the user should know of columns that the table of the run has not: a line, or none.
+
         Raises:
-          UserError: some are missing, or there are others; all are named.
+          UserError: some are missing; they are named, and those that are there instead.
         """
         missing = [name for name in self.names if name not in names]
-        known = {*self.names, *self.constants, *self.ignored}
-        extra = [name for name in names if name not in known]
-        found = []
-        if missing:
-            found.append(f"lacks {', '.join(missing)}")
+        extra = extra_names(names, [*self.names, *self.constants, *self.ignored])
+        if not missing:
+            return said_of_extra(extra, what)
+        also = ""
         if extra:
-            found.append(f"also has {', '.join(map(_shown, extra))}")
-        if not found:
-            return
-        hint = ""
-        if extra and not missing:
-            hint = "; leave the others out, or pass them on with keep"
+            also = f" and also has {', '.join(map(_shown, extra))}"
         raise UserError(
-            f"{what} {' and '.join(found)}: the model is of the columns "
-            f"{', '.join(self.names)}{hint}"
+            f"{what} lacks {', '.join(missing)}{also}: the model is of the columns "
+            f"{', '.join(self.names)}"
         )
+
+
+def extra_names(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Names of columns that a model was not trained on, nor left out."""
+    known = set(known)
+    return [name for name in names if name not in known]
+
+
+def said_of_extra(extra: Collection[str], what: str) -> list[str]:
+    """What the user should know of such columns: a line, or none.
+
+    Args:
+      extra: their names.
+      what: the table, for the message.
+    """
+    if not extra:
+        return []
+    return [f"{what} has columns that the model does not know, which are ignored: {_few(extra)}"]
 
 
 def _shown(name):

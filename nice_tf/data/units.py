@@ -8,7 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf.choices import DEQUANTIZATIONS
+from nice_tf.data.schema import Spikes
 from nice_tf.errors import check_choice
+
+_FINEST_SPREAD = 64  # numbers of the type
 
 
 def dequantize(
@@ -45,12 +48,14 @@ def to_density_units(
     seed: tf.Tensor,
     *,
     steps: np.ndarray | None = None,
+    spikes: Spikes | None = None,
     dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Data values to the x whose density is modelled.
 
     Values on steps of their own stay in their units, each spread over its bin: x = v + step (u -
-    1/2), u ~ U[0, 1).
+    1/2), u ~ U[0, 1). So does a value that comes again and again in a continuous column, over the
+    width of its spike: on points a density has no upper bound.
 
     Args:
       values: a batch of data, any shape.
@@ -60,6 +65,7 @@ def to_density_units(
       seed: stateless seed of the noise, int32 `[2]`.
       steps: distance of the values of each coordinate, 0 where they are continuous, `[D]`; `None`
         for all continuous.
+      spikes: of continuous coordinates; `None` for none.
       dtype: of the result.
 
     Returns:
@@ -71,7 +77,10 @@ def to_density_units(
     check_choice("dequantization", dequantization, DEQUANTIZATIONS)
     if levels is None and steps is not None and dequantization == "uniform":
         noise = tf.random.stateless_uniform(tf.shape(values), seed, -0.5, 0.5, dtype=dtype)
-        return tf.cast(values, dtype) + noise * tf.cast(steps, dtype)
+        widths = tf.cast(steps, dtype)
+        if spikes:
+            widths += _widths_of_spikes(values, spikes, dtype)
+        return tf.cast(values, dtype) + noise * widths
     if levels is None:
         return tf.cast(values, dtype)
     if dequantization == "none":
@@ -79,11 +88,22 @@ def to_density_units(
     return dequantize(values, levels, seed, dtype=dtype)
 
 
-def is_discrete(levels: int | None, steps: np.ndarray | None) -> bool:
+def _widths_of_spikes(values, spikes, dtype):
+    """The width over which each value is spread, 0 for those that are no spike."""
+    values = tf.convert_to_tensor(values)
+    of_type = spikes.values.astype(values.dtype.as_numpy_dtype)
+    is_spike = tf.reduce_any(values[..., tf.newaxis] == of_type, axis=-1)
+    widths = tf.cast(spikes.widths, dtype) + tf.zeros_like(values, dtype)
+    # Far from 0 there may be no numbers between the ends of so narrow a bin.
+    finest = _FINEST_SPREAD * np.finfo(dtype.as_numpy_dtype).eps * tf.abs(tf.cast(values, dtype))
+    return tf.where(is_spike & (widths >= finest), widths, 0)
+
+
+def is_discrete(levels: int | None, steps: np.ndarray | None, spikes: Spikes | None = None) -> bool:
     """Whether any value of the data is one to spread over a bin; arguments as for
     `to_density_units`.
     """
-    return levels is not None or (steps is not None and bool(np.any(steps)))
+    return levels is not None or spikes is not None or (steps is not None and bool(np.any(steps)))
 
 
 def to_data_units(x: tf.Tensor, levels: int | None) -> tf.Tensor:

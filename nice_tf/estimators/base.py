@@ -10,12 +10,19 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Schema, extra_names, said_of_extra
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
 from nice_tf.errors import UserError, check_at_least
-from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for
-from nice_tf.estimators.frames import Kind, as_table, is_frame, is_pandas, table_of_array
+from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for, naming_parameters
+from nice_tf.estimators.frames import (
+    Kind,
+    as_table,
+    is_frame,
+    is_pandas,
+    table_of_array,
+    without_columns,
+)
 from nice_tf.estimators.kept_run import KeptRun
 from nice_tf.estimators.messages import quiet, warn
 from nice_tf.estimators.saved import DAMAGE, damaged, read_description, write_estimator
@@ -24,7 +31,7 @@ from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.scorer import VALUES_A_CALL, Scorer
 from nice_tf.scoring.table_input import TableInput
 from nice_tf.serving.export import export_saved_model
-from nice_tf.training.run import RunStart, train_and_evaluate
+from nice_tf.training.run import RunStart, train_once
 from nice_tf.version import __version__
 
 T = TypeVar("T", bound="Estimator")
@@ -85,7 +92,7 @@ class Estimator(BaseEstimator):
                 self.get_params(deep=False), path, num_rows=len(table), seed=seed, weights=weights
             )
             workdir = path.parent / RUN
-            train_and_evaluate(config, workdir, on_start=started.append, verbose=int(self.verbose))
+            train_once(config, workdir, on_start=started.append, verbose=int(self.verbose))
             self.run_ = KeptRun.of_x(workdir)
             said = [about_x(warning, path) for warning in started[0].warnings]
         for warning in said:
@@ -102,7 +109,8 @@ class Estimator(BaseEstimator):
         the probability of such a value is about the density times the step.
 
         Args:
-          X: `[N, D]`, with the columns of `fit` in their order.
+          X: `[N, D]`, with the columns of `fit` in their order. Other columns of a frame are
+            ignored, and a warning names them.
 
         Returns:
           `[N]` in float64. Where a column that was constant in `fit` has another value, it is that
@@ -217,6 +225,8 @@ class Estimator(BaseEstimator):
             minimum = _MIN_ROWS
             num_columns = 2
         if is_frame(X):
+            if not reset:
+                X = self._without_extra(X)
             table = as_table(X)
             named = table
             if is_pandas(X):  # where numbers are no names
@@ -241,6 +251,19 @@ class Estimator(BaseEstimator):
             table = table.rename_columns(self.kind_.names)
         return table, Kind.of(X, table)
 
+    def _without_extra(self, X):
+        """A frame without the columns that `fit` had not, which a warning names. One that lacks
+        columns is left for scikit-learn's own message.
+        """
+        names = as_table(X).column_names
+        known = getattr(self, "feature_names_in_", None)
+        if known is None or not set(known) <= set(names):
+            return X
+        extra = extra_names(names, known)
+        for line in said_of_extra(extra, "X"):
+            warn(line)
+        return without_columns(X, extra)
+
     def _blocks(self, X: Any) -> Iterator[Block]:
         """The rows of X as the model takes them."""
         model = self._model
@@ -258,7 +281,8 @@ class Estimator(BaseEstimator):
         is_off = []
         is_unseen = []
         for block in self._blocks(X):
-            answer = scorer(block)
+            with naming_parameters():
+                answer = scorer(block)
             log_probs.append(answer["log_prob"].to_numpy().astype(np.float64))
             is_off.append(_is_named(answer, "off_constant"))
             is_unseen.append(_is_named(answer, "unseen"))

@@ -7,6 +7,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from sklearn.utils.validation import check_array
 
 from nice_tf.estimators.base import Estimator
+from nice_tf.estimators.folders import naming_parameters
 from nice_tf.scoring.scorer import Scorer
 
 
@@ -82,7 +83,8 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         scorer = Scorer(self._model, top=0, impute=self.impute)
         codes = []
         for block in self._blocks(X):
-            values = scorer.filled(block).astype(self._model.dtype)
+            with naming_parameters():
+                values = scorer.filled(block).astype(self._model.dtype)
             codes.append(self._model("encode", x=values)["z"])
         return np.concatenate(codes).astype(np.float64)
 

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nice_tf.data.tables.degenerate import OTHERS
 from nice_tf.errors import UserError
 
 WEIGHTS = "sample_weight.npy"
 RUN = "run"
+# What a message says of commands, and what it means to an estimator.
+_WORDS = {
+    "the same command with --impute fills": "impute=True fills",
+    "--impute fills": "impute=True fills",
+    f"out with {OTHERS}": "out of X",
+}
 
 
 @contextlib.contextmanager
@@ -41,4 +48,19 @@ def about_x(message: str, path: pathlib.Path) -> str:
     message = message.replace(f"weights {path.parent / WEIGHTS}", "sample_weight")
     for kind in ("dataset ", "input ", ""):
         message = message.replace(f"{kind}{path}", "X")
-    return message.replace(str(path.parent / RUN), "the fit")
+    return _by_parameters(message.replace(str(path.parent / RUN), "the fit"))
+
+
+@contextlib.contextmanager
+def naming_parameters() -> Iterator[None]:
+    """What the block refuses says what to do with parameters of an estimator, instead of flags."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_by_parameters(str(error))) from error
+
+
+def _by_parameters(message):
+    for words, own in _WORDS.items():
+        message = message.replace(words, own)
+    return message

@@ -44,6 +44,15 @@ def as_table(x: Any) -> pa.Table:
     return table
 
 
+def without_columns(x: Any, names: Sequence[str]) -> Any:
+    """A data frame without some of its columns."""
+    if not names:
+        return x
+    if is_pandas(x):
+        return x.loc[:, [str(name) not in names for name in x.columns]]
+    return as_table(x).drop_columns(list(names))
+
+
 def table_of_array(values: np.ndarray) -> pa.Table:
     """An array `[N, D]` as a table of columns x0, x1 and so on."""
     names = [f"x{number}" for number in range(values.shape[1])]

@@ -10,7 +10,7 @@ from nice_tf.config import Config
 from nice_tf.data.batches import evaluation_batches
 from nice_tf.data.labels import Labels
 from nice_tf.data.rows import Array
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import Schema, Spikes
 from nice_tf.data.units import is_discrete, to_density_units
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 from nice_tf.flows.density import context_kwargs
@@ -29,6 +29,7 @@ def log_probs(
     config: Config,
     split: str,
     steps: np.ndarray | None = None,
+    spikes: Spikes | None = None,
     labels: Labels | None = None,
     dequantization: str | None = None,
 ) -> np.ndarray:
@@ -42,6 +43,7 @@ def log_probs(
       config: for `num_draws`, `batch_size`, `dequantization` and `seed`.
       split: sets the noise of one split apart from that of another.
       steps: as for `to_density_units`.
+      spikes: as for `to_density_units`.
       labels: of a conditional density.
       dequantization: instead of the settings' own; `"none"` for values at the centre of their bins,
         one draw.
@@ -51,13 +53,15 @@ def log_probs(
       `by_bayes` gives.
     """
     kind = dequantization or config.dequantization
-    num_draws = number_of_draws(levels, steps, config)
+    num_draws = number_of_draws(levels, steps, config, spikes)
     if kind == "none":
         num_draws = 1
 
     def density_units(values, draw, number):
         seed = stateless_seed(config.seed, f"{split}_noise", draw, number)
-        return to_density_units(values, levels, kind, seed, steps=steps, dtype=flow.dtype)
+        return to_density_units(
+            values, levels, kind, seed, steps=steps, spikes=spikes, dtype=flow.dtype
+        )
 
     @tf.function(reduce_retracing=True)
     def batch_log_prob(draw, numbers, batch):
@@ -85,6 +89,7 @@ def noisy_rows(
     config: Config,
     split: str,
     steps: np.ndarray | None = None,
+    spikes: Spikes | None = None,
     dtype: tf.DType = tf.float32,
 ) -> np.ndarray:
     """The examples as `log_probs` gives them to a flow, for densities that are no flows.
@@ -95,12 +100,16 @@ def noisy_rows(
       config: as there.
       split: as there.
       steps: as there.
+      spikes: as there.
       dtype: of the flow that they are to be compared with.
 
     Returns:
       x in density units, `[num_draws, N, *event_shape]` in float64.
     """
-    return log_probs(_Itself(dtype), values, levels=levels, config=config, split=split, steps=steps)
+    itself = _Itself(dtype)
+    return log_probs(
+        itself, values, levels=levels, config=config, split=split, steps=steps, spikes=spikes
+    )
 
 
 class _Itself:
@@ -156,9 +165,11 @@ def log_probs_of_classes(
     return given_each, given_each + tf.cast(tf.math.log(frequencies), flow.dtype)
 
 
-def number_of_draws(levels: int | None, steps: np.ndarray | None, config: Config) -> int:
+def number_of_draws(
+    levels: int | None, steps: np.ndarray | None, config: Config, spikes: Spikes | None = None
+) -> int:
     """How many noise draws an evaluation takes: one where there is no noise."""
-    if config.dequantization == "uniform" and is_discrete(levels, steps):
+    if config.dequantization == "uniform" and is_discrete(levels, steps, spikes):
         return config.num_draws
     return 1
 
@@ -189,14 +200,12 @@ def evaluate(
       Where the flow has marginals, `marginals` says what these alone come to at the same noise,
       `log_prob`, and what the couplings add to it, `gain`: of a conditional density, to log p(x).
     """
-    steps = None
+    noise: dict[str, Any] = {"levels": levels, "config": config, "split": split}
     bins: float | None = levels
     if schema:
-        steps = schema.steps
+        noise |= {"steps": schema.steps, "spikes": schema.spikes}
         bins = schema.bins_per_unit
-    draws = log_probs(
-        flow, values, levels=levels, config=config, split=split, steps=steps, labels=labels
-    )
+    draws = log_probs(flow, values, labels=labels, **noise)
     conditional = None
     if labels:
         conditional = _conditional(draws, labels, split)
@@ -237,9 +246,7 @@ def evaluate(
         of_flow = per_example
         if labels:
             of_flow = of_all_classes
-        of_marginals = log_probs(
-            alone, values, levels=levels, config=config, split=split, steps=steps
-        ).mean(axis=0)
+        of_marginals = log_probs(alone, values, **noise).mean(axis=0)
         result["marginals"] = _marginals(of_flow, of_marginals)
     return result
 

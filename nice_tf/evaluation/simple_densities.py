@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.data.dataset import Data
+from nice_tf.data.schema import Spikes
 
 RIDGES = np.geomspace(1e-9, 1e-1, 25)  # on variances
 
@@ -23,6 +25,7 @@ class Sample:
       steps: of a table, the distance of the values of each coordinate, 0 where it is continuous,
         `[D]`; `None` for all continuous.
       origin: an edge of the bins of width `steps`, `[D]`, or 0.
+      spikes: of continuous coordinates; `None` for none.
     """
 
     train: np.ndarray
@@ -30,6 +33,7 @@ class Sample:
     levels: int = 0
     steps: np.ndarray | None = None
     origin: np.ndarray | float = 0.0
+    spikes: Spikes | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -47,7 +51,7 @@ def sample_of(data: Data, train: np.ndarray, validation: np.ndarray) -> Sample:
     if not data.schema:
         return Sample(train, validation, levels=data.levels or 0)
     low, _ = data.schema.bounds
-    return Sample(train, validation, steps=data.schema.steps, origin=low)
+    return Sample(train, validation, steps=data.schema.steps, origin=low, spikes=data.schema.spikes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,11 +153,15 @@ def fit_marginals(
     Returns:
       A function of x `[n, D]`, which gives z, `[n, D]`, and log |dz/dx|, `[n]`.
     """
+    bins_of_spikes: dict[str, Any] = {}
+    if sample.spikes:
+        bins_of_spikes = {"spikes": sample.spikes.values, "spike_widths": sample.spikes.widths}
     layer = QuantileTransform(
         sample.train.shape[-1],
         levels=sample.levels,
         steps=sample.steps,
         origin=sample.origin,
+        **bins_of_spikes,
         family=family,
         dtype=tf.float64,
     )

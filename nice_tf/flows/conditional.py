@@ -9,8 +9,9 @@ import tensorflow_probability as tfp
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.density import context_kwargs
-from nice_tf.flows.flow import behind_marginals
+from nice_tf.flows.flow import behind_marginals, marginal_of_h
 from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
+from nice_tf.flows.jumps import WithJumps
 from nice_tf.memory import available_memory
 
 tfd = tfp.distributions
@@ -59,7 +60,8 @@ def draw_between(
     the hidden values, so that the draws are given the integer itself.
 
     The chains run behind the marginals where there are some: there the density is smooth, and a
-    spike such as the zeros of a column is an interval that a chain can pass.
+    spike such as the zeros of a column is an interval that a chain can pass. Each step is followed
+    by jumps (`jumps.WithJumps`), for what several categories or a spike leave apart.
 
     Args:
       flow: as `build_flow` made it.
@@ -114,7 +116,10 @@ def draw_between(
         num_chains=num_chains,
         kwargs=_repeated_context(context, num_examples, num_chains),
     )
-    states, accepted = _run(target, num_kept * thinning, num_warmup, seed)
+    alone = None
+    if parts is not None:
+        alone = marginal_of_h(flow)
+    states, accepted = _run(target, num_kept * thinning, num_warmup, seed, alone)
     h = target.to_h(states[::thinning])  # [num_kept, num_chains * B, D]
     x = _values(front, h, [num_kept, num_chains, num_examples, *event_shape])
     is_known = low == high
@@ -189,14 +194,15 @@ class _Target:
             return tf.tile(value, [num_chains] + [1] * (len(value.shape) - 1))
 
         self._behind = behind
-        self._is_hidden = repeated(is_hidden)
+        self.is_hidden = repeated(is_hidden)
         self._is_between = repeated(~is_hidden & (low < high))
         self._low = repeated(low)
         self._width = repeated(high - low)
         self._scale = tf.reshape(conditional_scales(behind), [-1])
         self._factors = None
+        self._inverses = None
         if needs_matrices(behind):
-            self._factors = _factors(behind, self._scale, is_hidden)
+            self._factors, self._inverses = _factors(behind, self._scale, is_hidden)
         self._middle = repeated(middle)
         self._kwargs = kwargs
 
@@ -204,16 +210,17 @@ class _Target:
         """The state as h."""
         between = self._low + self._width * tf.sigmoid(state)
         h = tf.where(self._is_between, between, self._low)
-        moved = tf.where(self._is_hidden, state, tf.zeros_like(state))
+        moved = tf.where(self.is_hidden, state, tf.zeros_like(state))
         hidden = self._middle + self._scale * self._mixed(moved)
-        return tf.where(self._is_hidden, hidden, h)
+        return tf.where(self.is_hidden, hidden, h)
+
+    def to_state(self, h, state):
+        """The state of which the hidden coordinates are those of h, the others those of `state`."""
+        moved = tf.where(self.is_hidden, (h - self._middle) / self._scale, tf.zeros_like(h))
+        return tf.where(self.is_hidden, _times(self._inverses, moved), state)
 
     def _mixed(self, moved):
-        """What moves times the factors of its example, which all chains and steps share."""
-        if self._factors is None:
-            return moved
-        apart = tf.reshape(moved, [-1, *self._factors.shape[:2]])
-        return tf.reshape(tf.einsum("bij,nbj->nbi", self._factors, apart), tf.shape(moved))
+        return _times(self._factors, moved)
 
     def start(self):
         """The state at the middle, `[num_chains * B, D]`."""
@@ -228,10 +235,18 @@ class _Target:
         event = tf.reshape(h, [-1, *self._behind.event_shape])
         result = self._behind.log_prob(event, **self._kwargs)
         log_slope = -tf.nn.softplus(state) - tf.nn.softplus(-state)
-        is_idle = ~self._is_hidden & ~self._is_between
+        is_idle = ~self.is_hidden & ~self._is_between
         own = tf.where(self._is_between, log_slope, tf.zeros_like(state))
         own = tf.where(is_idle, -0.5 * state**2, own)
         return result + tf.reduce_sum(own, axis=-1)
+
+
+def _times(factors, moved):
+    """What moves times the matrix of its example, which all chains and steps share."""
+    if factors is None:
+        return moved
+    apart = tf.reshape(moved, [-1, *factors.shape[:2]])
+    return tf.reshape(tf.einsum("bij,nbj->nbi", factors, apart), tf.shape(moved))
 
 
 def needs_matrices(flow: tfd.TransformedDistribution) -> bool:
@@ -244,7 +259,7 @@ def needs_matrices(flow: tfd.TransformedDistribution) -> bool:
 
 def _factors(behind, scale, is_hidden):
     """Per example a matrix L, `[B, D, D]`, for which scale L L^T scale is the covariance of its
-    hidden coordinates given all others, by the linear layers.
+    hidden coordinates given all others, by the linear layers; and its inverse.
     """
     # In units of the deviations given all others, which may differ by many orders of magnitude.
     precision = tf.cast(linear_precision(behind) * scale * scale[:, tf.newaxis], tf.float64)
@@ -255,10 +270,11 @@ def _factors(behind, scale, is_hidden):
     # steps of the chains shorter.
     factor = tf.linalg.cholesky(matrix + _RIDGE * identity)
     inverse = tf.linalg.triangular_solve(factor, identity + tf.zeros_like(factor))
-    return tf.cast(tf.linalg.matrix_transpose(inverse), scale.dtype)
+    both_ways = (tf.linalg.matrix_transpose(inverse), tf.linalg.matrix_transpose(factor))
+    return [tf.cast(found, scale.dtype) for found in both_ways]
 
 
-def _run(target, num_steps, num_warmup, seed):
+def _run(target, num_steps, num_warmup, seed, alone):
     """States after the warm-up `[num_steps, num_chains * B, D]`, and whether each step was
     accepted.
     """
@@ -276,6 +292,8 @@ def _run(target, num_steps, num_warmup, seed):
             num_adaptation_steps=max(1, int(0.8 * num_warmup)),
             target_accept_prob=tf.constant(_TARGET_ACCEPTANCE, state.dtype),
         )
+        if alone is not None:
+            kernel = WithJumps(kernel, target, alone)
         return tfp.mcmc.sample_chain(
             num_results=num_steps,
             num_burnin_steps=num_warmup,

@@ -72,6 +72,8 @@ def build_flow(
     levels: int = 0,
     steps: np.ndarray | Sequence[float] | None = None,
     origin: np.ndarray | Sequence[float] | float = 0.0,
+    spikes: np.ndarray | None = None,
+    spike_widths: np.ndarray | Sequence[float] | float = 0.0,
     conditioner_input: str = "mapped",
     scaling: str = "layer",
     output_scale: str = "deviation",
@@ -152,6 +154,8 @@ def build_flow(
       levels: of integer data dequantized on [0, 1], for the marginals; 0 for other data.
       steps: as for `QuantileTransform`, of the flattened event.
       origin: as for `QuantileTransform`.
+      spikes: as for `QuantileTransform`, of the flattened event.
+      spike_widths: as for `QuantileTransform`.
       conditioner_input: what each m sees: the passed coordinates as they are, `"mapped"` where
         there are marginals; or `"values"`, taken back through them, less their mean and in
         deviations.
@@ -199,6 +203,8 @@ def build_flow(
             levels=levels,
             steps=steps,
             origin=origin,
+            spikes=spikes,
+            spike_widths=spike_widths,
             tail_mass=_TAIL_MASS_OF_LEVELS if levels else None,
             is_trained=marginals == "trained",
             dtype=dtype,
@@ -471,6 +477,18 @@ def behind_marginals(
         return None
     front = tfb.Chain(tuple(reversed(up_to_marginals)))
     return front, as_density(flow.distribution, behind, flow.name)
+
+
+def marginal_of_h(flow: tfd.TransformedDistribution) -> tfd.Distribution:
+    """What one coordinate of h of `behind_marginals` is distributed as in the examples that the
+    marginals were fitted to.
+    """
+    up_to_marginals, _ = _cut_behind_marginals(flow)
+    zero = tf.zeros([], flow.dtype)
+    one = tf.ones([], flow.dtype)
+    if up_to_marginals[-1].family == "logistic":
+        return tfd.Logistic(zero, one)
+    return tfd.Normal(zero, one)
 
 
 def _cut_behind_marginals(flow):

@@ -244,10 +244,14 @@ def _of_rows(scores):
     else:
         split = "validation"
     text = (
-        f"Of {split}, with the columns that cost them most: what the row would gain if the value "
-        "were its column's median, or most frequent category. Look here for mistakes in the data."
+        f"Of {split}, by the number of the row in the file, counted from 0 without the header, and "
+        "with the columns that cost them most: what the row would gain if the value were its "
+        "column's median, or most frequent category. Look here for mistakes in the data."
     )
-    unusual = _table(("log-likelihood", "why"), scores.unusual(), numbers=(0,))
+    if scores.run.data.missing:
+        text += " A value marked as filled was missing: another of its column stands for it."
+    head = ("row", "log-likelihood", "why")
+    unusual = _table(head, scores.unusual(), numbers=(0, 1))
     found.append(_section("The least likely rows", f"<p>{text}</p>{unusual}"))
     return found
 

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf import drawing
+from nice_tf.data.dataset import rows_of_test
+from nice_tf.data.tables.source import missing_cells
 from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import likelihood, simple_densities
 from nice_tf.evaluation.metrics import standard_error
@@ -40,10 +42,16 @@ class TableScores:
         with the standard error over rows.
         """
         run = self.run
-        steps = run.data.steps
         seed = stateless_seed(run.config.seed, "train_noise", 0)
         every = -(-len(run.data.train) // _MAX_FITTED)
-        noisy = to_density_units(run.data.train[::every], None, "uniform", seed, steps=steps)
+        noisy = to_density_units(
+            run.data.train[::every],
+            None,
+            "uniform",
+            seed,
+            steps=run.data.steps,
+            spikes=run.data.spikes,
+        )
         validation = self._noisy(run.data.validation, "validation", 1)[0]
         most = max(1, _MAX_VALUES // (len(run.data.test) * run.data.event_size))
         test = self._noisy(run.data.test, "test", min(run.config.num_draws, most))
@@ -72,6 +80,7 @@ class TableScores:
             config=dataclasses.replace(self.run.config, num_draws=num_draws),
             split=split,
             steps=self.run.data.steps,
+            spikes=self.run.data.spikes,
             dtype=self.run.flow.dtype,
         )
 
@@ -109,19 +118,27 @@ class TableScores:
         )
 
     def unusual(self) -> list[list[str]]:
-        """The least likely test rows: log-likelihood, and the columns that cost them most."""
+        """The least likely test rows: number in the file, log-likelihood, and the columns that cost
+        them most, those among them that were missing and filled marked.
+        """
         order = np.argsort(self.scores)[:_NUM_UNUSUAL]
         rows = np.asarray(self.run.data.test[:][order], np.float64)
+        numbers = rows_of_test(self.run.config, self.run.data)[order]
+        is_filled = np.zeros(rows.shape, bool)
+        if self.run.data.missing:
+            is_filled = missing_cells(self.run.config, "test", numbers)
         found = []
-        for row, score, costs in zip(rows, self.scores[order], self._costs(rows), strict=True):
+        for k, costs in enumerate(self._costs(rows)):
             reasons: list[str] = []
             for place in np.argsort(-costs)[:_NUM_REASONS]:
                 if reasons and costs[place] < _LEAST_REASON:
                     break
                 column = self.run.schema.columns[place]
-                value = text_of(column, row[place])
+                value = text_of(column, rows[k, place])
+                if is_filled[k, place]:
+                    value += ", filled"
                 reasons.append(f"{column.name} = {value} ({costs[place]:.1f} nats)")
-            found.append([f"{score:.2f}", "; ".join(reasons)])
+            found.append([str(numbers[k]), f"{self.scores[order[k]]:.2f}", "; ".join(reasons)])
         return found
 
     def _costs(self, rows):

@@ -58,9 +58,13 @@ def make_flow(
         init_range = config.init_range
     steps = None
     origin: float | np.ndarray = 0.0
+    bins_of_spikes: dict[str, Any] = {}
     if schema:
         steps = schema.steps
         origin, _ = schema.bounds
+        if schema.spikes:
+            widths = schema.spikes.widths
+            bins_of_spikes = {"spikes": schema.spikes.values, "spike_widths": widths}
     return build_flow(
         event_shape,
         num_couplings=config.num_couplings,
@@ -82,6 +86,7 @@ def make_flow(
         levels=levels or 0,
         steps=steps,
         origin=origin,
+        **bins_of_spikes,
         conditioner_input=config.conditioner_input,
         scaling=config.scaling,
         output_scale=config.output_scale,

@@ -28,6 +28,8 @@ class Block:
       words: of a table of CSV, how the columns of `kept` that may hold true and false spell them,
         by name: false, then true.
       labels: for a conditional model, the class of each row by name, `[n]`; else `None`.
+      decimals: of a table of CSV, the least and the most decimals that the numbers of a column of
+        `kept` are written with, by name; of those that are written with some.
     """
 
     first: int
@@ -38,6 +40,7 @@ class Block:
     unseen: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     words: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     labels: np.ndarray | None = None
+    decimals: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 def rows_at_once(event_size: int, work: int = 1) -> int:

@@ -144,7 +144,10 @@ class Drawer:
           Their x is `[num_draws, n, D]`; what was there is there to the bit.
         """
         missing = np.isnan(values)
-        half = self.schema.steps / 2
+        widths = self.schema.steps + np.zeros(values.shape)
+        if self.schema.spikes:
+            widths += self.schema.spikes.spreads(values)
+        half = widths / 2
         low = np.where(missing, -np.inf, values - half)
         high = np.where(missing, np.inf, values + half)
         found = draw_between(

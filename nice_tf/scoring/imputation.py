@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
+from nice_tf.data.tables.decimals import with_decimals
 from nice_tf.data.tables.encodings import as_dates, as_type, decoded_values
 from nice_tf.errors import UserError
 from nice_tf.scoring.blocks import Block
@@ -71,6 +72,8 @@ def with_gaps_from(filled: np.ndarray, block: Block, schema: Schema) -> pa.Table
             values = _decoded(values, missing[:, place], column)
         if name in block.words:
             values = _as_words(values, block.words[name])
+        elif name in block.decimals:
+            values = pa.array(with_decimals(values, *block.decimals[name]), pa.string())
         columns[name] = _with_gaps_filled(name, columns[name], missing[:, place], values)
     for name, values in block.constants.items():
         gaps = np.isnan(values)
@@ -79,6 +82,8 @@ def with_gaps_from(filled: np.ndarray, block: Block, schema: Schema) -> pa.Table
             constant = decoded_values(constant, schema.constant_encodings[name])
         if name in block.words:
             constant = _as_words(constant, block.words[name])
+        elif name in block.decimals:
+            constant = pa.array(with_decimals(constant, *block.decimals[name]), pa.string())
         columns[name] = _with_gaps_filled(name, columns[name], gaps, constant)
     return pa.table(columns)
 

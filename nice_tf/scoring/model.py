@@ -20,12 +20,15 @@ from nice_tf.data.descriptions import check_description
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
+from nice_tf.scoring.spikes import nodes_of
 from nice_tf.scoring.trying import with_best_values
 from nice_tf.serving import server as server_lib
 from nice_tf.serving.classes import Classes
 
 # Log-likelihoods of validation that exports without `tail_step` have at most.
 _KEPT_BY_EARLIER_VERSIONS = 10_000
+
+_SAMPLES_FOR_NODES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +270,9 @@ class Model:
         label: npt.ArrayLike | None = None,
     ) -> np.ndarray:
         """Missing values filled by ascent on the log-density (Dinh et al. 2014, section 5.2); of a
-        table's categories and other columns of few values all are tried.
+        table's categories and other columns of few values all are tried. A continuous column is
+        filled with one of its spikes, such as zero, where all of them together are more probable
+        than the rest of its values, given the others of the row.
 
         Args:
           x: `[B, *event_shape]` in data units, NaN where a value is missing.
@@ -291,8 +296,30 @@ class Model:
 
         filled = self._climbed(np.where(observed, x, 0), observed, seeds, given)
         if self.schema:
-            filled = with_best_values(filled, observed, self.schema, log_prob=log_prob, climb=climb)
+            filled = with_best_values(
+                filled,
+                observed,
+                self.schema,
+                log_prob=log_prob,
+                climb=climb,
+                nodes=lambda: self._nodes,
+            )
         return np.where(observed, x, filled)
+
+    @functools.cached_property
+    def _nodes(self):
+        """By place, where the density of each column with spikes is looked at beside these."""
+        label = None
+        if self.classes:
+            label = np.resize(self.classes.names, _SAMPLES_FOR_NODES)
+        samples = self.sample(_SAMPLES_FOR_NODES, seed=0, label=label)
+        found: dict[int, np.ndarray] = {}
+        if self.schema is None:
+            return found
+        for place, column in enumerate(self.schema.columns):
+            if column.spikes:
+                found[place] = nodes_of(column, samples[:, place])
+        return found
 
     def _climbed(self, x, observed, seeds, given):
         mask = observed.astype(np.float32)

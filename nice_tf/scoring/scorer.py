@@ -114,7 +114,7 @@ class Scorer:
         if self.model.schema:
             where = f"column {self.model.schema.names[column]} has a missing value"
         place = f"row {block.first + row} (counted from 0)"
-        return f"{where} in {place}: impute fills them, or leave these rows out"
+        return f"{where} in {place}: --impute fills missing values first, or leave these rows out"
 
     def _off_constant(self, block):
         """Names of the constant columns with another value; a missing one is no other."""

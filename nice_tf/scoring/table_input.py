@@ -14,6 +14,7 @@ from nice_tf.data.tables.booleans import words_of
 from nice_tf.data.tables.cells import is_number, no_number
 from nice_tf.data.tables.choice import check_holds_numbers
 from nice_tf.data.tables.columns import is_text_like
+from nice_tf.data.tables.decimals import decimals_of
 from nice_tf.data.tables.encodings import encoded, numbers, wanted
 from nice_tf.data.tables.labels import as_classes
 from nice_tf.data.tables.paths import left_out, table_files
@@ -71,12 +72,13 @@ class TableInput:
         self._table = Table(self.files, schema=schema)
         self._dtype = np.dtype(dtype)
         self.names = self._table.names
-        self.warnings = left_out(name)
+        self.warnings = list(left_out(name))
+        self._may_be_filled = keep is None  # and written again: else nobody asks for decimals
         if keep is None:
             keep = self.names
         self._keep = list(keep)
         self._label = label
-        self._check_names()
+        self.warnings += self._checked_names()
         self._constants = [name for name in schema.constants if name in self.names]
         self._wanted = [*schema.names, *self._constants]
         self._encodings = {}
@@ -87,7 +89,8 @@ class TableInput:
             others = [name for name in self._wanted if name not in self._encodings]
             check_holds_numbers(self._table, others)
 
-    def _check_names(self):
+    def _checked_names(self):
+        """What there is to say of the columns, once they are those that are needed."""
         absent = [name for name in self._keep if name not in self.names]
         if absent:
             raise UserError(
@@ -103,7 +106,7 @@ class TableInput:
         if self._label:
             unknown.add(self._label)
         others = [name for name in self.names if name not in unknown]
-        self._schema.check_names(others, self._what)
+        return self._schema.check_names(others, self._what)
 
     def check_output(self, output: str) -> None:
         """Checks that a file can hold the columns to keep.
@@ -176,7 +179,15 @@ class TableInput:
         if self._label:
             labels = as_classes(batch[self._label]).to_numpy(zero_copy_only=False).astype(str)
         return Block(
-            first, of_density, constants, kept, self._stored_as, unseen, self._words, labels
+            first,
+            of_density,
+            constants,
+            kept,
+            self._stored_as,
+            unseen,
+            self._words,
+            labels,
+            self._decimals,
         )
 
     @functools.cached_property
@@ -198,6 +209,19 @@ class TableInput:
             elif pa.types.is_boolean(kind) or pa.types.is_null(kind):
                 may_be.append(name)
         return found | words_of(self._table, may_be)
+
+    @functools.cached_property
+    def _decimals(self):
+        """By name, how many decimals the numbers of the columns to keep are written with, at least
+        and at most; of those of CSV that all have some.
+        """
+        if not self._table.is_csv or not self._may_be_filled:
+            return {}
+        names = []
+        for name in self._wanted:
+            if name in self._keep and name not in self._encodings:
+                names.append(name)
+        return decimals_of(self._table, names)
 
     @functools.cached_property
     def _stored_as(self):

@@ -112,18 +112,41 @@ class Recorder(tf_keras.callbacks.Callback):
         if int(self._state.best_epoch) == epoch + 1:
             self._run.drop_evaluation()  # of a run that was finished early, and is continued
             save_best(self._run, self.model, self._state)
-        self._rows.append(
-            {
-                "epoch": epoch + 1,
-                "step": int(self.model.optimizer.iterations.numpy()),
-                **_as_floats(logs),
-                "learning_rate": _learning_rate(self.model),
-                "seconds": round(time.perf_counter() - self._started, 3),
-            }
-        )
+        self._rows.append(_row(self.model, epoch, logs, self._started))
         self._run.write_metrics(self._rows)
         # Last of all: whatever is cut off before this line is done again.
         save_last(self._run, self.model, self._state, self._rows)
+
+
+class RecorderAtEnd(tf_keras.callbacks.Callback):
+    """Writes the best weights and metrics.csv at the end alone, of a run that nobody continues; in
+    the place of `Recorder`.
+    """
+
+    def __init__(self, run: Workdir, state: RunState):
+        super().__init__()
+        self._run = run
+        self._state = state
+        self._rows: list[dict[str, Any]] = []
+        self._best: list[np.ndarray] = []
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Keeps the epoch."""
+        if int(self._state.best_epoch) == epoch + 1:
+            self._best = [variable.numpy() for variable in self.model.evaluation_flow.variables]
+        self._rows.append(_row(self.model, epoch, logs, self._started))
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Writes."""
+        for variable, value in zip(self.model.evaluation_flow.variables, self._best, strict=True):
+            variable.assign(value)
+        save_best(self._run, self.model, self._state)
+        self._run.write_metrics(self._rows)
 
 
 class Standing(tf_keras.callbacks.Callback):
@@ -142,6 +165,17 @@ class Standing(tf_keras.callbacks.Callback):
         if self._patience:
             since_best = epoch + 1 - int(self._state.best_epoch)
             logs["patience_left"] = self._patience - since_best
+
+
+def _row(model, epoch, logs, started):
+    """The row of metrics.csv of an epoch that began at a time of `time.perf_counter`."""
+    return {
+        "epoch": epoch + 1,
+        "step": int(model.optimizer.iterations.numpy()),
+        **_as_floats(logs),
+        "learning_rate": _learning_rate(model),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 def _as_floats(logs):

@@ -12,6 +12,7 @@ import tf_keras
 from nice_tf.config import Config
 from nice_tf.data.dataset import Data
 from nice_tf.data.rows import chunks, select
+from nice_tf.data.schema import Spikes
 from nice_tf.data.units import to_density_units
 from nice_tf.errors import UserError
 from nice_tf.evaluation.metrics import bits_per_dim
@@ -52,6 +53,7 @@ class FlowModel(tf_keras.Model):
         *,
         levels: int | None,
         steps: np.ndarray | None = None,
+        spikes: Spikes | None = None,
         dequantization: str = "uniform",
         ema_decay: float = 0.0,
         dropout: float = 0.0,
@@ -68,6 +70,7 @@ class FlowModel(tf_keras.Model):
           evaluation_flow: the same architecture with variables of its own; they are overwritten.
           levels: number of integer levels of the data; `None` for others.
           steps: as for `to_density_units`.
+          spikes: as for `to_density_units`.
           dequantization: as `Config.dequantization`.
           ema_decay: as `Config.ema_decay`.
           dropout: that of the conditioners of `flow`.
@@ -83,6 +86,7 @@ class FlowModel(tf_keras.Model):
         self.evaluation_flow = evaluation_flow
         self._levels = levels
         self._steps = steps
+        self._spikes = spikes
         self._dequantization = dequantization
         self._ema_decay = ema_decay
         self._dropout = dropout
@@ -112,6 +116,7 @@ class FlowModel(tf_keras.Model):
             self._dequantization,
             noise_seed,
             steps=self._steps,
+            spikes=self._spikes,
             dtype=self.flow.dtype,
         )
 
@@ -277,6 +282,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
         make_flow(config, data.event_shape, **known),
         levels=data.levels,
         steps=data.steps,
+        spikes=data.spikes,
         dequantization=config.dequantization,
         ema_decay=config.ema_decay,
         dropout=config.dropout,

@@ -36,6 +36,7 @@ from nice_tf.training.callbacks import (
     NaNGuard,
     Progress,
     Recorder,
+    RecorderAtEnd,
     SamplePictures,
     Standing,
 )
@@ -156,6 +157,25 @@ def train_and_evaluate(
             return _finish(trained.config, trained.data, trained.run)
 
 
+def train_once(
+    config: Config,
+    workdir: str | os.PathLike,
+    *,
+    on_start: Callable[[RunStart], None] | None = None,
+    verbose: int = 0,
+) -> RunResult | None:
+    """As `train_and_evaluate`, in a new folder that is soon gone: there are no checkpoints to
+    continue from, no logs and no samples.
+
+    Arguments, result and errors are those of `train_and_evaluate`.
+    """
+    with devices.saying_out_of_memory("this run"):
+        with _trained(config, workdir, on_start, verbose, is_kept=False) as trained:
+            if not trained.is_chief:
+                return None
+            return _finish(trained.config, trained.data, trained.run, has_samples=False)
+
+
 def train(
     config: Config,
     workdir: str | os.PathLike,
@@ -173,7 +193,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _trained(config, workdir, on_start, verbose):
+def _trained(config, workdir, on_start, verbose, *, is_kept=True):
     """What `train` returns; the chief holds the folder until the end of the block."""
     devices.let_memory_grow()
     strategy = devices.make_strategy(config.strategy)
@@ -206,14 +226,16 @@ def _trained(config, workdir, on_start, verbose):
             rows = _restore_metrics(run, rows, int(state.epoch))
             # The guard before all others. The recorder behind them: an epoch that it has saved has
             # left everything else, too.
-            callbacks = [
-                FolderGuard(run),
-                *callbacks,
-                tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
-                SamplePictures(run, data.levels, config, data.labels),
-                Recorder(run, state, rows),
-                Standing(state, config),
-            ]
+            callbacks = [FolderGuard(run), *callbacks]
+            if is_kept:
+                callbacks += [
+                    tf_keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False),
+                    SamplePictures(run, data.levels, config, data.labels),
+                    Recorder(run, state, rows),
+                ]
+            else:
+                callbacks.append(RecorderAtEnd(run, state))
+            callbacks.append(Standing(state, config))
         if not state.is_finished(config):
             with _saying_what_failed(data, run):
                 fit(
@@ -412,7 +434,7 @@ def _with_given(config, given, run):
     return changed
 
 
-def _finish(config, data, run):
+def _finish(config, data, run, *, has_samples=True):
     flow = make_flow(
         config,
         data.event_shape,
@@ -423,7 +445,7 @@ def _finish(config, data, run):
     flow, epoch = restore_best(run, flow)
     for path in run.changed(run.evaluation, run.calibration):
         _LOG.warning("%s was changed after it was written: it is computed anew", path)
-    draws = likelihood.number_of_draws(data.levels, data.steps, config)
+    draws = likelihood.number_of_draws(data.levels, data.steps, config, data.spikes)
     result = run.read_evaluation(epoch=epoch, num_draws=draws)
     split = "test"
     if config.test_rows == "validation":
@@ -446,6 +468,8 @@ def _finish(config, data, run):
             )
         run.check_is_held()
         run.write_evaluation(result, usual)
-    samples = write_samples(flow, data, config, run)
+    samples: list[pathlib.Path] = []
+    if has_samples:
+        samples = write_samples(flow, data, config, run)
     written = (run.config, run.metrics, run.evaluation, run.calibration, *samples)
     return RunResult(result, run.path, written)

@@ -2,6 +2,7 @@
 follow from others.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,11 @@ _MAX_TIES = 0.01  # share of rows
 _SPIKE = 0.1  # share of rows from which on a value that comes back is no rounding
 _REPEATED = 0.02  # share of a column's values from which on samples have such a value itself
 _FEWEST_REPEATED = 10
+# How columns are left out of a run, as a message says it.
+OTHERS = "--columns=NAME,..., the names of all others"
+_FEWEST_DISTINCT = 20
+_ALIKE_BY_CHANCE = 3
+_NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|ID)$")
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
@@ -19,6 +25,7 @@ def warnings(
     continuous: Sequence[str],
     *,
     has_marginals: bool = False,
+    has_noise: bool = True,
 ) -> list[str]:
     """What the user should know, one line each.
 
@@ -27,11 +34,12 @@ def warnings(
       names: of the columns.
       continuous: names of those without steps.
       has_marginals: whether the flow has marginals, which hold spikes and bound their density.
+      has_noise: whether values of `spikes` are spread over a width.
     """
     if not continuous:
         return []
     places = [names.index(name) for name in continuous]
-    found = _of_ties(_ties(rows[:, places], continuous), has_marginals)
+    found = _of_ties(_ties(rows[:, places], continuous), has_marginals, has_noise)
     found += _repeats(rows)
     dependent = [continuous[k] for k in _dependent(rows[:, places])]
     if dependent:
@@ -53,27 +61,71 @@ def spikes(values: np.ndarray) -> tuple[float, ...]:
     return tuple(found[is_spike].tolist())
 
 
+def identifiers(names: Sequence[str]) -> list[str]:
+    """A line on columns of numbers that look like identifiers, if there are any."""
+    if not names:
+        return []
+    return [
+        f"column {', '.join(names)} has another whole number in every row, as identifiers have, "
+        "and is taken for a number like others. If it numbers or names the rows, leave it out with "
+        f"{OTHERS}"
+    ]
+
+
+def is_identifier(name: str, values: np.ndarray) -> bool:
+    """Whether a column of whole numbers looks like an identifier: no two values are alike, and that
+    is no chance, as it is of a measurement with many digits; or they ascend or descend; or it has
+    the name of one.
+
+    Args:
+      name: of the column.
+      values: `[n]`, none missing.
+    """
+    number = len(values)
+    if number < _FEWEST_DISTINCT or len(np.unique(values)) < number:
+        return False
+    # Pairs that would be alike if they were drawn evenly from the range.
+    expected = number**2 / (2 * (np.ptp(values) + 1))
+    differences = np.diff(values)
+    is_sorted = bool(np.all(differences > 0) or np.all(differences < 0))
+    return expected >= _ALIKE_BY_CHANCE or is_sorted or bool(_NAME_OF_ONE.search(name))
+
+
 def _ties(rows, names):
-    """Values that come back again and again: (name, value, share) of each column that has one."""
+    """Values that come back again and again: (name, value, share, whether it is one of `spikes`)
+    of each column that has one.
+    """
     found = []
     for name, column in zip(names, rows.T, strict=True):
-        values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        present = column[~np.isnan(column)]
+        values, counts = np.unique(present, return_counts=True)
         share = int(np.max(counts, initial=0)) / len(column)
         if share > max(_MAX_TIES, 2 / len(column)):
-            found.append((name, values[counts.argmax()], share))
+            usual = values[counts.argmax()]
+            found.append((name, usual, share, usual in spikes(present)))
     return found
 
 
-def _of_ties(ties, has_marginals):
-    """One line for the spikes, one for what looks like rounding."""
+def _of_ties(ties, has_marginals, has_noise):
+    """One line for the spikes that are spread, one for others, one for what looks like rounding."""
+    spread: list[str] = []
     spikes: list[str] = []
     rounded: list[str] = []
-    for name, value, share in ties:
+    for name, value, share, is_repeated in ties:
         kind = rounded
         if share >= _SPIKE:
             kind = spikes
-        kind.append(f"{name} is {value:g} in {share:.1%}")
+        if is_repeated and has_noise:
+            kind = spread
+        if kind is not spread or share >= _SPIKE:
+            kind.append(f"{name} is {value:g} in {share:.1%}")
     lines = []
+    if spread:
+        lines.append(
+            f"column {', '.join(spread)} of rows and continuous elsewhere: a spike, spread over "
+            "about a thousandth of the column's deviation, as an integer is over its bin; log p of "
+            "these rows goes by that width"
+        )
     if spikes and has_marginals:
         lines.append(
             f"column {', '.join(spikes)} of rows and continuous elsewhere: a spike, which the "
@@ -99,7 +151,7 @@ def _repeats(rows):
         return []
     return [
         f"{share:.1%} of the rows repeat others: where they lie the density has no "
-        "upper bound, and rows of train may come back in test"
+        "upper bound, and rows of train may come back among those held out"
     ]
 
 

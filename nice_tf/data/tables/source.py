@@ -8,6 +8,7 @@ import numpy as np
 from nice_tf.config import Config
 from nice_tf.data.cache import kept
 from nice_tf.data.found import Found, by_split, storage_of
+from nice_tf.data.tables import degenerate
 from nice_tf.data.tables.kinds import Kinds
 from nice_tf.data.tables.labels import read_labels
 from nice_tf.data.tables.paths import left_out, table_files
@@ -36,7 +37,14 @@ def read(config: Config) -> Found:
         dtype = np.dtype(np.float64)
     schema, notes = with_dates_told_apart(schema, dtype)
     check_resolution(schema, dtype)
-    of_columns = survey.warnings(schema, has_marginals=config.marginals != "none")
+    of_columns = survey.warnings(
+        schema,
+        has_marginals=config.marginals != "none",
+        has_noise=config.dequantization == "uniform",
+    )
+    asked_for = {*config.column_names, *config.number_names}
+    unasked = [name for name in survey.identifiers(schema) if name not in asked_for]
+    notes = [*degenerate.identifiers(unasked), *notes]
     warnings = [*left_out(config.dataset), *of_columns, *notes]
     missing = survey.missing(schema)
     warnings += _said_of_missing(missing, config)
@@ -65,10 +73,13 @@ def _said_of_missing(missing, config):
     where = f"{', '.join(each)}, rows counted from 0"
     if not config.impute:
         raise UserError(
-            f"dataset {config.dataset} has missing values in {where}: impute fills each with "
-            "another of its column; or leave these rows or columns out"
+            f"dataset {config.dataset} has missing values in {where}: the same command with "
+            "--impute fills each with another of its column; or leave these rows or columns out"
         )
-    return [f"missing values were filled with others of their column, test included: {where}"]
+    held_out = "test"
+    if config.test_rows == "validation":
+        held_out = "validation"
+    return [f"missing values were filled with others of their column, {held_out} included: {where}"]
 
 
 def _rows(table, schema, dtype, present, config):
@@ -85,6 +96,32 @@ def _filled_blocks(table, names, dtype, present, seed):
     generator = np.random.default_rng(seed)
     for block in table.blocks(names):
         yield fill_from_column(block, generator, present).astype(dtype)
+
+
+def missing_cells(config: Config, split: str, numbers: np.ndarray) -> np.ndarray:
+    """Which values of some rows of a table were missing before `read` filled them.
+
+    Args:
+      config: of the run.
+      split: `train`, `validation` or `test` of a table whose files tell; else of all rows.
+      numbers: of the rows in the files of the split, counted from 0, `[n]`.
+
+    Returns:
+      `[n, D]` in bool.
+    """
+    files = table_files(config.dataset)
+    table = Table(files, delimiter=config.delimiter, decimal=config.decimal)
+    kinds = Kinds(config.category_names, config.number_names, config.max_categories)
+    label = config.condition_on or None
+    schema, _ = survey_table(table, config.column_names, label=label, kinds=kinds)
+    parts = by_split(files, split)
+    found = np.zeros([len(numbers), len(schema.columns)], bool)
+    first = 0
+    for block in table.part(parts[split]).blocks(schema.names):
+        is_inside = (numbers >= first) & (numbers < first + len(block))
+        found[is_inside] = np.isnan(block[numbers[is_inside] - first])
+        first += len(block)
+    return found
 
 
 def fill_from_column(

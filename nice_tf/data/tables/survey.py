@@ -122,6 +122,22 @@ class Survey:
                 f"column {self.empty[0]} has no value at all: leave it out with columns"
             )
 
+    def identifiers(self, schema: Schema) -> list[str]:
+        """Names of columns of plain numbers that look like identifiers, as far as the first rows
+        tell.
+        """
+        numbers = {column.name for column in schema.of_kind("number")}
+        found = []
+        start = np.concatenate(self._start)
+        for k, name in enumerate(self._names):
+            values = start[:, k]
+            values = values[~np.isnan(values)]
+            if name not in numbers or not self._grids[k].is_of_integers:
+                continue
+            if degenerate.is_identifier(name, values):
+                found.append(name)
+        return found
+
     def counts_rows(self, name: str) -> bool:
         """Whether a column may number the rows: whole numbers from 0 on, none missing, in the first
         rows no two alike.
@@ -210,18 +226,23 @@ class Survey:
         step = self._grids[k].step(places)
         return Column(name, step, round(low, places), round(high, places))
 
-    def warnings(self, schema: Schema, *, has_marginals: bool = False) -> list[str]:
+    def warnings(
+        self, schema: Schema, *, has_marginals: bool = False, has_noise: bool = True
+    ) -> list[str]:
         """What makes a density of these columns degenerate, one line each; looked for in the first
         rows.
 
         Args:
           schema: the columns.
           has_marginals: as for `degenerate.warnings`.
+          has_noise: as there.
         """
         kept = [k for k, name in enumerate(self._names) if name in self.names]
         rows = np.concatenate(self._start)[:, kept]
         continuous = [column.name for column in schema.columns if not column.step]
-        found = degenerate.warnings(rows, self.names, continuous, has_marginals=has_marginals)
+        found = degenerate.warnings(
+            rows, self.names, continuous, has_marginals=has_marginals, has_noise=has_noise
+        )
         return self._notes + found
 
 

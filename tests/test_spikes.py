@@ -1,0 +1,252 @@
+"""Values that come again and again in a continuous column: spread, drawn, filled."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+import nice_tf
+from nice_tf.data import dataset, units
+from nice_tf.data.schema import Column, Schema, Spikes
+from nice_tf.flows.conditional import draw_between
+from nice_tf.scoring.model import Model
+from nice_tf.scoring.spikes import most_probable, nodes_of
+
+NUMBER = 1500
+SHARES = {"queue": 0.2, "app": 0.8}  # of zeros
+
+
+def rows(number, seed):
+    """Waiting times, often 0 for one kind of customers and seldom for the other."""
+    generator = np.random.default_rng(seed)
+    is_app = generator.random(number) < 0.5
+    kind = np.where(is_app, "app", "queue")
+    share = np.where(is_app, SHARES["app"], SHARES["queue"])
+    wait = np.where(generator.random(number) < share, 0.0, generator.gamma(4.0, 1.0, number))
+    mood = generator.normal(size=number) - 0.3 * wait
+    return {"kind": kind, "wait": wait, "mood": mood}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Long enough for couplings to sharpen what is a point."""
+    path = tmp_path_factory.mktemp("spikes")
+    pq.write_table(pa.table(rows(NUMBER, 0)), path / "rows.parquet")
+    config = nice_tf.Config(
+        dataset=str(path / "rows.parquet"),
+        marginals="quantile",
+        whitening="standardize_triangular",
+        prior="logistic_mixture",
+        prior_components=8,
+        num_couplings=4,
+        hidden_units=(24,),
+        epochs=40,
+        batch_size=50,
+        learning_rate=1e-2,
+        num_draws=4,
+        precision="float32",
+        output_scale="one",
+        ema_decay=0.98,
+    )
+    result = nice_tf.train_and_evaluate(config, path / "run")
+    return path / "run", config, result
+
+
+def test_couplings_gain_nothing_inside_a_spike(run):
+    """The columns tell this much of each other, by the distribution that they were drawn from."""
+    _, _, result = run
+    gain = result["marginals"]["gain"]
+    assert 0.2 < gain < 1.0, "narrower zeros add a nat or more"
+
+
+def test_given_rows_are_zero_as_often_as_free_ones(run, tmp_path):
+    folder, _, _ = run
+    kind = "queue"
+    nice_tf.sample_file(folder, tmp_path / "free.parquet", num_samples=6000)
+    free = pq.read_table(tmp_path / "free.parquet")
+    wait = free["wait"].to_numpy()[free["kind"].to_numpy() == kind]
+    share = np.mean(wait == 0)
+    assert abs(share - SHARES[kind]) < 0.12
+    nice_tf.sample_file(folder, tmp_path / "given.parquet", num_samples=2000, given={"kind": kind})
+    drawn = pq.read_table(tmp_path / "given.parquet")["wait"].to_numpy()
+    assert abs(np.mean(drawn == 0) - share) < 0.04
+    assert drawn.min() == 0 and not np.any((drawn > 0) & (drawn < 1e-3))
+
+
+def with_gaps(path):
+    columns = rows(80, 5)
+    gaps = pa.table({**columns, "wait": pa.nulls(80, pa.float64())})
+    pq.write_table(gaps, path)
+    return columns["kind"]
+
+
+def test_gaps_are_drawn_as_often_on_a_spike_and_filled_where_that_is_more_probable(run, tmp_path):
+    """What is more probable is told by the draws."""
+    folder, _, _ = run
+    kind = with_gaps(tmp_path / "gaps.parquet")
+    nice_tf.fill_file(folder, tmp_path / "gaps.parquet", tmp_path / "filled.parquet")
+    filled = pq.read_table(tmp_path / "filled.parquet")["wait"].to_numpy()
+    nice_tf.fill_file(folder, tmp_path / "gaps.parquet", tmp_path / "drawn.parquet", num_draws=40)
+    drawn = pq.read_table(tmp_path / "drawn.parquet")["wait"].to_numpy().reshape(80, 40)
+    for name, share in SHARES.items():
+        assert abs(np.mean(drawn[kind == name] == 0) - share) < 0.15
+    share = np.mean(drawn == 0, axis=1)
+    is_clear = np.abs(share - 0.5) > 0.25
+    assert np.sum(is_clear & (share > 0.5)) > 15 and np.sum(is_clear & (share < 0.5)) > 15
+    np.testing.assert_array_equal((filled == 0)[is_clear], (share > 0.5)[is_clear])
+    assert filled[filled > 0].min() > 0.1
+
+
+def test_an_export_fills_as_the_run_does(run, tmp_path):
+    folder, _, _ = run
+    version = nice_tf.export_saved_model(folder, tmp_path / "export")
+    x = np.array([[0.0, np.nan, 0.3], [1.0, np.nan, -1.5]], np.float32)
+    found = Model.load(folder).fill(x)
+    np.testing.assert_allclose(Model.load(version).fill(x), found, atol=1e-3)
+    assert sorted(found[:, 1] == 0) == [False, True]
+
+
+def test_the_probability_of_a_spike_is_an_integral():
+    """Of a column of 30 % zeros, 25 % fives and an exponential rest; the other tells nothing."""
+    generator = np.random.default_rng(0)
+    column = Column("a", 0.0, 0.0, 12.0, spikes=(0.0, 5.0), spike_width=1e-3)
+
+    def log_prob_of(shares):
+        def log_prob(x):
+            a = x[:, 0]
+            density = (1 - sum(shares)) * np.exp(-a) * (a > 0)
+            for spike, share in zip(column.spikes, shares, strict=True):
+                density = density + share * (np.abs(a - spike) < 5e-4) / 1e-3
+            return np.log(density + 1e-300)
+
+        return log_prob
+
+    samples = generator.exponential(size=3000)
+    nodes = nodes_of(column, samples)
+    assert np.all(np.diff(nodes) > 0) and 0 < nodes[0] < 1e-3 and nodes[-1] == 12
+    assert not np.any(np.abs(nodes - 5) <= 5e-4)
+    values = np.zeros([2, 2])
+    for shares, expected in (
+        ((0.3, 0.25), 0.0),
+        ((0.2, 0.35), 5.0),
+        ((0.26, 0.25), 0.0),
+        ((0.24, 0.25), np.nan),
+    ):
+        found = most_probable(values, 0, column, nodes, log_prob_of(shares))
+        np.testing.assert_array_equal(found, [expected, expected])
+
+
+SPIKES = Spikes(np.array([[0.0, 2.5], [np.nan, np.nan], [1e6, np.nan]]), np.full(3, 0.01))
+
+
+def test_only_spikes_are_spread():
+    values = np.float32([[0.0, 0.0, 1.0], [2.5, 2.5, 0.0], [0.001, 1.0, 0.0]] * 2000)
+    x = units.to_density_units(
+        values, None, "uniform", tf.constant([1, 2]), steps=np.array([0.0, 1, 0]), spikes=SPIKES
+    ).numpy()
+    moved = (x - values).reshape(2000, 3, 3)
+    for row in (0, 1):
+        offsets = moved[:, row, 0]
+        assert (
+            np.abs(offsets).max() <= 0.005 + 1e-6 and np.abs(offsets.std() - 0.01 / 12**0.5) < 2e-4
+        )
+    assert not moved[:, 2, 0].any() and not moved[:, :, 2].any()
+    assert moved[:, :, 1].min() < -0.45
+    np.testing.assert_array_equal(
+        SPIKES.spreads(values[:3]), [[0.01, 0, 0], [0.01, 0, 0], [0, 0, 0]]
+    )
+    plain = units.to_density_units(
+        values, None, "none", tf.constant([1, 2]), steps=np.array([0.0, 1, 0]), spikes=SPIKES
+    )
+    np.testing.assert_array_equal(plain, values)
+
+
+def test_where_numbers_are_too_coarse_nothing_is_spread():
+    """Else most of a spike would lie outside of its own bin."""
+    arguments = {"steps": np.zeros(3), "spikes": SPIKES}
+    for dtype, moves in ((tf.float32, False), (tf.float64, True)):
+        values = tf.constant([[0.5, 0.5, 1e6]], dtype)
+        x = units.to_density_units(
+            values, None, "uniform", tf.constant([1, 2]), dtype=dtype, **arguments
+        )
+        assert bool(x[0, 2] != values[0, 2]) == moves
+
+
+def test_marginals_have_the_bins_that_spikes_are_spread_over():
+    """Whatever bins the rest has: also of a spike that fits of few bins would not find."""
+    generator = np.random.default_rng(1)
+    shares = {0.0: 0.4, 2.5: 0.03}
+    x = generator.gamma(2.0, 1.0, 2000)
+    x[:800] = 0.0
+    x[800:860] = 2.5
+    is_spike = np.arange(2000) < 860
+    x = x + np.where(is_spike, 0.01 * generator.uniform(-0.5, 0.5, 2000), 0)
+    layer = nice_tf.QuantileTransform(1, spikes=[[0.0, 2.5]], spike_widths=0.01, dtype=tf.float64)
+    layer.fit(generator.permutation(x)[:, np.newaxis])
+    for value, share in shares.items():
+        ends = value + np.array([[-0.005], [0.005]])
+        low, high = tf.sigmoid(layer.forward(tf.constant(ends))).numpy()[:, 0]
+        assert abs(high - low - share) < 0.01
+        inside = value + np.linspace(-0.0049, 0.0049, 7)[:, np.newaxis]
+        z = layer.forward(tf.constant(inside))
+        of_prior = -(tf.nn.softplus(z) + tf.nn.softplus(-z))[:, 0]
+        log_det = layer.forward_log_det_jacobian(tf.identity(inside), event_ndims=1)
+        log_density = log_det + of_prior
+        np.testing.assert_allclose(log_density, np.log((high - low) / 0.01), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"spikes": [0.0, 1.0]}, r"spikes must have shape \[2, S\], got \[2\]"),
+        ({"spikes": [[0.0]]}, r"spikes must have shape \[2, S\], got \[1, 1\]"),
+        ({"spike_widths": -1.0}, "spike_widths must be at least 0, got -1.0"),
+    ],
+)
+def test_bad_spikes_are_named(arguments, message):
+    with pytest.raises(nice_tf.UserError, match=message):
+        nice_tf.QuantileTransform(2, **arguments)
+
+
+def test_jumps_find_what_lies_apart():
+    """The zeros of a column that nothing else tells of, from a start far away from them, whatever
+    the length of the chains' steps.
+    """
+    generator = np.random.default_rng(2)
+    x = generator.gamma(3.0, 1.0, [3000, 2])
+    x[generator.random(3000) < 0.4, 0] = 0
+    spikes = {"spikes": [[0.0], [np.nan]], "spike_widths": 0.002}
+    flow = nice_tf.build_flow(
+        [2], marginals="quantile", num_couplings=2, hidden_units=(3,), **spikes
+    )
+    nice_tf.initialize_from_data(flow, tf.constant(x, tf.float32))
+    found = draw_between(
+        flow,
+        np.array([[-np.inf, 1.0]]),
+        np.array([[np.inf, 1.0]]),
+        start=np.array([[8.0, 1.0]]),
+        num_draws=1000,
+        num_chains=20,
+        num_warmup=30,
+        thinning=4,
+        seed=[3, 4],
+    )
+    drawn = found.x[:, 0, 0]
+    assert found.effective_sample_size[0] > 500
+    assert abs(np.mean(np.abs(drawn) < 0.002) - np.mean(x[:, 0] == 0)) < 0.06
+
+
+def test_a_schema_gathers_the_spikes_of_its_columns(tmp_path):
+    columns = [
+        Column("a", 1.0, 0, 3),
+        Column("b", 0.0, 0.0, 9.0, spikes=(0.0, 4.0), spike_width=0.01),
+        Column("c", 0.0, 0.0, 9.0, spikes=(1.0,), spike_width=0.02),
+    ]
+    found = Schema(tuple(columns)).spikes
+    np.testing.assert_array_equal(found.values, [[np.nan, np.nan], [0, 4], [1, np.nan]])
+    np.testing.assert_array_equal(found.widths, [0, 0.01, 0.02])
+    assert Schema((columns[0],)).spikes is None
+    pq.write_table(pa.table(rows(200, 1)), tmp_path / "a.parquet")
+    data = dataset.load(nice_tf.Config(dataset=str(tmp_path / "a.parquet"), batch_size=10))
+    assert data.spikes.values[1, 0] == 0 and np.mean(data.train[:, 1] == 0) > 0.3
