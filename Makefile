@@ -1,18 +1,20 @@
 # One target per chore. `make demo` and `make test` set up their own environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# setuptools warns of each editable installation.
+PIP := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
 
 .PHONY: demo demo-start noise-experiment bench docs dist fuzz test test-start crash-test test-matrix lint clean
 
 .venv/package: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable .
+	$(PIP) --upgrade pip
+	$(PIP) --editable .
 	@touch $@
 
 .venv/installed: .venv/package  ## the tools of development, too
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	@touch $@
 
 demo: demo-start .venv/package  ## train on the bundled digits, evaluate, write samples, export
@@ -33,18 +35,18 @@ noise-experiment: .venv/package  ## the digits with and without dequantization n
 	$(BIN)/nice-tf noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
 
 bench: .venv/package  ## training and sampling beside other libraries; minutes, on a machine that does nothing else
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(PIP) --editable '.[bench]'
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/sampling.py
 
 docs: .venv/package  ## the site, pages and API reference, as build/site/index.html
-	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(PIP) --editable '.[docs]'
 	mkdir -p build/pages
 	for page in README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff LICENSE .nav.yml docs; do ln -sfn ../../$$page build/pages; done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 dist: .venv/package  ## source distribution and wheel in dist, and whether an index would take them
-	$(BIN)/pip install --quiet build twine
+	$(PIP) build twine
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
