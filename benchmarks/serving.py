@@ -110,7 +110,7 @@ def _serve(connection, operations):
 
 
 def export_paper_model(directory, compile_single):
-    """The paper's MNIST architecture with random weights, as `export.py` would save it."""
+    """The paper's MNIST architecture with random weights, as `nice-tf export` would save it."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
@@ -137,7 +137,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
-    parser.add_argument("--compile_single", action="store_true", help="as for export.py")
+    parser.add_argument("--compile_single", action="store_true", help="as for nice-tf export")
     parser.add_argument("--json", help="file for every figure")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")

@@ -29,7 +29,7 @@ def fit(
       train: rows in the table's units, without noise, `[N, D]`.
       steps: distance of the values of each column, 0 where it is continuous, `[D]`.
       validation: dequantized rows, `[M, D]`.
-      batch_size: rows a step.
+      batch_size: rows per step.
       seed: of weights, noise and order.
 
     Returns:

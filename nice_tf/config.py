@@ -68,7 +68,7 @@ def flag_text(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a run; each field is the flag of the same name, `python train.py --help` explains
+    """Settings of a run; each field is the flag of the same name, `nice-tf train --help` explains
     them.
 
     Raises:

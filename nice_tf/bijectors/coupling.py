@@ -62,7 +62,7 @@ class AdditiveCoupling(Layer):
           passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest,
             `"second"` passes the last `num_passthrough` and shifts those before them.
           validate_args: check also in the run, where the size of the event is not known before,
-            that m returns one value a shifted coordinate.
+            that m returns one value per shifted coordinate.
           name: as for every TFP bijector.
 
         Raises:
@@ -146,7 +146,7 @@ class AdditiveCoupling(Layer):
             return shift
         sizes = tf.shape(shift)[-1], tf.shape(shifted)[-1]
         check = tf.debugging.assert_equal(
-            *sizes, message="the conditioner must return one value a shifted coordinate"
+            *sizes, message="the conditioner must return one value per shifted coordinate"
         )
         with tf.control_dependencies([check]):
             return tf.identity(shift)

@@ -103,7 +103,7 @@ of shape {data["event_shape"]}. Values: {_unit(data)}.
 {likelihood}## Signatures
 
 Every input is checked in the graph. `tail_probability` is the share of validation examples of lower `log_prob`.
-`inpaint` makes {inpaint}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples a
+`inpaint` makes {inpaint}. `sample_n` gives at most {MAX_NUM_SAMPLES} samples per
 request.
 
 ## Known limits
