@@ -82,7 +82,8 @@ def test_flags_reach_the_command(run_here, tmp_path):
     again = run_here(*FRONT, "configs", f"--output_dir={tmp_path}/flags")
     assert again.returncode == 1
     assert again.stderr == (
-        f"error: --output_dir {tmp_path}/flags cannot be written (File exists)\n"
+        f"error: --output_dir must name a folder that does not exist yet, got {tmp_path}/flags; a clone of "
+        "the repository has the flag files in configs already\n"
     )
 
 

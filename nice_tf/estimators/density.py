@@ -22,6 +22,14 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     It is the training of `nice-tf train` with the settings of configs/table.flags, kept in memory:
     nothing is written unless `save` or `export` are called, nothing printed unless `verbose`. What
     should be known of X comes as Python warnings.
+
+    Examples:
+      >>> import numpy as np
+      >>> from nice_tf.estimators import NiceDensity
+      >>> x = np.random.default_rng(0).normal(size=[200, 3])
+      >>> density = NiceDensity(epochs=2, random_state=0).fit(x)
+      >>> density.score_samples(x).shape  # nats per row
+      (200,)
     """
 
     def __init__(
