@@ -125,6 +125,10 @@ def test_version(run_here):
         ),
         ("max_shift and batch_size=3 clash", "--max_shift and --batch_size=3 clash"),
         ("--batch_size is given twice", "--batch_size is given twice"),
+        (
+            "a.csv has missing values: impute fills them; columns keeps it (categories keeps it)",
+            "a.csv has missing values: --impute fills them; --columns keeps it (--categories keeps it)",
+        ),
         ("output rows.csv is there already", "--output rows.csv is there already"),
         ("the output is of another seed", "the output is of another seed"),
         ("a seed must not be too large", "a seed must not be too large"),
@@ -155,5 +159,5 @@ def test_version(run_here):
     ],
 )
 def test_messages_write_flags_with_their_dashes(message, expected):
-    names = ("batch_size", "epochs", "max_shift", "output", "seed")
+    names = ("batch_size", "categories", "columns", "epochs", "impute", "max_shift", "output", "seed")
     assert with_dashes(message, names) == expected
