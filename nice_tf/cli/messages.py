@@ -14,7 +14,7 @@ _LISTS = (
     r"for tables, got|(?:columns|categories|numbers) has"
 )
 # What a message says that a flag does for the user.
-_DOES = " (?:brings|fills|keeps|replaces) "
+_DOES = " (?:brings|fills|keeps|passes|replaces) "
 _KEPT = re.compile(
     rf"\b(?:{_LISTS}) (?:[^,:;]*, )*\S+(?: and (?:also has )?\S+)?"
     r"|(?<!\w)'[^']*'(?!\w)"

@@ -410,7 +410,7 @@ class Schema:
             return
         hint = ""
         if extra and not missing:
-            hint = "; leave the others out, or pass them on with keep"
+            hint = "; keep passes the others on, or leave them out"
         raise UserError(
             f"{what} {' and '.join(found)}: the model is of the columns "
             f"{', '.join(self.names)}{hint}"
