@@ -129,6 +129,10 @@ def test_version(run_here):
             "a.csv has missing values: impute fills them; columns keeps it (categories keeps it)",
             "a.csv has missing values: --impute fills them; --columns keeps it (--categories keeps it)",
         ),
+        (
+            "also has a: the model is of the columns b, c; impute fills them",
+            "also has a: the model is of the columns b, c; --impute fills them",
+        ),
         ("output rows.csv is there already", "--output rows.csv is there already"),
         ("the output is of another seed", "the output is of another seed"),
         ("a seed must not be too large", "a seed must not be too large"),
