@@ -163,5 +163,6 @@ def test_version(run_here):
     ],
 )
 def test_messages_write_flags_with_their_dashes(message, expected):
-    names = ("batch_size", "categories", "columns", "epochs", "impute", "max_shift", "output", "seed")
+    names = ["batch_size", "epochs", "max_shift", "output", "seed"]
+    names += ["categories", "columns", "impute"]
     assert with_dashes(message, names) == expected
