@@ -6,7 +6,7 @@ r"""Which setting is worth how many nats: variants of a run, each trained, compa
 A line of a file of variants is a name and the flags that it changes. All take the flags of this command for the rest.
 A variant that was cut off is continued, a finished one is only read. With --jobs several run side by side, each on its
 share of the cores and with its output in a file beside its folder. The test split is not looked at: the winner's figure
-on test is that of `train.py`, read once.
+on test is that of `nice-tf train`, read once.
 """
 
 import multiprocessing

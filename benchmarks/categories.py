@@ -5,9 +5,9 @@ times the frequencies of each category.
     python benchmarks/categories.py
     python benchmarks/categories.py --tables=superstore --epochs=100
 
-Both densities are runs of configs/table.flags with the same rows in train, validation and test; flags of `train.py`
+Both densities are runs of configs/table.flags with the same rows in train, validation and test; flags of `nice-tf train`
 given here stand over it. The frequencies are those of train with the package's own smoothing, the marginals that the
-flow starts from. Figures are nats a row of test; the difference is paired row by row.
+flow starts from. Figures are nats per row of test; the difference is paired row by row.
 """
 
 import dataclasses

@@ -199,7 +199,7 @@ def _silence():
 
 
 def _work(connection, contestant, prepare, args):
-    """Answers (key, seconds) with calls a second, and `None` with the peak of the resident memory
+    """Answers (key, seconds) with calls per second, and `None` with the peak of the resident memory
     in MB.
     """
     try:
@@ -237,7 +237,7 @@ def hold(contestants, prepare, args, keys, *, rounds: int, seconds: float) -> di
 
     Returns:
       By the contestant's name: `skipped`, the reason; or `start_s` (from no process to the end of
-      the first call of each key), `peak_rss_mb`, and `rates`, by key the calls a second of each
+      the first call of each key), `peak_rss_mb`, and `rates`, by key the calls per second of each
       round.
     """
     load = os.getloadavg()[0]
@@ -286,7 +286,7 @@ def hold(contestants, prepare, args, keys, *, rounds: int, seconds: float) -> di
 
 
 def fastest(results: dict, contestants, key: str) -> str | None:
-    """The name of the one with the most calls a second; `None` where none was measured."""
+    """The name of the one with the most calls per second; `None` where none was measured."""
     names = [
         str(contestant) for contestant in contestants if "rates" in results.get(str(contestant), {})
     ]

@@ -1,4 +1,4 @@
-"""What a training step costs as the data, the networks and the batch grow: images a second, arithmetic, memory.
+"""What a training step costs as the data, the networks and the batch grow: images per second, arithmetic, memory.
 
     python benchmarks/cost_curves.py
     python benchmarks/cost_curves.py --output=curves.png --json=curves.json
@@ -28,7 +28,7 @@ BATCH = 200
 
 
 def measure(contestant, name, value, rounds, seconds):
-    """One point: images a second, GFLOP/s and peak memory."""
+    """One point: images per second, GFLOP/s and peak memory."""
     batch = value if name == "batch" else BATCH
     shape = Architecture() if name == "batch" else Architecture(**{name: value})
     found = contest.hold(

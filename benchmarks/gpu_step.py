@@ -3,7 +3,7 @@
     python benchmarks/gpu_step.py --export=DIR    # where TensorFlow and this package are, no GPU needed
     python benchmarks/gpu_step.py --run=DIR       # where JAX, PyTorch and a GPU are
 
-`--export` writes the step that XLA compiles for `train.py` (paper's MNIST architecture unless said) as HLO, some MB in
+`--export` writes the step that XLA compiles for `nice-tf train` (paper's MNIST architecture unless said) as HLO, some MB in
 all. `--run` compiles it, as StableHLO, by JAX's PJRT client, checks the first steps against the log-likelihoods that
 TensorFlow had, and times it in turn with the same network in PyTorch: eager, and by torch.compile with CUDA graphs and
 the fused Adam. float32 products may use TF32, in all of them. Without a GPU it runs on the CPU, as a trial.
@@ -127,7 +127,7 @@ def _torch_steps(shape, description, device):
 
 
 def _ceilings(device):
-    """Measured FLOP/s of a large product by precision, and bytes a second of a large copy."""
+    """Measured FLOP/s of a large product by precision, and bytes per second of a large copy."""
     import torch
 
     size = 8192

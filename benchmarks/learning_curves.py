@@ -47,7 +47,7 @@ def main() -> None:
         print(f"| {epoch} | {' | '.join(cells)} |")
     if arguments.output:
         lines = {name: (list(curve), list(curve.values())) for name, curve in curves.items()}
-        chart = drawing.Chart(lines, "epoch", "nats a validation example")
+        chart = drawing.Chart(lines, "epoch", "nats per validation example")
         write_atomically(pathlib.Path(arguments.output), chart.png())
 
 

@@ -31,7 +31,7 @@ def memory_mb(name: str) -> float:
 
 
 def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: int) -> None:
-    """Prints images a second and processor time of training and of batches alone, from memory and
+    """Prints images per second and processor time of training and of batches alone, from memory and
     from disk.
     """
     path = folder / "data.npy"
@@ -71,7 +71,7 @@ def speed(config: nice_tf.Config, folder: pathlib.Path, *, rounds: int, steps: i
             if number:  # the first round is for starting up
                 rates.setdefault(place, []).append((trained, alone))
     for i, what in enumerate(("training", "batches alone")):
-        for j, unit in enumerate(("images/s", "ms of processor time a batch")):
+        for j, unit in enumerate(("images/s", "ms of processor time per batch")):
             memory, disk = (np.array(rates[place])[:, i, j] for place in ("memory", "disk"))
             print(
                 f"{what}: {np.median(memory):,.2f} {unit} from memory, {np.median(disk):,.2f} from "

@@ -22,7 +22,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def _check_size(variables, shape):
     size = sum(variable.shape.num_elements() for variable in variables)
     if size != shape.num_parameters:
-        raise ValueError(f"{size} parameters in place of {shape.num_parameters}")
+        raise ValueError(f"{size} parameters instead of {shape.num_parameters}")
 
 
 class _Flow:
@@ -49,7 +49,7 @@ class _Flow:
 
 
 class NiceTf(_Flow):
-    """This package, as `train.py` runs it; a frozen flow answers."""
+    """This package, as `nice-tf train` runs it; a frozen flow answers."""
 
     def training_step(self, values, batch):
         """One call of the function that Keras' `fit` repeats, input pipeline and metrics with it."""

@@ -60,7 +60,7 @@ class Plain:
         self._module = self._make_module().to(device)
         size = sum(parameter.numel() for parameter in self._module.parameters())
         if size != shape.num_parameters:
-            raise ValueError(f"{size} parameters in place of {shape.num_parameters}")
+            raise ValueError(f"{size} parameters instead of {shape.num_parameters}")
 
     def training_step(
         self,

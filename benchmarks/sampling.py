@@ -47,7 +47,7 @@ def main() -> None:
     )
 
     print(
-        f"\n{shape}, {shape.num_parameters:,} parameters; examples a second, median of "
+        f"\n{shape}, {shape.num_parameters:,} parameters; examples per second, median of "
         f"{arguments.rounds} rounds"
     )
     print(f"{'':>26}" + "".join(f" {key:>13}" for key in KEYS) + f" {'peak MB':>8}")

@@ -1,4 +1,4 @@
-"""Scoring a large table from the command line: rows a second, processor time and peak memory.
+"""Scoring a large table from the command line: rows per second, processor time and peak memory.
 
     python benchmarks/scoring.py                       # 1,000,000 rows of 30 columns, Parquet and CSV, --top=0 and 3
     python benchmarks/scoring.py --rows=3000000 --tops=0 --kinds=parquet

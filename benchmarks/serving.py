@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--workdir", help="a finished run on 28x28 images with that architecture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
-    parser.add_argument("--compile_single", action="store_true", help="as for export.py")
+    parser.add_argument("--compile_single", action="store_true", help="as for nice-tf export")
     parser.add_argument("--json", help="file for every figure")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")

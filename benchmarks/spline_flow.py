@@ -29,7 +29,7 @@ def fit(
       train: rows in the table's units, without noise, `[N, D]`.
       widths: over which each value is spread, 0 for continuous ones, `[N, D]`.
       validation: dequantized rows, `[M, D]`.
-      batch_size: rows a step.
+      batch_size: rows per step.
       seed: of weights, noise and order.
 
     Returns:

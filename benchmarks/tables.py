@@ -9,7 +9,7 @@ Each table goes through CSV and the package's own reader: split, steps and noise
 configs/table.flags. All methods get the same train and validation, and the same draws of noise on test, those of the
 package's evaluation. Results are written to `--out` as they come; the same command continues with those that are
 missing. Settings of nice_tf are chosen on the tables of one half, the others are only reported: `real_tables.half`.
-Flags of `train.py` given here stand over those of table.flags. Without torch and zuko their column is left out.
+Flags of `nice-tf train` given here stand over those of table.flags. Without torch and zuko their column is left out.
 """
 
 import dataclasses
@@ -294,7 +294,7 @@ def _behind(found, best):
 
 
 def difference(first: dict, second: dict) -> tuple[float, float]:
-    """First minus second in nats a row, paired, and its standard error."""
+    """First minus second in nats per row, paired, and its standard error."""
     each = np.array(first["rows"]) - np.array(second["rows"])
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 

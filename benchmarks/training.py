@@ -56,7 +56,7 @@ def main() -> None:
     flops = shape.training_flops(arguments.batch)
     print(
         f"\n{shape}, {shape.num_parameters:,} parameters, batch {arguments.batch}, "
-        f"{flops / 1e9:.1f} GFLOP a step"
+        f"{flops / 1e9:.1f} GFLOP per step"
     )
     print(
         f"{'':>26} {'images/s':>9} {'min':>7} {'max':>7} {'ms/step':>8} {'GFLOP/s':>8} "

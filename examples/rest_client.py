@@ -67,7 +67,7 @@ def main() -> None:
         "--server", default="localhost:8501", help="host:port of the REST interface"
     )
     parser.add_argument("--model", default="nice")
-    parser.add_argument("--input", help="JSON file with a batch to score in place of the samples")
+    parser.add_argument("--input", help="JSON file with a batch to score instead of the samples")
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from nice_tf.version import __version__
 
-# Public name -> the module it lives in. Loaded at first use, so that `train.py --help` answers at
-# once and the commands can quieten TensorFlow before it starts.
+# Public name -> the module it lives in. Loaded at first use, so that `nice-tf train --help` answers
+# at once and the commands can quieten TensorFlow before it starts.
 _PUBLIC = {
     "AdditiveCoupling": "bijectors.coupling",
     "Center": "bijectors.diagonal",

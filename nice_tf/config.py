@@ -68,7 +68,7 @@ def flag_text(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a run; each field is the flag of the same name, `python train.py --help` explains
+    """Settings of a run; each field is the flag of the same name, `nice-tf train --help` explains
     them.
 
     Raises:
@@ -300,9 +300,8 @@ class Config:
         "none",
         "model",
         "a monotone map of each coordinate by itself in front of all other layers, fitted to the "
-        "training data: through its distribution function to quantiles of the prior's family "
-        "(quantile); the same, with the masses of its bins trained from there on (trained); or "
-        "none",
+        "training data. quantile: through its distribution function to quantiles of the prior's "
+        "family. trained: the same, and the masses of its bins are trained from there on",
         choices=choices.MARGINALS,
     )
     conditioner_input: str = _setting(

@@ -46,7 +46,7 @@ def test_every_flag_file_builds(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = flag_file_config(name)
     header = (ROOT / name).read_text()
-    assert header.startswith("# ") and f"python train.py --flagfile={name}" in header
+    assert header.startswith("# ") and f"nice-tf train --flagfile={name}" in header
     event_shape = {"digits": [8, 8, 1], "mnist": [28, 28, 1], "tfd.npz": [48, 48]}.get(
         config.dataset, [32, 32, 3]
     )

@@ -166,7 +166,7 @@ def test_a_cap_on_the_rows_of_a_request(flow, validation):
         lambda: server.sample(tf.constant(seeds(5)), tf.ones([5])),
     ):
         with pytest.raises(
-            tf.errors.InvalidArgumentError, match="must hold at most 4 examples a request"
+            tf.errors.InvalidArgumentError, match="must hold at most 4 examples per request"
         ):
             call()
 
@@ -183,7 +183,7 @@ def test_a_cap_is_refused_in_cpp_too(capped, validation):
     served = LoadedModel(capped)
     for signature in ("serving_default", "log_prob", "encode", "explain"):
         assert served(signature, x=validation[:4])["log_prob"].shape == (4,)
-        with pytest.raises(ServingError, match="x must hold at most 4 examples a request"):
+        with pytest.raises(ServingError, match="x must hold at most 4 examples per request"):
             served(signature, x=validation[:5])
 
 

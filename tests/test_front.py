@@ -82,7 +82,8 @@ def test_flags_reach_the_command(run_here, tmp_path):
     again = run_here(*FRONT, "configs", f"--output_dir={tmp_path}/flags")
     assert again.returncode == 1
     assert again.stderr == (
-        f"error: --output_dir {tmp_path}/flags cannot be written (File exists)\n"
+        f"error: --output_dir must name a folder that does not exist yet, got {tmp_path}/flags; a clone of "
+        "the repository has the flag files in configs already\n"
     )
 
 
@@ -124,6 +125,14 @@ def test_version(run_here):
         ),
         ("max_shift and batch_size=3 clash", "--max_shift and --batch_size=3 clash"),
         ("--batch_size is given twice", "--batch_size is given twice"),
+        (
+            "a.csv has missing values: impute fills them; columns keeps it (categories keeps it)",
+            "a.csv has missing values: --impute fills them; --columns keeps it (--categories keeps it)",
+        ),
+        (
+            "also has a: the model is of the columns b, c; impute fills them",
+            "also has a: the model is of the columns b, c; --impute fills them",
+        ),
         ("output rows.csv is there already", "--output rows.csv is there already"),
         ("the output is of another seed", "the output is of another seed"),
         ("a seed must not be too large", "a seed must not be too large"),
@@ -154,5 +163,6 @@ def test_version(run_here):
     ],
 )
 def test_messages_write_flags_with_their_dashes(message, expected):
-    names = ("batch_size", "epochs", "max_shift", "output", "seed")
+    names = ["batch_size", "epochs", "max_shift", "output", "seed"]
+    names += ["categories", "columns", "impute"]
     assert with_dashes(message, names) == expected

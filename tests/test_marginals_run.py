@@ -163,7 +163,7 @@ def spoil(run, key, value):
 
 
 def test_a_table_is_trained_filled_and_sampled(tmp_path):
-    """Columns of all kinds: zeros where there are zeros, hardly a row out of range, gaps filled."""
+    """Columns of all kinds: zeros where there are zeros, hardly a row out of range, missing values filled."""
     kinds = ("gamma", "zeros", "integers")
     number = 1200
     columns = {kind: of_kind(kind, number, seed) for seed, kind in enumerate(kinds)}

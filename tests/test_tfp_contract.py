@@ -264,7 +264,7 @@ def test_validate_args_checks_values():
     wrong = nice_tf.AdditiveCoupling(lambda h: h[..., :1], num_passthrough=2, validate_args=True)
     call = tf.function(wrong.forward, input_signature=[tf.TensorSpec([None, None])])
     call(tf.ones([3, 3]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="one value a shifted coordinate"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one value per shifted coordinate"):
         call(tf.ones([3, 4]))
 
 

@@ -1,11 +1,10 @@
 """Writes the flag files that come with the package as a folder configs, for --flagfile=configs/NAME.flags.
+A clone of the repository has it already.
 
 nice-tf configs
 nice-tf configs --output_dir=elsewhere/configs
 """
 
-import errno
-import os
 import pathlib
 import shutil
 
@@ -33,7 +32,10 @@ def main() -> None:
                 dirs_exist_ok=True,
             )
             if output.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                raise UserError(
+                    f"--output_dir must name a folder that does not exist yet, got {output}; a clone of "
+                    "the repository has the flag files in configs already"
+                )
             temporary.rename(output)
     except OSError as error:
         raise UserError(

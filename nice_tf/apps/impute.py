@@ -1,7 +1,7 @@
 """Fills the missing cells of a table, given the others of their row; all else stays.
 
-nice-tf impute --model=runs/table --input=rows.csv --output=filled.csv            # the most likely values
-nice-tf impute --model=runs/table --input=rows.csv --output=drawn.csv --draws=20  # twenty draws of each row
+nice-tf impute --model=runs/rows --input=rows.csv --output=filled.csv            # the most likely values
+nice-tf impute --model=runs/rows --input=rows.csv --output=drawn.csv --draws=20  # twenty draws of each row
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Trains with and without dequantization noise, side by side; every setting of train.py applies to both.
+"""Trains with and without dequantization noise, side by side; every setting of nice-tf train applies to both.
 
 nice-tf noise_experiment --flagfile=configs/digits_plain.flags --workdir=runs/noise --epochs=100
 """

@@ -1,8 +1,8 @@
 """Draws samples of a trained model: a picture of many, an array, or rows of a table in its own units.
 
 nice-tf sample --model=runs/digits --output=samples.png
-nice-tf sample --model=runs/table/export --output=rows.csv --num_samples=100000 --seed=1
-nice-tf sample --model=runs/table --output=rows.csv --given=region=West,year=2019
+nice-tf sample --model=runs/rows/export --output=new_rows.csv --num_samples=100000 --seed=1
+nice-tf sample --model=runs/rows --output=west.csv --given=region=West,year=2019
 """
 
 from absl import flags

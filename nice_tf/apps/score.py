@@ -1,8 +1,8 @@
 """Says how usual each row of a table or each example of an array is to a trained model.
 
-nice-tf score --model=runs/table --input=rows.csv --output=scores.parquet
-nice-tf score --model=runs/table/export --input='rows/*.parquet' --output=scores.csv --keep=id,name
-nice-tf score --model=runs/digits --input=pictures.npy --output=scores.csv
+nice-tf score --model=runs/rows --input=rows.csv --output=scores.parquet
+nice-tf score --model=runs/rows/export --input='rows/*.parquet' --output=scores.csv --keep=id,name
+nice-tf score --model=runs/digits --input=pictures.npy --output=pictures.csv
 
 Of each row, in order: its number from 0, of a folder of pictures also its file, log_prob in nats, bits_per_dim of
 integer data, tail_probability (the share of validation examples of lower log_prob), typicality (|log_prob - its mean

@@ -1,6 +1,6 @@
 r"""Scores as `nice-tf score` does, by Apache Beam: on many machines, or for files that lie in a cloud.
 
-nice-tf score_beam --model=runs/table/export --input='rows/*.parquet' --output=scores/all.parquet
+nice-tf score_beam --model=runs/rows/export --input='rows/*.parquet' --output=scores/all.parquet
 nice-tf score_beam --model=/shared/export --input='gs://in/*.csv' --output=gs://out/scores.tfrecord \
     --runner=FlinkRunner --flink_master=host:8081
 

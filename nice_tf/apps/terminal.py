@@ -1,7 +1,10 @@
 """What the commands print of a run: before its first step, and when it is evaluated."""
 
+import dataclasses
 import sys
 
+from nice_tf.cli.messages import with_dashes
+from nice_tf.config import Config
 from nice_tf.evaluation import ledger
 from nice_tf.training.run import RunResult, RunStart
 
@@ -38,7 +41,9 @@ def print_start(start: RunStart) -> None:
             f"pictures   moved by up to {config.max_shift} pixels in the first "
             f"{config.num_shifted_epochs} epochs"
         )
-    lines += [f"warning    {warning}" for warning in start.warnings]
+    flags = [field.name for field in dataclasses.fields(Config)]
+    for warning in start.warnings:
+        lines.append(f"warning    {with_dashes(warning, flags)}")
     print("\n".join(lines), end="\n\n", flush=True)
 
 

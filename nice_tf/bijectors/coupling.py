@@ -38,6 +38,14 @@ class AdditiveCoupling(Layer):
 
     Both directions evaluate the same m on the same bits, so the inverse is exact to the rounding of
     one addition, whatever m is and however coarsely it is computed.
+
+    Examples:
+      >>> import nice_tf
+      >>> layer = nice_tf.AdditiveCoupling(lambda passed: 10.0 * passed, num_passthrough=1)
+      >>> layer.forward([1.0, 2.0]).numpy()
+      array([ 1., 12.], dtype=float32)
+      >>> layer.inverse([1.0, 12.0]).numpy()
+      array([1., 2.], dtype=float32)
     """
 
     def __init__(
@@ -62,7 +70,7 @@ class AdditiveCoupling(Layer):
           passthrough: `"first"` passes the first `num_passthrough` coordinates and shifts the rest,
             `"second"` passes the last `num_passthrough` and shifts those before them.
           validate_args: check also in the run, where the size of the event is not known before,
-            that m returns one value a shifted coordinate.
+            that m returns one value per shifted coordinate.
           name: as for every TFP bijector.
 
         Raises:
@@ -146,7 +154,7 @@ class AdditiveCoupling(Layer):
             return shift
         sizes = tf.shape(shift)[-1], tf.shape(shifted)[-1]
         check = tf.debugging.assert_equal(
-            *sizes, message="the conditioner must return one value a shifted coordinate"
+            *sizes, message="the conditioner must return one value per shifted coordinate"
         )
         with tf.control_dependencies([check]):
             return tf.identity(shift)

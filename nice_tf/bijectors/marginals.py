@@ -46,6 +46,16 @@ class QuantileTransform(Layer):
     The inverse is as accurate as the mass allows: where F is almost level, as in the empty
     stretches of a comb, many x have nearly one z, and in float32 x comes back to within such a
     stretch.
+
+    Examples:
+      >>> import nice_tf
+      >>> import numpy as np
+      >>> x = np.random.default_rng(0).exponential(size=[2000, 2]).astype("float32")
+      >>> layer = nice_tf.QuantileTransform(2, family="normal")
+      >>> layer.fit(x)
+      >>> z = layer.forward(x).numpy()  # by now normal, each coordinate by itself
+      >>> bool((abs(z.mean(axis=0)) < 0.1).all() and (abs(z.std(axis=0) - 1) < 0.1).all())
+      True
     """
 
     def __init__(

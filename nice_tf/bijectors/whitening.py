@@ -77,6 +77,15 @@ class Whitening(_LinearLayer):
     With the covariance U diag(lambda) U^T of the data, ZCA takes W = U diag(lambda^-1/2) U^T, the
     whitening nearest to the identity, and PCA takes W = diag(lambda^-1/2) U^T. W is the identity
     until `fit`. The mean is not taken off: put `Center` before it.
+
+    Examples:
+      >>> import nice_tf
+      >>> import numpy as np
+      >>> x = np.random.default_rng(0).normal(size=[500, 2]) @ [[2.0, 1.0], [0.0, 1.0]]
+      >>> layer = nice_tf.Whitening(2)
+      >>> layer.fit(x)
+      >>> bool(np.allclose(np.cov(layer.forward(x), rowvar=False), np.eye(2), atol=0.01))
+      True
     """
 
     def __init__(

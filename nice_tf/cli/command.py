@@ -199,7 +199,7 @@ def define_run_flags(group: str) -> None:
     flags.DEFINE_string("workdir", "", "folder of the finished run", module_name=group)
     for name in ("data_dir", "manual_dir"):
         flags.DEFINE_string(
-            name, "", f"as for train.py; empty: the run's own {name}", module_name=group
+            name, "", f"as for nice-tf train; empty: the run's own {name}", module_name=group
         )
 
 

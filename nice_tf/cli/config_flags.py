@@ -118,6 +118,12 @@ def read_flagfile(path: str | os.PathLike, **changes: Any) -> Config:
 
     Raises:
       UserError: no such file, an unknown flag, or a value out of its bounds.
+
+    Examples:
+      >>> import nice_tf
+      >>> config = nice_tf.read_flagfile("digits", epochs=5)
+      >>> config.dataset, config.epochs
+      ('digits', 5)
     """
     path = _file_of(path)
     values = flags.FlagValues()

@@ -10,11 +10,13 @@ _NOT_BEFORE = r"(?!\w|\(|[./]\w)"
 # What is the user's own stays: names in quotation marks, and lists of names as far as the commas
 # go.
 _LISTS = (
-    r"columns?|labels?|classes|arrays?|features|lacks|also has|cannot have|both have|only|among|"
-    r"for tables, got|(?:columns|categories|numbers) has"
+    r"columns?(?! keeps )|labels?|classes|arrays?|features|lacks|also has|cannot have|both have|"
+    r"only|among|for tables, got|(?:columns|categories|numbers) has"
 )
+# What a message says that a flag does for the user.
+_DOES = " (?:brings|fills|keeps|passes|replaces) "
 _KEPT = re.compile(
-    rf"\b(?:{_LISTS}) (?:[^,:;]*, )*\S+(?: and (?:also has )?\S+)?"
+    rf"\b(?:{_LISTS}) (?:[^,:;]*, )*[^\s;]+(?: and (?:also has )?[^\s;]+)?"
     r"|(?<!\w)'[^']*'(?!\w)"
     r'|(?<!\w)"[^"]*"(?!\w)'
 )
@@ -25,8 +27,8 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
 
     The library names its arguments and settings without dashes. A name that is also a word, such as
     `seed`, is taken for a flag only where a message speaks of one: `seed must be`, `workdir PATH`,
-    `seed: 1, not 0`. Names that a message lists as those of columns, labels or arrays, or that it
-    quotes, stay.
+    `seed: 1, not 0`, `impute fills`. Names that a message lists as those of columns, labels or
+    arrays, or that it quotes, stay.
 
     Args:
       message: of a `UserError` or a warning.
@@ -37,7 +39,7 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
             pattern = rf"{_NOT_AFTER}{name}{_NOT_BEFORE}"
             message = _replaced(pattern, f"--{name}", message)
             continue
-        is_given = " must |: [^;]*, not "
+        is_given = f"{_DOES}| must |: [^;]*, not "
         if name in ("input", "model", "output", "workdir"):
             is_given += "| "
         message = _replaced(rf"(^|: |\(|; ){name}(?={is_given})", rf"\1--{name}", message)

@@ -29,6 +29,12 @@ def dequantize(
 
     Returns:
       x on [0, 1], of the shape of `values`.
+
+    Examples:
+      >>> import nice_tf
+      >>> x = nice_tf.dequantize([0, 3], 4, seed=[0, 0]).numpy()
+      >>> bool(0 <= x[0] < 0.25 and 0.75 <= x[1] < 1)
+      True
     """
     noise = tf.random.stateless_uniform(tf.shape(values), seed, dtype=dtype)
     return (tf.cast(values, dtype) + noise) / tf.cast(levels, dtype)

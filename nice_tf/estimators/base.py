@@ -40,7 +40,7 @@ _MIN_ROWS = 6  # to split
 
 
 class Estimator(BaseEstimator):
-    """A density of the rows of X, trained as `train.py --flagfile=configs/table.flags` trains.
+    """A density of the rows of X, trained as `nice-tf train --flagfile=configs/table.flags` trains.
 
     Attributes after `fit`, beside scikit-learn's own:
       history_: log-likelihoods and more for each epoch, lists by name.

@@ -20,9 +20,17 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         density.sample(10)                new rows
         density.transform(frame)          latent codes
 
-    It is the training of `train.py` with the settings of configs/table.flags, kept in memory:
+    It is the training of `nice-tf train` with the settings of configs/table.flags, kept in memory:
     nothing is written unless `save` or `export` are called, nothing printed unless `verbose`. What
     should be known of X comes as Python warnings.
+
+    Examples:
+      >>> import numpy as np
+      >>> from nice_tf.estimators import NiceDensity
+      >>> x = np.random.default_rng(0).normal(size=[200, 3])
+      >>> density = NiceDensity(epochs=2, random_state=0).fit(x)
+      >>> density.score_samples(x).shape  # nats per row
+      (200,)
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             with the most likely ones. Else they are refused.
           settings: any other settings of `nice_tf.Config` by name, as `{"learning_rate": 2e-3}`.
           random_state: of the rows for validation, weights, order and noise: a whole number is
-            `--seed` and `--split_seed` of `train.py`.
+            `--seed` and `--split_seed` of `nice-tf train`.
           verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch.
         """
         self.num_couplings = num_couplings

@@ -51,8 +51,8 @@ def read_description(path: str | os.PathLike, name: str) -> dict[str, Any]:
         found = values["class"]
     except OSError as error:
         raise UserError(
-            f"path {path} holds no estimator that was saved ({error.strerror}); a run of train.py "
-            "is read by nice_tf.load_flow"
+            f"path {path} holds no estimator that was saved ({error.strerror}); a run of "
+            "nice-tf train is read by nice_tf.load_flow"
         ) from error
     except DAMAGE as error:
         raise damaged(path, error) from error

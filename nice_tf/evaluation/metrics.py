@@ -28,6 +28,11 @@ def bits_per_dim(log_prob: Nats, event_size: int, levels: float) -> Nats:
 
     Returns:
       Bits per dimension, of `log_prob`'s shape.
+
+    Examples:
+      >>> import nice_tf
+      >>> print(round(nice_tf.bits_per_dim(1980.50, 784, 256), 3))  # the paper's MNIST
+      4.356
     """
     return (log_prob / -event_size + math.log(levels)) / math.log(2.0)
 

@@ -48,6 +48,16 @@ def flow_from_layers(
     Raises:
       UserError: what is no bijector or no prior of this event shape; a layer of another dtype than
         the prior.
+
+    Examples:
+      >>> import nice_tf
+      >>> couplings = [
+      ...     nice_tf.AdditiveCoupling(nice_tf.MLP(1, 1, hidden_units=(8,)), num_passthrough=1),
+      ...     nice_tf.DiagonalScaling(2),
+      ... ]
+      >>> flow = nice_tf.flow_from_layers(couplings, "logistic", [2])
+      >>> flow.sample(3).shape
+      TensorShape([3, 2])
     """
     event_shape, event_size = check_event_shape(event_shape)
     latent = own_or_named(prior, event_size)

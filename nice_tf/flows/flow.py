@@ -173,6 +173,14 @@ def build_flow(
 
     Raises:
       UserError: a value that breaks one of these rules; the message names both.
+
+    Examples:
+      >>> import nice_tf
+      >>> flow = nice_tf.build_flow([2], num_couplings=2, hidden_units=(16,))
+      >>> flow.log_prob([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]).shape
+      TensorShape([3])
+      >>> flow.sample(5).shape
+      TensorShape([5, 2])
     """
     event_shape, event_size = check_event_shape(event_shape)
     check_dtype("dtype", dtype)

@@ -33,6 +33,14 @@ def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray
 
     Raises:
       UserError: an unknown name, or examples that are no pictures.
+
+    Examples:
+      >>> import nice_tf
+      >>> nice_tf.make_mask("top", [4, 2])
+      array([[False, False],
+             [False, False],
+             [ True,  True],
+             [ True,  True]])
     """
     check_choice("mask", name, MASKS)
     if len(event_shape) not in (2, 3):
@@ -133,6 +141,15 @@ def inpaint(
     Raises:
       UserError: an example without a finite log-density where the ascent starts; a prior without a
         finite `stddev`; a flow of `condition`, which holds its context.
+
+    Examples:
+      >>> import nice_tf
+      >>> flow = nice_tf.build_flow([2], num_couplings=2, hidden_units=(16,))
+      >>> x, log_prob = nice_tf.inpaint(
+      ...     flow, [[0.5, 0.0]], [[True, False]], seed=[[0, 1]]
+      ... )
+      >>> float(x[0, 0])  # what was observed stays
+      0.5
     """
     check_holds_no_context(flow, "give inpaint the flow itself and context=")
     kwargs = context_kwargs(context)

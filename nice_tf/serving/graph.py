@@ -29,7 +29,7 @@ def checked(value: tf.Tensor, shape: list[int | None], name: str, max_batch: int
         value, num_rows > 0, f"{name} must hold at least one example: the batch is empty"
     )
     if max_batch:
-        rule = f"{name} must hold at most {max_batch} examples a request: send several"
+        rule = f"{name} must hold at most {max_batch} examples per request: send several"
         value = require(value, num_rows <= max_batch, rule)
     if not value.dtype.is_floating:
         return value

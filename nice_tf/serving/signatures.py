@@ -248,7 +248,7 @@ class FlowServer(tf.Module):
         num_samples = require(
             num_samples,
             num_samples <= MAX_NUM_SAMPLES,
-            f"num_samples must be at most {MAX_NUM_SAMPLES} a request",
+            f"num_samples must be at most {MAX_NUM_SAMPLES} per request",
         )
         seed = tf.ensure_shape(seed, [2])
         temperature = checked_temperature(tf.ensure_shape(temperature, []))

@@ -69,6 +69,15 @@ def fit(
 
     Raises:
       UserError: data or settings break a rule, the flow has nothing to train, or it diverged.
+
+    Examples:
+      >>> import nice_tf
+      >>> import numpy as np
+      >>> x = np.random.default_rng(0).normal([3.0, -1.0], [2.0, 0.5], [600, 2])
+      >>> flow = nice_tf.build_flow([2], hidden_units=(16,))
+      >>> history = nice_tf.fit(flow, x, epochs=3)
+      >>> len(history["val_log_prob"])  # nats per example, one number per epoch
+      3
     """
     if not flow.trainable_variables:
         raise UserError("the flow has no trainable variables: there is nothing to fit")
