@@ -44,7 +44,7 @@ def flow_of(event_shape, **kwargs):
         ([8, 8, 1], 0, (4, 4), 2, 2),  # a checkerboard: two pixels of each block of four
         ([8, 8, 1], 1, (4, 4), 1, 1),  # rows of its even fields
         ([8, 8, 1], 2, (2, 2), 2, 2),  # the checkerboard on every second row and column
-        ([7, 9, 3], 0, (4, 5), 6, 6),
+        ([7, 9, 3], 0, (4, 5), 10, 2),  # the last channel of one field, given two of it
         ([8, 8], 0, (4, 4), 2, 2),
     ],
 )

@@ -37,12 +37,16 @@ def test_places_of_vectors():
     assert shifted == [[1, 3, 5], [2, 6], [4]]
 
 
-def test_pixels_keep_their_channels_together():
+def test_fields_of_pixels_are_shifted_channel_by_channel():
     """Until one pixel is left."""
-    splits = splits_of([2, 2, 3], 4)
+    splits = splits_of([2, 2, 3], 8)
     assert [list(split.shifted) for split in splits] == [
-        [3, 4, 5, 6, 7, 8],
-        [9, 10, 11],
+        [5, 8],
+        [4, 7],
+        [3, 6],
+        [11],
+        [10],
+        [9],
         [1],
         [2],
     ]

@@ -133,7 +133,7 @@ def _signatures(inpaint_steps, inpaint_noise, signature):
     if signature in (None, "inpaint"):
         lines.append(f"`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}.")
     if signature is None:
-        lines.append(f"`sample_n` gives at most {MAX_NUM_SAMPLES} samples a request.")
+        lines.append(f"`sample_n` gives at most {MAX_NUM_SAMPLES} samples per request.")
     return "\n".join(lines)
 
 
