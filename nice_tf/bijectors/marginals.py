@@ -20,6 +20,7 @@ from nice_tf.errors import UserError, check_at_least, check_choice
 _ROWS_AT_ONCE = 4096
 _MAX_ROWS = 50_000  # whose values are sorted
 _MAX_LEVELS = 1024  # that have a bin each
+MAX_BINS = 256  # of a coordinate of other data, unless told
 
 Tensors = dict[str, tf.Tensor]
 
@@ -69,7 +70,7 @@ class QuantileTransform(Layer):
         spikes: np.ndarray | None = None,
         spike_widths: np.ndarray | Sequence[float] | float = 0.0,
         tail_mass: float | None = None,
-        max_bins: int = 256,
+        max_bins: int = MAX_BINS,
         is_trained: bool = False,
         edges: tf.Tensor | tf.Variable | None = None,
         below: tf.Tensor | tf.Variable | None = None,

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from nice_tf import memory
 from nice_tf.bijectors.convolutions import count_convolution
 from nice_tf.bijectors.coupling import coupling_splits
+from nice_tf.bijectors.marginals import MAX_BINS
 from nice_tf.config import Config
 from nice_tf.data.labels import num_classes
 from nice_tf.data.schema import Schema
@@ -142,6 +143,8 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
         number += (2 + config.prior_clusters) * config.prior_components * size
         if config.prior_clusters > 1:
             number += config.prior_clusters
+    if config.marginals == "trained":
+        number += MAX_BINS * size  # data of fewer levels have as many bins as those
     for k, (split, widths) in enumerate(zip(splits, config.widths_by_coupling, strict=True)):
         grid = None
         if config.conditioner == "convolution":
