@@ -244,13 +244,16 @@ def test_a_run_of_an_earlier_version_has_no_spikes_and_goes_on(folder, tmp_path)
     for column in data["schema"]["columns"]:
         column.pop("spikes", None)
         column.pop("spike_width", None)
+    del data["schema"]["spread"]
     run._write_config(config, {}, data)
     assert Model.load(run.path).schema.columns[2].spikes == ()
-    assert finished.load_finished_run(run.path).data.schema.columns[2].spikes == (0.0,)
+    assert finished.load_finished_run(run.path).data.schema.columns[2].spikes == ()
     nice_tf.train_and_evaluate(config, run.path)
+    assert Model.load(run.path).schema.columns[2].spikes == ()
     run.config.unlink()  # the checksum alone tells whose it is
     nice_tf.train_and_evaluate(config, run.path)
-    assert Model.load(run.path).schema.columns[2].spikes == (0.0,)
+    assert Model.load(run.path).schema.columns[2].spikes == ()
+    assert run.read_config()[1] == data
 
 
 def brute_force(model, rows, places):

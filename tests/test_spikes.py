@@ -10,6 +10,7 @@ import nice_tf
 from nice_tf.data import dataset, units
 from nice_tf.data.schema import Column, Schema, Spikes
 from nice_tf.flows.conditional import draw_between
+from nice_tf.runs.architecture import make_flow
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.spikes import most_probable, nodes_of
 
@@ -137,7 +138,10 @@ def test_the_probability_of_a_spike_is_an_integral():
         np.testing.assert_array_equal(found, [expected, expected])
 
 
-SPIKES = Spikes(np.array([[0.0, 2.5], [np.nan, np.nan], [1e6, np.nan]]), np.full(3, 0.01))
+SPIKES = Spikes(
+    np.array([[0.0, 2.5], [np.nan, np.nan], [1e6, np.nan]]),
+    np.array([[0.01, 0.01], [0, 0], [8.0, 0]]),
+)
 
 
 def test_only_spikes_are_spread():
@@ -154,7 +158,8 @@ def test_only_spikes_are_spread():
     assert not moved[:, 2, 0].any() and not moved[:, :, 2].any()
     assert moved[:, :, 1].min() < -0.45
     np.testing.assert_array_equal(
-        SPIKES.spreads(values[:3]), [[0.01, 0, 0], [0.01, 0, 0], [0, 0, 0]]
+        units.widths_of_spikes(values[:3], SPIKES, dtype=tf.float64),
+        [[0.01, 0, 0], [0.01, 0, 0], [0, 0, 0]],
     )
     plain = units.to_density_units(
         values, None, "none", tf.constant([1, 2]), steps=np.array([0.0, 1, 0]), spikes=SPIKES
@@ -162,15 +167,62 @@ def test_only_spikes_are_spread():
     np.testing.assert_array_equal(plain, values)
 
 
-def test_where_numbers_are_too_coarse_nothing_is_spread():
-    """Else most of a spike would lie outside of its own bin."""
-    arguments = {"steps": np.zeros(3), "spikes": SPIKES}
-    for dtype, moves in ((tf.float32, False), (tf.float64, True)):
-        values = tf.constant([[0.5, 0.5, 1e6]], dtype)
-        x = units.to_density_units(
-            values, None, "uniform", tf.constant([1, 2]), dtype=dtype, **arguments
-        )
-        assert bool(x[0, 2] != values[0, 2]) == moves
+def pressure(number=600):
+    """About 101325, and this very number in four rows of ten."""
+    generator = np.random.default_rng(4)
+    values = 101325 + 500 * generator.normal(size=number)
+    values[generator.random(number) < 0.4] = 101325
+    return {"pressure": values, "other": generator.normal(size=number)}
+
+
+def test_where_numbers_are_coarse_a_spike_is_spread_over_more(tmp_path):
+    """Bins, noise, draws and the message agree."""
+    pq.write_table(pa.table(pressure()), tmp_path / "a.parquet")
+    config = nice_tf.Config(
+        dataset=str(tmp_path / "a.parquet"), batch_size=50, marginals="quantile", num_couplings=2
+    )
+    data = dataset.load(config)
+    assert "pressure is 101325" in data.warnings[0] and "spread over" in data.warnings[0]
+    width = float(data.spikes.widths[0, 0])
+    assert data.schema.columns[0].spike_width < width < 2
+    values = data.train
+    assert values.dtype == np.float32
+    is_spike = values[:, 0] == 101325
+    x = units.to_density_units(
+        values, None, "uniform", tf.constant([1, 2]), steps=data.steps, spikes=data.spikes
+    ).numpy()
+    moved = (x - values)[is_spike, 0]
+    assert np.mean(moved != 0) > 0.95 and len(np.unique(moved)) > 60
+    assert abs(moved.std() - width / 12**0.5) < 0.1 * width
+    flow = make_flow(config, [2], schema=data.schema)
+    nice_tf.initialize_from_data(flow, tf.constant(x))
+    inside = tf.constant([[101325 - 0.4 * width, 0.0], [101325.0, 0.0], [101325 + 0.4 * width, 0]])
+    outside = tf.constant([[101325 - 0.6 * width, 0.0], [101325 + 0.6 * width, 0.0]])
+    log_prob = flow.log_prob(inside).numpy()
+    np.testing.assert_allclose(log_prob, log_prob[1], atol=0.5)
+    assert flow.log_prob(outside).numpy().max() < log_prob.min() - 3
+    spread = units.widths_of_spikes(values, data.spikes, dtype=tf.float64).numpy()
+    np.testing.assert_array_equal(spread[:, 0] > 0, is_spike)
+    np.testing.assert_allclose(data.schema.rounded(x)[is_spike, 0], 101325, rtol=0)
+
+
+def test_one_far_spike_does_not_widen_the_others():
+    column = Column("a", 0.0, -5.0, 1e6, spikes=(0.0, 1e6), spike_width=0.001)
+    np.testing.assert_allclose(column.spike_widths, [0.001, 64 * 2**-23 * 1e6])
+    moved = column.on_spikes(np.array([0.01, 0.0005, 999_995.0]))
+    np.testing.assert_array_equal(moved, [0.01, 0, 1e6])
+    values = np.array([[0.0, 1e6]])
+    widths = column.spike_widths[np.newaxis]
+    layer = nice_tf.QuantileTransform(1, spikes=values, spike_widths=widths, dtype=tf.float64)
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=1000)
+    x[:400] = widths[0, 0] * generator.uniform(-0.5, 0.5, 400)
+    x[400:600] = 1e6 + widths[0, 1] * generator.uniform(-0.5, 0.5, 200)
+    layer.fit(generator.permutation(x)[:, np.newaxis])
+    for value, width, share in ((0.0, widths[0, 0], 0.4), (1e6, widths[0, 1], 0.2)):
+        ends = tf.constant([[value - width / 2], [value + width / 2]], tf.float64)
+        low, high = tf.sigmoid(layer.forward(ends)).numpy()[:, 0]
+        assert abs(high - low - share) < 0.01
 
 
 def test_marginals_have_the_bins_that_spikes_are_spread_over():
@@ -202,6 +254,7 @@ def test_marginals_have_the_bins_that_spikes_are_spread_over():
         ({"spikes": [0.0, 1.0]}, r"spikes must have shape \[2, S\], got \[2\]"),
         ({"spikes": [[0.0]]}, r"spikes must have shape \[2, S\], got \[1, 1\]"),
         ({"spike_widths": -1.0}, "spike_widths must be at least 0, got -1.0"),
+        ({"spike_widths": np.zeros([2, 3])}, r"or that of spikes, got \[2, 3\]"),
     ],
 )
 def test_bad_spikes_are_named(arguments, message):
@@ -243,10 +296,11 @@ def test_a_schema_gathers_the_spikes_of_its_columns(tmp_path):
         Column("b", 0.0, 0.0, 9.0, spikes=(0.0, 4.0), spike_width=0.01),
         Column("c", 0.0, 0.0, 9.0, spikes=(1.0,), spike_width=0.02),
     ]
-    found = Schema(tuple(columns)).spikes
+    found = Schema(tuple(columns), spread=True).spikes
     np.testing.assert_array_equal(found.values, [[np.nan, np.nan], [0, 4], [1, np.nan]])
-    np.testing.assert_array_equal(found.widths, [0, 0.01, 0.02])
-    assert Schema((columns[0],)).spikes is None
+    np.testing.assert_array_equal(found.widths, [[0, 0], [0.01, 0.01], [0.02, 0]])
+    assert Schema((columns[0],), spread=True).spikes is None
+    assert Schema(tuple(columns)).spikes is None, "as in runs of earlier versions"
     pq.write_table(pa.table(rows(200, 1)), tmp_path / "a.parquet")
     data = dataset.load(nice_tf.Config(dataset=str(tmp_path / "a.parquet"), batch_size=10))
     assert data.spikes.values[1, 0] == 0 and np.mean(data.train[:, 1] == 0) > 0.3

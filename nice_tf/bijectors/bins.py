@@ -120,7 +120,7 @@ def fit_coordinate(
     max_bins: int,
     tail_mass: float,
     spikes: Sequence[float] = (),
-    spike_width: float = 0.0,
+    spike_widths: Sequence[float] = (),
 ) -> Bins:
     """Bins for the values of one coordinate; how many is what makes a fifth of the values most
     likely under the others. With few values those of a normal distribution may be.
@@ -133,15 +133,15 @@ def fit_coordinate(
       max_bins: at most so many.
       tail_mass: as for `Bins.log_density`.
       spikes: of a continuous coordinate, values that have a bin each.
-      spike_width: of these bins.
+      spike_widths: of these bins, one of each spike.
     """
     x = np.asarray(x, np.float64)
     if len(spikes):
-        x = _on_spikes(x, np.asarray(spikes), spike_width)
+        x = _on_spikes(x, np.asarray(spikes), np.asarray(spike_widths))
     is_held_out = np.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1
     train = x[~is_held_out]
     held_out = x[is_held_out]
-    make: _Continuous | _Stepped = _Continuous(x, np.asarray(spikes), spike_width)
+    make: _Continuous | _Stepped = _Continuous(x, np.asarray(spikes), np.asarray(spike_widths))
     if step:
         make = _Stepped(step, origin, span)
     if not len(held_out) or not make.varies(train):
@@ -171,10 +171,10 @@ class _Continuous:
 
     smoothings: Sequence[float] = (0.5,)
 
-    def __init__(self, x, spikes, spike_width):
+    def __init__(self, x, spikes, spike_widths):
         self._min_width = _MIN_WIDTH * _spread_of(x)
         self._spikes = spikes
-        self._spike_width = spike_width
+        self._spike_widths = spike_widths
 
     def varies(self, x):
         return np.min(x) < np.max(x)
@@ -191,7 +191,8 @@ class _Continuous:
         # What comes again and again gets a narrow bin around it.
         repeated = values[counts >= max(len(x) / size, 2)]
         repeated = np.union1d(repeated, self._spikes)
-        half = np.where(np.isin(repeated, self._spikes), self._spike_width, self._min_width) / 2
+        half = np.full(len(repeated), self._min_width / 2)
+        half[np.searchsorted(repeated, self._spikes)] = self._spike_widths / 2
         ends = np.array([values[0], values[-1]])
         ends = ends[~np.isin(ends, repeated)]
         fixed = np.unique(np.concatenate([ends, repeated - half, repeated + half]))
@@ -204,10 +205,11 @@ class _Continuous:
         return _bins(x, edges, flat, _counted_masses(x, edges, added), self._min_width)
 
 
-def _on_spikes(x, spikes, width):
+def _on_spikes(x, spikes, widths):
     """Values with those in the bin of a spike moved to it; rounding may have moved some out."""
-    nearest = spikes[np.argmin(np.abs(x[:, np.newaxis] - spikes), axis=1)]
-    return np.where(np.abs(x - nearest) <= 0.51 * width, nearest, x)
+    place = np.argmin(np.abs(x[:, np.newaxis] - spikes), axis=1)
+    nearest = spikes[place]
+    return np.where(np.abs(x - nearest) <= 0.51 * widths[place], nearest, x)
 
 
 def width_of_spike(x: np.ndarray) -> float:

@@ -98,7 +98,7 @@ class QuantileTransform(Layer):
           spikes: of continuous coordinates the values that come again and again, `[D, S]`, NaN for
             those of a coordinate that has fewer; `None` for none. Each has a bin of its own, over
             which examples are spread. Others that come again are found in the examples.
-          spike_widths: of these bins, a number or `[D]`.
+          spike_widths: of these bins, a number, `[D]` or `[D, S]`.
           tail_mass: F below the lowest edge, and 1 - F above the highest one; `None` for
             1 / (N + 2) of N examples, about the share of new ones that lie there. Much less would
             put those far away from their neighbours in z. Shifts of the couplings change it.
@@ -141,9 +141,7 @@ class QuantileTransform(Layer):
         if np.min(self._steps) < 0:
             raise UserError(f"steps must be at least 0, got {np.min(self._steps)}")
         self._spikes = _spikes_of(spikes, event_size)
-        self._spike_widths = _by_coordinate("spike_widths", spike_widths, event_size)
-        if np.min(self._spike_widths) < 0:
-            raise UserError(f"spike_widths must be at least 0, got {np.min(self._spike_widths)}")
+        self._spike_widths = _widths_of(spike_widths, spikes, event_size)
         if 0 < levels <= _MAX_LEVELS:
             max_bins = levels
         starts = _unfitted(event_size, max_bins, dtype)
@@ -292,7 +290,7 @@ class QuantileTransform(Layer):
                 max_bins=self._max_bins,
                 tail_mass=self._tail_mass_of(len(rows)),
                 spikes=self._spikes[d],
-                spike_width=self._spike_widths[d],
+                spike_widths=self._spike_widths[d],
             )
 
     def _assign(
@@ -606,6 +604,26 @@ def _spikes_of(spikes, event_size):
     if spikes.ndim != 2 or len(spikes) != event_size:
         raise UserError(f"spikes must have shape [{event_size}, S], got {list(spikes.shape)}")
     return [row[~np.isnan(row)] for row in spikes]
+
+
+def _widths_of(widths, spikes, event_size):
+    """Those of the bins of each coordinate's spikes, a list of `[S_d]`."""
+    if np.min(widths, initial=0) < 0:
+        raise UserError(f"spike_widths must be at least 0, got {np.min(widths)}")
+    if np.ndim(widths) < 2:
+        by_coordinate = _by_coordinate("spike_widths", widths, event_size)
+        found = zip(by_coordinate, _spikes_of(spikes, event_size), strict=True)
+        return [np.full(len(row), width) for width, row in found]
+    widths = np.asarray(widths, np.float64)
+    if widths.shape != np.shape(spikes):
+        raise UserError(
+            f"spike_widths must be a number or have shape [{event_size}] or that of spikes, got "
+            f"{list(widths.shape)}"
+        )
+    if not np.all(np.isfinite(widths)):
+        raise UserError(f"spike_widths must be finite, got {widths[~np.isfinite(widths)][0]}")
+    is_there = ~np.isnan(np.asarray(spikes, np.float64))
+    return [row[present] for row, present in zip(widths, is_there, strict=True)]
 
 
 def _unfitted(event_size, max_bins, dtype):

@@ -13,6 +13,7 @@ from nice_tf.data.labels import Labels, check_labels, number_classes
 from nice_tf.data.rows import Array, Rows, chunks
 from nice_tf.data.schema import Schema, Spikes
 from nice_tf.data.splits import split
+from nice_tf.data.tables import degenerate
 from nice_tf.data.tables.paths import table_files
 from nice_tf.data.weights import by_mean_of_train, read_weights
 from nice_tf.errors import UserError
@@ -125,6 +126,20 @@ class Data:
         for values in (self.train, self.validation, self.test):
             if isinstance(values, Rows):
                 values.check_unchanged()
+
+    def of_run(self, schema: Schema) -> "Data":
+        """The same data with the columns as a run knows them, which may be of an earlier version:
+        the spikes that it found, spread or not.
+
+        Args:
+          schema: of the run; its columns are those of the data.
+        """
+        warnings = self.warnings
+        if not schema.spread:
+            warnings = tuple(
+                line.replace(degenerate.SPREAD, degenerate.NOT_SPREAD) for line in warnings
+            )
+        return dataclasses.replace(self, schema=schema, warnings=warnings)
 
     def description(self) -> dict:
         """What `config.json` keeps of the data."""

@@ -107,6 +107,8 @@ def _check_schema(values, shape):
     numbers = np.array([low, high, schema.steps], np.float64)
     if not np.all(np.isfinite(numbers)) or np.any(high < low) or np.any(schema.steps < 0):
         raise ValueError("schema has columns without finite bounds and steps")
+    if not isinstance(schema.spread, bool):
+        raise TypeError(f"schema has spread {schema.spread}")
     for column in schema.columns:
         _check_encoding(column)
         _check_spikes(column)

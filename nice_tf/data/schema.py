@@ -16,7 +16,10 @@ MAX_PLACES = 4  # of decimals that count as rounded
 _SPIKES = "spikes"
 _SPIKE_WIDTH = "spike_width"
 FOUND_IN_VALUES = (_SPIKES, _SPIKE_WIDTH)
+# Of a schema: whether spikes are spread. Runs that do not have it were trained without their noise.
+SPREAD = "spread"
 _EXACT = 2**53  # from here on float64 has not all integers
+_FINEST_SPREAD = 64 * float(np.finfo(np.float32).eps)  # of a value's size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Column:
       spikes: of a continuous column, ascending, the values that come again and again, as the zeros
         of one that is zero in many rows.
       spike_width: of the interval around a spike over which it is spread, as an integer is over
-        its bin; what is drawn so near to it stands for it.
+        its bin, unless `spike_widths` says more.
     """
 
     name: str
@@ -132,14 +135,22 @@ class Column:
             spike_width=values.get(_SPIKE_WIDTH, 0.0),
         )
 
+    @property
+    def spike_widths(self) -> np.ndarray:
+        """Of the bin of each spike, `[S]` in float64: `spike_width`, or more where a spike is so
+        far from 0 that float32 has few numbers in so narrow a bin.
+        """
+        return np.maximum(self.spike_width, _FINEST_SPREAD * np.abs(np.array(self.spikes)))
+
     def on_spikes(self, values: np.ndarray) -> np.ndarray:
-        """Values with those near a spike moved to it."""
+        """Values with those within a width of a spike moved to it."""
         if not self.spikes:
             return values
         spikes = np.array(self.spikes)
         middles = (spikes[1:] + spikes[:-1]) / 2
-        nearest = spikes[np.searchsorted(middles, values)]
-        return np.where(np.abs(values - nearest) <= self.spike_width, nearest, values)
+        place = np.searchsorted(middles, values)
+        nearest = spikes[place]
+        return np.where(np.abs(values - nearest) <= self.spike_widths[place], nearest, values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,18 +160,11 @@ class Spikes:
     Attributes:
       values: `[D, S]` in float64, NaN where a column has fewer.
       widths: of the interval around each over which it is spread, as an integer is over its bin,
-        `[D]`.
+        `[D, S]`, 0 where a column has fewer.
     """
 
     values: np.ndarray
     widths: np.ndarray
-
-    def spreads(self, x: np.ndarray) -> np.ndarray:
-        """The width over which each value of rows `[..., D]` is spread, 0 for those that are no
-        spike.
-        """
-        is_spike = np.any(x[..., np.newaxis] == self.values.astype(x.dtype), axis=-1)
-        return np.where(is_spike, self.widths, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +182,8 @@ class Schema:
       delimiter: what stood between the columns, of CSV files; empty if that is not known: of
         Parquet files, and of plain CSV that shows by itself what it is.
       decimal: their decimal mark.
+      spread: whether the spikes of the columns are spread over their bins; those of runs of earlier
+        versions are not.
     """
 
     columns: tuple[Column, ...]
@@ -188,6 +194,7 @@ class Schema:
     delimiter: str = ""
     decimal: str = "."
     constant_encodings: dict[str, Encoding] = dataclasses.field(default_factory=dict)
+    spread: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -201,14 +208,23 @@ class Schema:
 
     @functools.cached_property
     def spikes(self) -> Spikes | None:
-        """Those of all columns of the density; `None` where there are none."""
+        """Those of all columns of the density; `None` where there are none, or none is spread."""
         most = max(len(column.spikes) for column in self.columns)
-        if not most:
+        if not most or not self.spread:
             return None
         values = np.full([len(self.columns), most], np.nan)
+        widths = np.zeros([len(self.columns), most])
         for place, column in enumerate(self.columns):
             values[place, : len(column.spikes)] = column.spikes
-        return Spikes(values, np.array([column.spike_width for column in self.columns]))
+            widths[place, : len(column.spikes)] = column.spike_widths
+        return Spikes(values, widths)
+
+    def without_spikes(self) -> "Schema":
+        """The same columns as versions knew them that looked for no spikes."""
+        columns = [
+            dataclasses.replace(column, spikes=(), spike_width=0.0) for column in self.columns
+        ]
+        return dataclasses.replace(self, columns=tuple(columns), spread=False)
 
     @property
     def bins_per_unit(self) -> float | None:
@@ -224,11 +240,13 @@ class Schema:
         """All fields, ready for JSON; later ones only where they say something, so that earlier
         runs stay the same.
         """
-        values = {
+        values: dict[str, Any] = {
             "columns": [column.as_dict() for column in self.columns],
             "constants": self.constants,
             "ignored": list(self.ignored),
         }
+        if self.spread:
+            values[SPREAD] = True
         if self.constant_encodings:
             found = {name: kind.as_dict() for name, kind in self.constant_encodings.items()}
             values["constant_encodings"] = found
@@ -255,6 +273,7 @@ class Schema:
             delimiter=values.get("delimiter", cls.delimiter),
             decimal=values.get("decimal", cls.decimal),
             constant_encodings=encodings,
+            spread=values.get(SPREAD, False),
         )
 
     @property

@@ -11,8 +11,6 @@ from nice_tf.choices import DEQUANTIZATIONS
 from nice_tf.data.schema import Spikes
 from nice_tf.errors import check_choice
 
-_FINEST_SPREAD = 64  # numbers of the type
-
 
 def dequantize(
     values: tf.Tensor, levels: int, seed: tf.Tensor, *, dtype: tf.DType = tf.float32
@@ -85,7 +83,7 @@ def to_density_units(
         noise = tf.random.stateless_uniform(tf.shape(values), seed, -0.5, 0.5, dtype=dtype)
         widths = tf.cast(steps, dtype)
         if spikes:
-            widths += _widths_of_spikes(values, spikes, dtype)
+            widths += widths_of_spikes(values, spikes, dtype=dtype)
         return tf.cast(values, dtype) + noise * widths
     if levels is None:
         return tf.cast(values, dtype)
@@ -94,15 +92,24 @@ def to_density_units(
     return dequantize(values, levels, seed, dtype=dtype)
 
 
-def _widths_of_spikes(values, spikes, dtype):
-    """The width over which each value is spread, 0 for those that are no spike."""
+def widths_of_spikes(
+    values: tf.Tensor, spikes: Spikes, *, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """The width over which each value is spread, 0 for those that are no spike.
+
+    Args:
+      values: rows `[..., D]`, NaN where one is missing.
+      spikes: of the columns.
+      dtype: of the result.
+
+    Returns:
+      Widths, of the shape of `values`.
+    """
     values = tf.convert_to_tensor(values)
     of_type = spikes.values.astype(values.dtype.as_numpy_dtype)
-    is_spike = tf.reduce_any(values[..., tf.newaxis] == of_type, axis=-1)
-    widths = tf.cast(spikes.widths, dtype) + tf.zeros_like(values, dtype)
-    # Far from 0 there may be no numbers between the ends of so narrow a bin.
-    finest = _FINEST_SPREAD * np.finfo(dtype.as_numpy_dtype).eps * tf.abs(tf.cast(values, dtype))
-    return tf.where(is_spike & (widths >= finest), widths, 0)
+    is_spike = values[..., tf.newaxis] == of_type
+    widths = tf.where(is_spike, tf.cast(spikes.widths, dtype), 0)
+    return tf.reduce_max(widths, axis=-1)
 
 
 def is_discrete(levels: int | None, steps: np.ndarray | None, spikes: Spikes | None = None) -> bool:

@@ -115,4 +115,6 @@ def load_finished_run(
     )
     data = dataset.load(config)
     run.check_same_data(data.description(), trained_on)
+    if data.schema:
+        data = data.of_run(Schema.from_dict(trained_on["schema"]))
     return FinishedRun(config, flow, epoch, data)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nice_tf.config import Config
 from nice_tf.data.descriptions import check_description
-from nice_tf.data.schema import FOUND_IN_VALUES
+from nice_tf.data.schema import FOUND_IN_VALUES, SPREAD, Schema
 from nice_tf.errors import UserError
 from nice_tf.files import Lock, remove_temporaries, write_atomically
 from nice_tf.version import __version__
@@ -46,10 +46,21 @@ def _compared(data):
     return {**data, "schema": {**data["schema"], "columns": columns}}
 
 
+def _spread_or_not(data):
+    """`_compared`, and without what says whether spikes are spread: a run of an earlier version is
+    on the same data.
+    """
+    compared = _compared(data)
+    if "schema" in compared:
+        schema = {key: value for key, value in compared["schema"].items() if key != SPREAD}
+        return {**compared, "schema": schema}
+    return compared
+
+
 def _differing(data, theirs):
     differing = []
-    theirs = _compared(theirs)
-    for key, value in _compared(data).items():
+    theirs = _spread_or_not(theirs)
+    for key, value in _spread_or_not(data).items():
         if value != theirs.get(key):
             differing.append(f"data {key}: {value}, not {theirs.get(key)}")
     return differing
@@ -210,6 +221,31 @@ class Workdir:
             "data": data,
         }
         self._write_checked(self.config, _as_json(values), run=_fingerprint(config, data))
+
+    def schema_of_begun(self, config: Config, data: dict[str, Any], found: Schema) -> Schema:
+        """The columns of a table as the run here knows them; `found` where it is on other data.
+
+        Without its config.json the checksum of the settings and data tells whether spikes are
+        spread.
+
+        Args:
+          config: settings that may be those of the run.
+          data: `Data.description()`.
+          found: the columns that are in `data`.
+
+        Raises:
+          UserError: a `config.json` that is damaged or was changed.
+        """
+        if self.config.exists():
+            _, theirs = self.read_config()
+            if _differing(data, theirs):
+                return found
+            return Schema.from_dict(theirs["schema"])
+        plain = found.without_spikes()
+        known = self._read_checksums().get("run")
+        if known == _fingerprint(config, {**data, "schema": plain.as_dict()}):
+            return plain
+        return found
 
     def change_settings(self, config: Config) -> None:
         """Gives a run settings that change no result, such as where its data lie now; called in

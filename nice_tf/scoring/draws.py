@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.tables.encodings import decoded
+from nice_tf.data.units import widths_of_spikes
 from nice_tf.errors import UserError
 from nice_tf.flows.conditional import THINNING, Draws, draw_between, needs_matrices
 from nice_tf.runs.finished import load_flow
@@ -146,7 +148,8 @@ class Drawer:
         missing = np.isnan(values)
         widths = self.schema.steps + np.zeros(values.shape)
         if self.schema.spikes:
-            widths += self.schema.spikes.spreads(values)
+            of_spikes = widths_of_spikes(values, self.schema.spikes, dtype=tf.float64)
+            widths += of_spikes.numpy()
         half = widths / 2
         low = np.where(missing, -np.inf, values - half)
         high = np.where(missing, np.inf, values + half)

@@ -18,10 +18,9 @@ def nodes_of(column: Column, samples: np.ndarray) -> np.ndarray:
       column: with spikes.
       samples: values of it that are about as frequent as in the data, `[n]`.
     """
-    reach = _BESIDE * column.spike_width
     ends = [column.low, column.high]
-    for spike in column.spikes:
-        ends += [spike - reach, spike + reach]
+    for spike, width in zip(column.spikes, column.spike_widths.tolist(), strict=True):
+        ends += [spike - _BESIDE * width, spike + _BESIDE * width]
     values = samples[~_is_on(samples, column)].astype(np.float64)
     values = np.quantile(np.concatenate([values, ends]), np.linspace(0, 1, _NUM_NODES))
     values = np.unique(np.concatenate([values, ends]))
@@ -32,7 +31,7 @@ def nodes_of(column: Column, samples: np.ndarray) -> np.ndarray:
 def _is_on(values, column):
     """Which values lie in the bin of a spike, `[n]` in bool."""
     apart = np.abs(values[:, np.newaxis] - np.array(column.spikes))
-    return np.any(apart < 0.999 * _BESIDE * column.spike_width, axis=1)
+    return np.any(apart < 0.999 * _BESIDE * column.spike_widths, axis=1)
 
 
 def most_probable(
@@ -66,12 +65,12 @@ def most_probable(
 
     beside = np.stack([density_at(node) for node in nodes])  # [K, n]
     of_spikes = []
-    for spike in column.spikes:
-        places = spike + column.spike_width * np.array(_PLACES)
+    for spike, width in zip(column.spikes, column.spike_widths.tolist(), strict=True):
+        places = spike + width * np.array(_PLACES)
         of_spikes.append([density_at(value) for value in places])
     on = np.array(of_spikes)  # [S, 4, n]
     highest = np.maximum(beside.max(axis=0), on.max(axis=(0, 1)))
-    on = column.spike_width * np.exp(on - highest).mean(axis=1)
+    on = column.spike_widths[:, np.newaxis] * np.exp(on - highest).mean(axis=1)
     heights = np.exp(beside - highest)
     widths = np.diff(nodes)
     # The bin of a spike is no part of the rest.

@@ -17,6 +17,7 @@ import tf_keras
 from nice_tf.config import Config
 from nice_tf.data import batches, dataset
 from nice_tf.data.paths import is_pattern
+from nice_tf.data.schema import Schema
 from nice_tf.data.units import is_discrete
 from nice_tf.errors import UserError, cause_of
 from nice_tf.evaluation import likelihood
@@ -208,12 +209,17 @@ def _trained(config, workdir, on_start, verbose, *, is_kept=True):
             f"batch_size {batch_size} cannot be shared equally by "
             f"{strategy.num_replicas_in_sync} replicas"
         )
+    run = Workdir(workdir)
+    description = data.description()
+    if data.schema and is_begun(run):
+        schema = run.schema_of_begun(config, description, data.schema)
+        data = data.of_run(schema)
+        description["schema"] = schema.as_dict()
     with strategy.scope():
         model = make_model(config, data)
-    run = Workdir(workdir)
     is_chief = devices.is_chief(strategy)
     with run.writing() if is_chief else contextlib.nullcontext():
-        state, rows = _claimed_and_restored(run, config, data, model, strategy)
+        state, rows = _claimed_and_restored(run, config, description, model, strategy)
         callbacks = [NaNGuard(run), Progress(state, config)]
         if is_chief:
             start = _start(config, data, model, run, state, strategy)
@@ -249,9 +255,8 @@ def _trained(config, workdir, on_start, verbose, *, is_kept=True):
         yield TrainedRun(config, data, run, is_chief)
 
 
-def _claimed_and_restored(run, config, data, model, strategy):
+def _claimed_and_restored(run, config, description, model, strategy):
     """How far the run is, and its rows of metrics, once its folder is known to be of this run."""
-    description = data.description()
     state = RunState()
     if devices.is_chief(strategy):
         chosen = {
@@ -386,6 +391,9 @@ def finish(config: Config, data: dataset.Data, run: Workdir) -> RunResult:
     """Test log-likelihood and samples of the best checkpoint; a finished evaluation is read, not
     made again.
     """
+    if data.schema and run.config.exists():
+        _, trained_on = run.read_config()
+        data = data.of_run(Schema.from_dict(trained_on["schema"]))
     with run.writing():
         return _finish(config, data, run)
 
@@ -413,6 +421,8 @@ def finish_stopped(workdir: str | os.PathLike, given: Mapping[str, Any] | None =
     config = _with_given(begun, given or {}, run)
     data = dataset.load(config)
     run.check_same_data(data.description(), trained_on)
+    if data.schema:
+        data = data.of_run(Schema.from_dict(trained_on["schema"]))
     with devices.saying_out_of_memory("the evaluation of this run"), run.writing():
         if config != begun:  # what comes next reads the data there, too
             run.change_settings(config)

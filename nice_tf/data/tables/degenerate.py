@@ -16,6 +16,15 @@ OTHERS = "--columns=NAME,..., the names of all others"
 _FEWEST_DISTINCT = 20
 _ALIKE_BY_CHANCE = 3
 _NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|ID)$")
+# What a line says of spikes: in new runs, and in those of earlier versions.
+SPREAD = (
+    "a spike, spread over about a thousandth of the column's deviation, or more where 32 bits have "
+    "few numbers there, as an integer is over its bin; log p of these rows goes by that width"
+)
+NOT_SPREAD = (
+    "a spike, which this run of an earlier version does not spread: its density has no upper bound "
+    "there, unless marginals quantile bounds it"
+)
 _MIN_REST = 1e-6  # of a column's deviation, once what other columns say is taken off
 
 
@@ -121,11 +130,7 @@ def _of_ties(ties, has_marginals, has_noise):
             kind.append(f"{name} is {value:g} in {share:.1%}")
     lines = []
     if spread:
-        lines.append(
-            f"column {', '.join(spread)} of rows and continuous elsewhere: a spike, spread over "
-            "about a thousandth of the column's deviation, as an integer is over its bin; log p of "
-            "these rows goes by that width"
-        )
+        lines.append(f"column {', '.join(spread)} of rows and continuous elsewhere: {SPREAD}")
     if spikes and has_marginals:
         lines.append(
             f"column {', '.join(spikes)} of rows and continuous elsewhere: a spike, which the "

@@ -204,6 +204,7 @@ class Survey:
             singles=tuple(singles),
             delimiter=delimiter,
             decimal=decimal,
+            spread=any(column.spikes for column in columns),
         )
 
     def _check_varies(self, columns, constants):
