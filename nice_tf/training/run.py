@@ -214,7 +214,7 @@ def _trained(config, workdir, on_start, verbose, *, is_kept=True):
     is_chief = devices.is_chief(strategy)
     with run.writing() if is_chief else contextlib.nullcontext():
         state, rows = _claimed_and_restored(run, config, data, model, strategy)
-        callbacks = [NaNGuard(run), Progress(state, config)]
+        callbacks = [NaNGuard(run, is_kept=is_kept), Progress(state, config)]
         if is_chief:
             start = _start(config, data, model, run, state, strategy)
             if on_start:
