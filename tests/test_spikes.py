@@ -347,7 +347,7 @@ class Normals:
 
 
 def test_jumps_alone_leave_a_density_as_it_is_that_is_unlike_the_proposals():
-    """Without q in the ratio the mean would be at 0.89: that of p q."""
+    """Without q in the ratio the mean would be about 0.9, that of p q."""
     target = Normals()
     kernel = WithJumps(Still(target), target, tfp.distributions.Logistic(0.0, 1.0))
 
