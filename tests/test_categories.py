@@ -577,6 +577,6 @@ def test_a_closing_climb_that_ends_lower_is_not_taken():
         assert known[:, 0].all() and not known[:, 1].any()
         return np.stack([rows[:, 0], np.full(len(rows), 5.0)], axis=1)
 
-    found = with_best_values(start, observed, schema, log_prob=log_prob, climb=climb)
+    found = with_best_values(start, observed, schema, log_prob=log_prob, climb=climb, nodes=dict)
     # The first row stays at the top, 3; the second goes from 9 to 5, which is nearer.
     np.testing.assert_array_equal(found, [[2.0, 3.0], [2.0, 5.0]])

@@ -321,6 +321,28 @@ def test_further_columns_of_a_frame_are_ignored_with_a_word(fitted, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_a_further_column_of_mixed_objects_is_ignored_too():
+    """Arrow has no type for it: it is left out before the frame is made into a table."""
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(values()[:, :2], columns=["a", "b"])
+    density = NiceDensity(random_state=0, **PLAIN).fit(X)
+    more = X.assign(note=["x", 3] * (len(X) // 2))
+    with pytest.warns(UserWarning, match="which are ignored: note"):
+        found = density.score_samples(more)
+    np.testing.assert_array_equal(found, density.score_samples(X))
+
+
+def test_divergence_of_an_estimator_speaks_of_no_checkpoints():
+    """None are kept, and there is no workdir to take another one of."""
+    settings = {**PLAIN["settings"], "learning_rate": 1e30}
+    density = NiceDensity(random_state=0, **{**PLAIN, "epochs": 3, "settings": settings})
+    with pytest.raises(ValueError, match=r"log-likelihood became .* at step ") as refused:
+        density.fit(values())
+    message = str(refused.value)
+    assert message.endswith("gradient_clip_norm")
+    assert "checkpoint" not in message and "workdir" not in message
+
+
 def test_what_is_said_is_of_x_and_of_parameters():
     """Not of commands, or of a test part that an estimator has not."""
     x = values()

@@ -1,18 +1,26 @@
 """Values that come again and again in a continuous column: spread, drawn, filled."""
 
+import collections
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import nice_tf
 from nice_tf.data import dataset, units
 from nice_tf.data.schema import Column, Schema, Spikes
 from nice_tf.flows.conditional import draw_between
+<<<<<<< HEAD
 from nice_tf.runs.architecture import make_flow
+=======
+from nice_tf.flows.jumps import WithJumps
+>>>>>>> fixB
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.spikes import most_probable, nodes_of
+from nice_tf.scoring.trying import with_best_values
 
 NUMBER = 1500
 SHARES = {"queue": 0.2, "app": 0.8}  # of zeros
@@ -134,8 +142,74 @@ def test_the_probability_of_a_spike_is_an_integral():
         ((0.26, 0.25), 0.0),
         ((0.24, 0.25), np.nan),
     ):
-        found = most_probable(values, 0, column, nodes, log_prob_of(shares))
+        found, beside = most_probable(values, 0, column, nodes, log_prob_of(shares))
         np.testing.assert_array_equal(found, [expected, expected])
+        assert beside[0] == nodes[nodes > 1e-3][0], "the least that is not written as 0"
+
+
+def run_of_middle(path):
+    """On a column with a spike in the middle of the others, whose share of it another one tells."""
+    generator = np.random.default_rng(3)
+    kind = np.where(generator.random(1000) < 0.5, "often", "seldom")
+    share = np.where(kind == "often", 0.75, 0.15)
+    size = np.where(generator.random(1000) < share, 0.0, generator.normal(size=1000))
+    pq.write_table(pa.table({"kind": kind, "size": size}), path / "rows.parquet")
+    config = nice_tf.Config(
+        dataset=str(path / "rows.parquet"),
+        marginals="quantile",
+        num_couplings=2,
+        hidden_units=(16,),
+        epochs=12,
+        batch_size=50,
+        learning_rate=1e-2,
+        num_draws=2,
+        precision="float32",
+        output_scale="one",
+    )
+    nice_tf.train_and_evaluate(config, path / "run")
+    return path / "run"
+
+
+def test_gaps_beside_a_spike_in_the_middle_are_not_filled_with_it(tmp_path):
+    """The ascent ends on it, being in the middle; the integrals tell that it is less probable."""
+    folder = run_of_middle(tmp_path)
+    pq.write_table(
+        pa.table({"kind": ["often", "seldom"] * 2, "size": [None, None, 0.0, 1.0]}),
+        tmp_path / "gaps.parquet",
+    )
+    nice_tf.fill_file(folder, tmp_path / "gaps.parquet", tmp_path / "filled.parquet")
+    filled = pq.read_table(tmp_path / "filled.parquet")["size"].to_numpy()
+    assert filled[0] == 0 and 0 < np.abs(filled[1]) < 1.5
+    np.testing.assert_array_equal(filled[2:], [0, 1])
+
+
+def test_a_climb_does_not_go_back_to_a_spike():
+    """Its density is high, whatever its probability: here a tenth."""
+    column = Column("a", 0.0, -3.0, 3.0, spikes=(0.0,), spike_width=1e-3)
+    schema = Schema((column, Column("b", 0.0, -3.0, 3.0), Column("c", 1.0, 0.0, 1.0)))
+    nodes = nodes_of(column, np.random.default_rng(0).normal(1.0, 0.5, 2000))
+
+    def log_prob(rows, numbers):
+        a, b, c = rows.T
+        beside = 0.9 * np.exp(-2 * (a - 1) ** 2) / (0.5 * np.sqrt(2 * np.pi))
+        of_a = np.log(beside + 0.1 * (np.abs(a) < 5e-4) / 1e-3)
+        return of_a - np.abs(b - 2) + c
+
+    def climb(rows, known, numbers):
+        return np.where(known, rows, [0.0, 2.0, 9.0])
+
+    start = np.array([[0.0, 0.0, 0.0], [0.7, 0.0, 0.0]])
+    found = with_best_values(
+        start,
+        np.zeros([2, 3], bool),
+        schema,
+        log_prob=log_prob,
+        climb=climb,
+        nodes=lambda: {0: nodes},
+    )
+    assert np.abs(found[0, 0] - 1) < 0.05
+    np.testing.assert_array_equal(found[0, 1:], [2, 1])
+    np.testing.assert_array_equal(found[1], [0.7, 0, 1])
 
 
 SPIKES = Spikes(
@@ -288,6 +362,63 @@ def test_jumps_find_what_lies_apart():
     drawn = found.x[:, 0, 0]
     assert found.effective_sample_size[0] > 500
     assert abs(np.mean(np.abs(drawn) < 0.002) - np.mean(x[:, 0] == 0)) < 0.06
+
+
+class Still(tfp.mcmc.TransitionKernel):
+    """Stays where it is; its results are of the form of those of an adapted HMC."""
+
+    _Step = collections.namedtuple("_Step", ["inner_results"])
+    _Inner = collections.namedtuple("_Inner", ["accepted_results"])
+    _Accepted = collections.namedtuple("_Accepted", ["target_log_prob", "grads_target_log_prob"])
+
+    def __init__(self, target):
+        self._target = target
+
+    @property
+    def is_calibrated(self):
+        return True
+
+    def bootstrap_results(self, state):
+        log_prob = self._target.log_prob(state)
+        accepted = self._Accepted(log_prob, [tf.zeros_like(state)])
+        return self._Step(self._Inner(accepted))
+
+    def one_step(self, state, results, seed=None):
+        return state, results
+
+
+class Normals:
+    """A target of independent coordinates that are not distributed as the proposals."""
+
+    is_hidden = tf.constant([[True, True, False]] * 2000)
+
+    def log_prob(self, state):
+        return tf.reduce_sum(tfp.distributions.Normal(1.0, 0.5).log_prob(state), axis=1)
+
+    def to_h(self, state):
+        return tf.identity(state)
+
+    def to_state(self, h, state):
+        return tf.where(self.is_hidden, h, state)
+
+
+def test_jumps_alone_leave_a_density_as_it_is_that_is_unlike_the_proposals():
+    """Without q in the ratio the mean would be about 0.9, that of p q."""
+    target = Normals()
+    kernel = WithJumps(Still(target), target, tfp.distributions.Logistic(0.0, 1.0))
+
+    @tf.function
+    def after(state):
+        results = kernel.bootstrap_results(state)
+        for number in tf.range(25):
+            state, results = kernel.one_step(state, results, seed=tf.stack([number, 7]))
+        return state
+
+    found = after(tf.zeros([2000, 3])).numpy()
+    np.testing.assert_array_equal(found[:, 2], np.zeros(2000))
+    # Four standard errors of 4,000 independent values.
+    assert abs(found[:, :2].mean() - 1.0) < 0.032
+    assert abs(found[:, :2].std() - 0.5) < 0.023
 
 
 def test_a_schema_gathers_the_spikes_of_its_columns(tmp_path):

@@ -236,6 +236,28 @@ def test_unusual_rows_are_found_in_the_file_and_filled_cells_marked(report, scor
         assert ("colour = " in why) and (("filled" in why) == (int(number) < 90))
 
 
+@pytest.mark.parametrize("name", ["train.csv", "validation-1.csv", "rows.csv"])
+def test_missing_cells_of_a_single_file_are_found_whatever_its_name(tmp_path, name):
+    lines = [f"{row},{row % 7}.5" for row in range(30)]
+    lines[4] = ",1.5"
+    lines[9] = "9,"
+    (tmp_path / name).write_text("\n".join(["a,b", *lines]))
+    config = nice_tf.Config(dataset=str(tmp_path / name), impute=True)
+    numbers = np.array([9, 4, 5])
+    found = missing_cells(config, "test", numbers)
+    np.testing.assert_array_equal(found, [[False, True], [True, False], [False, False]])
+
+
+def test_missing_cells_of_files_by_split_are_those_of_the_split(tmp_path):
+    for name, gap in (("train.csv", 3), ("test.csv", 5)):
+        lines = [f"{row},{row % 7}.5" for row in range(30)]
+        lines[gap] = ",1.5"
+        (tmp_path / name).write_text("\n".join(["a,b", *lines]))
+    config = nice_tf.Config(dataset=str(tmp_path), impute=True)
+    found = missing_cells(config, "test", np.array([3, 5]))
+    np.testing.assert_array_equal(found[:, 0], [False, True])
+
+
 def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):
     path = page.write_report(finished.load_finished_run(run), run, tmp_path / "report.html")
     text = path.read_text()

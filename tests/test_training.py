@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from bijector_laws import fresh
 from flows import randomize
 from matplotlib import image as plt_image
@@ -931,6 +932,19 @@ def test_divergence_names_step_rate_and_checkpoint_and_keeps_it(tmp_path, monkey
     assert np.all(np.isfinite(weights(nice_tf.load_flow(tmp_path))))
     nice_tf.train_and_evaluate(small(), tmp_path)
     assert len(Workdir(tmp_path).read_metrics(up_to_epoch=9)) == 3
+
+
+@pytest.mark.parametrize(("epoch", "is_said"), [(0, True), (4, False)])
+def test_divergence_speaks_of_the_first_epoch_only_in_it(tmp_path, epoch, is_said):
+    """Another process than the chief may see no checkpoints later on, either."""
+    guard = callbacks.NaNGuard(Workdir(tmp_path), is_kept=True)
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1)])
+    model.compile(optimizer="adam")
+    guard.set_model(model)
+    guard.on_epoch_begin(epoch)
+    with pytest.raises(nice_tf.UserError, match=r"in another workdir$") as refused:
+        guard.on_train_batch_end(3, {"log_prob": np.nan})
+    assert ("There is no checkpoint yet, it is the first epoch." in str(refused.value)) == is_said
 
 
 def test_no_noise_is_warned_about_and_stays_finite(tmp_path, capsys, caplog):

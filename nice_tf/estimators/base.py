@@ -20,6 +20,7 @@ from nice_tf.estimators.frames import (
     as_table,
     is_frame,
     is_pandas,
+    names_of,
     table_of_array,
     without_columns,
 )
@@ -255,7 +256,7 @@ class Estimator(BaseEstimator):
         """A frame without the columns that `fit` had not, which a warning names. One that lacks
         columns is left for scikit-learn's own message.
         """
-        names = as_table(X).column_names
+        names = names_of(X)
         known = getattr(self, "feature_names_in_", None)
         if known is None or not set(known) <= set(names):
             return X

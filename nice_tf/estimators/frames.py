@@ -29,7 +29,7 @@ def as_table(x: Any) -> pa.Table:
     """
     try:
         if is_pandas(x):
-            _check_unique([str(name) for name in x.columns])
+            names_of(x)  # which refuses a name that is there twice
             return pa.Table.from_pandas(x, preserve_index=False)
         if isinstance(x, pa.RecordBatch):
             table = pa.Table.from_batches([x])
@@ -42,6 +42,19 @@ def as_table(x: Any) -> pa.Table:
         raise UserError(f"X cannot be read as a table: {cause}") from error
     _check_unique(table.column_names)
     return table
+
+
+def names_of(x: Any) -> list[str]:
+    """The names of a data frame's columns, whatever these hold.
+
+    Raises:
+      UserError: a name twice; of other frames than those of pandas, what `as_table` refuses.
+    """
+    if not is_pandas(x):
+        return as_table(x).column_names
+    names = [str(name) for name in x.columns]
+    _check_unique(names)
+    return names
 
 
 def without_columns(x: Any, names: Sequence[str]) -> Any:

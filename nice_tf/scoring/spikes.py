@@ -28,6 +28,15 @@ def nodes_of(column: Column, samples: np.ndarray) -> np.ndarray:
     return values[~_is_on(values, column)]
 
 
+def is_written_as_spike(values: np.ndarray, column: Column) -> np.ndarray:
+    """Which values of a column are so near to a spike that `Column.on_spikes` moves them to it,
+    `[n]` in bool.
+    """
+    apart = np.abs(values[:, np.newaxis] - np.array(column.spikes))
+    # Rounding to float32 may move what lies on the end.
+    return np.any(apart <= 1.01 * column.spike_width, axis=1)
+
+
 def _is_on(values, column):
     """Which values lie in the bin of a spike, `[n]` in bool."""
     apart = np.abs(values[:, np.newaxis] - np.array(column.spikes))
@@ -40,9 +49,9 @@ def most_probable(
     column: Column,
     nodes: np.ndarray,
     log_prob: Callable[[np.ndarray], np.ndarray],
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """The most probable spike where the column is more probably on one of its spikes than beside
-    them, given all other values of the row; else NaN.
+    them, given all other values of the row; and the likeliest value beside them.
 
     Both probabilities are integrals of the density along the column: over the bins of the spikes by
     four points each, over the rest by the trapezoidal rule between the nodes.
@@ -55,7 +64,8 @@ def most_probable(
       log_prob: of rows, `[n, D]` to `[n]`.
 
     Returns:
-      `[n]` in float64.
+      (spikes, beside): `[n]` in float64 each; NaN for a spike where the rest is more probable, and
+      the node of the highest density of those that are not written as a spike.
     """
 
     def density_at(value):
@@ -77,4 +87,7 @@ def most_probable(
     widths[_is_on((nodes[1:] + nodes[:-1]) / 2, column)] = 0
     rest = (widths[:, np.newaxis] * (heights[1:] + heights[:-1]) / 2).sum(axis=0)
     best = np.array(column.spikes)[on.argmax(axis=0)]
-    return np.where(on.sum(axis=0) > rest, best, np.nan)
+    spikes = np.where(on.sum(axis=0) > rest, best, np.nan)
+    is_far = ~is_written_as_spike(nodes, column)
+    beside = np.where(is_far[:, np.newaxis], beside, -np.inf)
+    return spikes, nodes[beside.argmax(axis=0)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nice_tf.data.schema import Column, Schema
-from nice_tf.scoring.spikes import most_probable
+from nice_tf.scoring.spikes import is_written_as_spike, most_probable
 
 _MOST = 100  # values of a column that are tried
 _ROUNDS = 3
@@ -29,11 +29,11 @@ def with_best_values(
 
     In turn each missing value of a column of few is the best of all given the rest of its row. A
     missing value of a continuous column with spikes, such as the zeros of one that often is zero,
-    is on one where that is more probable than beside all of them, given the rest of its row. Then
-    the others climb again given these, as long as one of the first changes, three times at most.
-    Where that ends less likely than what stood before, this stays: each step makes a row more
-    likely. Numbers with more than
-    100 steps are left to the ascent; of more than 100 categories the first are tried, which are the
+    is on one where that is more probable than beside all of them, given the rest of its row; where
+    it is not and the ascent ended on one, it is on the likeliest value beside them. Then the others
+    climb again given these, as long as one of the first changes, three times at most. Where that
+    ends on a spike, or less likely than what stood before, this stays. Numbers with more than 100
+    steps are left to the ascent; of more than 100 categories the first are tried, which are the
     most frequent where they have no order.
 
     Args:
@@ -74,13 +74,15 @@ def with_best_values(
             climbed = climb(stood, known[climbing], climbing)
             # The ascent starts anew and may end at a lower top than it did before.
             is_better = log_prob(climbed, climbing) > log_prob(stood, climbing)
+            # A spike is narrow and its density high, whether it is probable or not.
+            is_better &= ~_ends_on_spike(climbed, known[climbing], schema)
             found[climbing[is_better]] = climbed[is_better]
     return found
 
 
 def _set_on_spikes(found, known, observed, active, schema, nodes, log_prob):
-    """Sets missing values that are more probably on a spike, in place, and says in `known` which
-    these are.
+    """Sets missing values that are more probably on a spike, and those beside the spikes that are
+    on one without being so probable, in place; says in `known` which these are.
     """
     for place, of_column in nodes.items():
         missing = active[~observed[active, place]]
@@ -90,12 +92,26 @@ def _set_on_spikes(found, known, observed, active, schema, nodes, log_prob):
         def log_prob_of_missing(rows, missing=missing):
             return log_prob(rows, missing)
 
-        spikes = most_probable(
-            found[missing], place, schema.columns[place], of_column, log_prob_of_missing
+        column = schema.columns[place]
+        values = found[missing, place]
+        spikes, beside = most_probable(
+            found[missing], place, column, of_column, log_prob_of_missing
         )
-        is_on = ~np.isnan(spikes)
-        known[missing, place] = is_on
-        found[missing[is_on], place] = spikes[is_on]
+        is_spike = ~np.isnan(spikes)
+        # What was set once stays out of the climb, which starts anew and would go back to it.
+        is_beside = ~is_spike & (is_written_as_spike(values, column) | known[missing, place])
+        known[missing, place] = is_spike | is_beside
+        values = np.where(is_beside, beside, values)
+        found[missing, place] = np.where(is_spike, spikes, values)
+
+
+def _ends_on_spike(rows, known, schema):
+    """Which rows have a value on a spike among those that are not known, `[n]` in bool."""
+    found = np.zeros(len(rows), bool)
+    for place, column in enumerate(schema.columns):
+        if column.spikes:
+            found |= ~known[:, place] & is_written_as_spike(rows[:, place], column)
+    return found
 
 
 def _values_to_try(column: Column) -> np.ndarray:

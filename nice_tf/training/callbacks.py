@@ -47,9 +47,16 @@ class FolderGuard(tf_keras.callbacks.Callback):
 class NaNGuard(tf_keras.callbacks.Callback):
     """Stops a run whose log-likelihood is no longer finite, before anything of it is saved."""
 
-    def __init__(self, run: Workdir):
+    def __init__(self, run: Workdir, *, is_kept: bool):
+        """Takes the folder of the run, and whether checkpoints of it are kept there."""
         super().__init__()
         self._run = run
+        self._is_kept = is_kept
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keeps the number of the epoch, from 0."""
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Looks at the running mean, which stays non-finite once one step was."""
@@ -64,15 +71,27 @@ class NaNGuard(tf_keras.callbacks.Callback):
     def _check(self, value, what):
         if np.isfinite(value):
             return
+        step = int(self.model.optimizer.iterations.numpy())
+        said = [
+            f"the {what} became {value} at step {step}, "
+            f"learning rate {_learning_rate(self.model):.3g}",
+            *self._checkpoint(),
+        ]
+        remedy = "Try a smaller learning_rate, more warmup_steps or a gradient_clip_norm"
+        if self._is_kept:
+            remedy += ", in another workdir"
+        raise UserError(". ".join([*said, remedy]))
+
+    def _checkpoint(self):
+        """A sentence on where to go on from, or none where nothing is kept."""
+        if not self._is_kept:
+            return []
         path = newest(self._run.last)
-        good = "There is no checkpoint yet, it is the first epoch"
         if path:
-            good = f"The last good checkpoint is {path}"
-        raise UserError(
-            f"the {what} became {value} at step {int(self.model.optimizer.iterations.numpy())}, "
-            f"learning rate {_learning_rate(self.model):.3g}. {good}. Try a smaller learning_rate, "
-            "more warmup_steps or a gradient_clip_norm, in another workdir"
-        )
+            return [f"The last good checkpoint is {path}"]
+        if self._epoch == 0:
+            return ["There is no checkpoint yet, it is the first epoch"]
+        return []
 
 
 class Progress(tf_keras.callbacks.Callback):

@@ -114,10 +114,13 @@ def missing_cells(config: Config, split: str, numbers: np.ndarray) -> np.ndarray
     kinds = Kinds(config.category_names, config.number_names, config.max_categories)
     label = config.condition_on or None
     schema, _ = survey_table(table, config.column_names, label=label, kinds=kinds)
-    parts = by_split(files, split)
+    parts = by_split(files, "all")
+    names = files
+    if len(parts) > 1:  # else they tell of no split, whatever their name
+        names = parts[split]
     found = np.zeros([len(numbers), len(schema.columns)], bool)
     first = 0
-    for block in table.part(parts[split]).blocks(schema.names):
+    for block in table.part(names).blocks(schema.names):
         is_inside = (numbers >= first) & (numbers < first + len(block))
         found[is_inside] = np.isnan(block[numbers[is_inside] - first])
         first += len(block)
