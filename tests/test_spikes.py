@@ -13,11 +13,8 @@ import nice_tf
 from nice_tf.data import dataset, units
 from nice_tf.data.schema import Column, Schema, Spikes
 from nice_tf.flows.conditional import draw_between
-<<<<<<< HEAD
-from nice_tf.runs.architecture import make_flow
-=======
 from nice_tf.flows.jumps import WithJumps
->>>>>>> fixB
+from nice_tf.runs.architecture import make_flow
 from nice_tf.scoring.model import Model
 from nice_tf.scoring.spikes import most_probable, nodes_of
 from nice_tf.scoring.trying import with_best_values

@@ -219,13 +219,8 @@ def _trained(config, workdir, on_start, verbose, *, is_kept=True):
         model = make_model(config, data)
     is_chief = devices.is_chief(strategy)
     with run.writing() if is_chief else contextlib.nullcontext():
-<<<<<<< HEAD
         state, rows = _claimed_and_restored(run, config, description, model, strategy)
-        callbacks = [NaNGuard(run), Progress(state, config)]
-=======
-        state, rows = _claimed_and_restored(run, config, data, model, strategy)
         callbacks = [NaNGuard(run, is_kept=is_kept), Progress(state, config)]
->>>>>>> fixB
         if is_chief:
             start = _start(config, data, model, run, state, strategy)
             if on_start:
