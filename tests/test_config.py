@@ -266,7 +266,7 @@ def described(name, value):
     settings = {"hidden_units": (5,), "zero_last_layer": False, name: value}
     if value == "nested":
         settings["num_couplings"] = 2
-    flow = nice_tf.build_flow([2, 2], **settings)
+    flow = nice_tf.build_flow([2, 2, 2], **settings)
     layers = nice_tf.layers(flow)
     couplings = [layer for layer in layers if isinstance(layer, nice_tf.AdditiveCoupling)]
     return (
@@ -277,7 +277,7 @@ def described(name, value):
         type(flow.distribution.distribution).__name__,
         len(flow.trainable_variables),
         [layer.conditioner.has_output_scale for layer in couplings],
-        flow.log_prob(tf.reshape(tf.range(8.0), [2, 2, 2]) / 8).numpy().tolist(),
+        flow.log_prob(tf.reshape(tf.range(16.0), [2, 2, 2, 2]) / 16).numpy().tolist(),
     )
 
 
@@ -363,7 +363,7 @@ def test_differences_leave_out_what_changes_no_result():
         ({"mixing": "stir"}, "mixing must be one of swap, reverse, shuffle, got 'stir'"),
         (
             {"partition": "thirds"},
-            "partition must be one of interleaved, halves, checkerboard, nested, got 'thirds'",
+            "partition must be one of interleaved, halves, checkerboard, checkerboard_channels, nested, got 'thirds'",
         ),
         ({"num_couplings": 0}, "num_couplings must be at least 1, got 0"),
         ({"hidden_units": (10, 0)}, r"hidden_units must all be at least 1, got \[10, 0\]"),

@@ -379,7 +379,7 @@ def test_samples_follow_the_density():
         ({"mixing": "none"}, "mixing must be one of swap, reverse, shuffle, got 'none'"),
         (
             {"partition": "thirds"},
-            "partition must be one of interleaved, halves, checkerboard, nested, got 'thirds'",
+            "partition must be one of interleaved, halves, checkerboard, checkerboard_channels, nested, got 'thirds'",
         ),
     ],
 )

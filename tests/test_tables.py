@@ -171,7 +171,7 @@ def test_steps(tmp_path, values, step):
     if values.dtype not in (np.float16, np.float32):
         assert survey(
             write_csv(tmp_path / "a.csv", a=values.astype(str) if values.dtype == bool else values)
-        )[0] == (Schema((column,)))
+        )[0] == Schema((column,), spread=bool(column.spikes))
 
 
 def test_steps_are_those_of_all_blocks(tmp_path, monkeypatch):

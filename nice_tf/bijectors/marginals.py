@@ -545,7 +545,7 @@ class QuantileTransform(Layer):
         `_for_search`.
         """
         size = self._max_bins + 1
-        first = tf.range(values.shape[-1]) * size
+        first = tf.range(ascending.shape[0] // size) * size
         found = tf.zeros(tf.shape(values), tf.int32)
         width = 1 << (size - 1).bit_length()
         while width > 1:
@@ -557,7 +557,7 @@ class QuantileTransform(Layer):
 
     def _bin_at(self, place: tf.Tensor, tables: Tensors) -> Tensors:
         """What is known of the bins of these numbers, each `[..., n]`."""
-        first = tf.range(place.shape[-1]) * self._max_bins
+        first = tf.range(tables["lowest"].shape[0]) * self._max_bins
         names = ["low", "high", "below", "above", "mass", "first", "last"]
         found = tf.gather(tables["bins"], first + place)
         parts = tf.unstack(found, num=len(names), axis=-1)
