@@ -51,8 +51,11 @@ dist: .venv/package  ## source distribution and wheel in dist, and whether an in
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
+# In three parts: TensorFlow gives a process's memory back only at its end, and two processes for all tests take 24 GB.
 test: test-start lint  ## lint, then every test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=10
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[a-d]*.py
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[e-m]*.py
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[n-z]*.py
 
 test-start:
 	@echo 'make test: 10 to 20 minutes on two cores; the first time it installs its tools in .venv before that'
