@@ -29,7 +29,7 @@ EVENT_SIZE = 784
 
 
 def pictures(number):
-    """Integers in place of pictures, `[number, 28, 28, 1]`."""
+    """Integers instead of pictures, `[number, 28, 28, 1]`."""
     values = np.random.default_rng(0).integers(0, LEVELS, [number, *EVENT_SHAPE])
     return values.astype(np.float32)
 

@@ -54,7 +54,7 @@ def write(folder, model, workdir, compile_single):
 
 
 def pictures(number):
-    """Integers in place of pictures, `[number, 28, 28, 1]`: four of five values are 0."""
+    """Integers instead of pictures, `[number, 28, 28, 1]`: four of five values are 0."""
     generator = np.random.default_rng(0)
     values = generator.integers(0, LEVELS, [number, *EVENT_SHAPE])
     return (values * (generator.random(values.shape) < 0.2)).astype(np.float32)
