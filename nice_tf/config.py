@@ -296,6 +296,13 @@ class Config:
         at_least=1,
         below=1001,
     )
+    prior_patch: int = _setting(
+        0,
+        "model",
+        "of several --prior_clusters of pictures: side of the square patches that have clusters "
+        "each, as contrast differs from patch to patch; 0: one cluster for the whole picture",
+        at_least=0,
+    )
     marginals: str = _setting(
         "none",
         "model",
@@ -567,6 +574,11 @@ class Config:
                     f"{name} is for prior logistic_mixture, got {value} with prior {self.prior}: "
                     f"give {name} {getattr(Config, name)}"
                 )
+        if self.prior_patch and self.prior_clusters == 1:
+            raise UserError(
+                f"prior_patch is for several prior_clusters, got {self.prior_patch} with "
+                "prior_clusters 1: give prior_patch 0"
+            )
         if is_mixture and self.scaling == "prior":
             raise UserError(
                 "scaling must be layer or none with prior logistic_mixture, got prior: each "
@@ -631,6 +643,8 @@ class Config:
             text = f"prior of {self.prior_components} logistics per coordinate"
             if self.prior_clusters > 1:
                 text += f" in {self.prior_clusters} clusters"
+            if self.prior_patch:
+                text += f" per patch of {self.prior_patch} x {self.prior_patch}"
             return text
         return f"{self.prior} prior"
 

@@ -399,6 +399,10 @@ def test_differences_leave_out_what_changes_no_result():
             {"prior_clusters": 4},
             "prior_clusters is for prior logistic_mixture, got 4 with prior logistic",
         ),
+        (
+            {"prior_patch": 4, "prior": "logistic_mixture"},
+            "prior_patch is for several prior_clusters, got 4 with prior_clusters 1",
+        ),
         ({"levels": 1}, "levels must be at least 2"),
         ({"seed": 2**31}, "must be below 2147483648, got 2147483648"),
     ],

@@ -38,7 +38,7 @@ from nice_tf.flows.density import (
     layers,
 )
 from nice_tf.flows.event_shapes import check_event_shape
-from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE
+from nice_tf.flows.mixtures import MIN_COMPONENT_SCALE, picture_patches
 from nice_tf.flows.networks import Networks
 from nice_tf.flows.priors import check_dtype, is_location_scale, make_prior
 
@@ -68,6 +68,7 @@ def build_flow(
     prior: str | tfd.Distribution = "logistic",
     prior_components: int = _COMPONENTS,
     prior_clusters: int = 1,
+    prior_patch: int = 0,
     marginals: str = "none",
     levels: int = 0,
     steps: np.ndarray | Sequence[float] | None = None,
@@ -129,6 +130,8 @@ def build_flow(
       prior_components: of `"logistic_mixture"`, how many, at least 2.
       prior_clusters: of `"logistic_mixture"`, how many clusters, each with weights of its own for
         the logistics of each coordinate; 1 for independent coordinates.
+      prior_patch: of several clusters of pictures, side of the square patches that have clusters
+        each; 0 for one patch of all.
       scaling: `"layer"` for the paper's scaling layer, `"prior"` for the equivalent trainable
         scales in the prior, `"none"` for a volume-preserving flow. With `"logistic_mixture"` a
         layer could be left to the components' own scales and locations; but it starts each
@@ -189,7 +192,12 @@ def build_flow(
     check_choice("marginals", marginals, MARGINALS)
     check_choice("conditioner_input", conditioner_input, CONDITIONER_INPUTS)
     _check_marginals(marginals, conditioner_input, input_range, whitening)
-    _check_prior(prior, prior_components=prior_components, prior_clusters=prior_clusters)
+    _check_prior(
+        prior,
+        prior_components=prior_components,
+        prior_clusters=prior_clusters,
+        prior_patch=prior_patch,
+    )
     check_choice("scaling", scaling, SCALINGS)
     check_choice("output_scale", output_scale, OUTPUT_SCALES)
     check_choice("input_range", input_range, INPUT_RANGES)
@@ -258,6 +266,9 @@ def build_flow(
         if min_inverse_scale:
             max_log_scale = -np.log(min_inverse_scale / narrowest)
         layers.append(DiagonalScaling(event_size, max_log_scale=max_log_scale, dtype=dtype))
+    groups = None
+    if prior_patch:
+        groups = picture_patches(event_shape, prior_patch)
     latent = make_prior(
         prior,
         event_size,
@@ -265,6 +276,7 @@ def build_flow(
         min_scale=min_inverse_scale,
         num_components=prior_components,
         num_clusters=prior_clusters,
+        groups=groups,
         dtype=dtype,
         seed=seed,
     )
@@ -298,8 +310,14 @@ def _check_marginals(marginals, conditioner_input, input_range, whitening):
         )
 
 
-def _check_prior(prior, *, prior_components, prior_clusters):
+def _check_prior(prior, *, prior_components, prior_clusters, prior_patch):
     """What belongs to the mixture alone."""
+    check_at_least("prior_patch", prior_patch, 0)
+    if prior_patch and prior_clusters == 1:
+        raise UserError(
+            f"prior_patch is for several prior_clusters, got {prior_patch} with prior_clusters 1: "
+            "give prior_patch 0"
+        )
     if prior == "logistic_mixture":
         return
     for name, value, usual in (

@@ -105,6 +105,7 @@ def make_prior(
     min_scale: float = 0.0,
     num_components: int = 8,
     num_clusters: int = 1,
+    groups: np.ndarray | None = None,
     dtype: tf.DType = tf.float32,
     seed: int = 0,
 ) -> tfd.Distribution:
@@ -118,6 +119,7 @@ def make_prior(
       min_scale: as for `logistic_prior`; without effect on `"logistic_mixture"`.
       num_components: as for `logistic_mixture_prior`; without effect on the others.
       num_clusters: likewise.
+      groups: likewise.
       dtype: of z.
       seed: as for `logistic_mixture_prior`.
 
@@ -154,6 +156,7 @@ def make_prior(
             event_size,
             num_components=num_components,
             num_clusters=num_clusters,
+            groups=groups,
             dtype=dtype,
             seed=seed,
         )

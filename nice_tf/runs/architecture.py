@@ -17,6 +17,7 @@ from nice_tf.data.labels import num_classes
 from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError
 from nice_tf.flows.flow import build_flow
+from nice_tf.flows.mixtures import picture_patches
 from nice_tf.flows.networks import grid_of
 
 tfd = tfp.distributions
@@ -83,6 +84,7 @@ def make_flow(
         prior=config.prior,
         prior_components=config.prior_components,
         prior_clusters=config.prior_clusters,
+        prior_patch=config.prior_patch,
         marginals=config.marginals,
         levels=levels or 0,
         steps=steps,
@@ -139,10 +141,11 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
     )
     number = size
     if config.prior == "logistic_mixture":
-        # Locations and scales, and the weights of each cluster.
-        number += (2 + config.prior_clusters) * config.prior_components * size
+        # Locations and scales, and the weights of each cluster; patches share them.
+        num_patches = _num_patches(config, event_shape)
+        number += (2 + config.prior_clusters) * config.prior_components * size // num_patches
         if config.prior_clusters > 1:
-            number += config.prior_clusters
+            number += config.prior_clusters * num_patches
     if config.marginals == "trained":
         number += MAX_BINS * size  # data of fewer levels have as many bins as those
     for k, (split, widths) in enumerate(zip(splits, config.widths_by_coupling, strict=True)):
@@ -158,6 +161,13 @@ def count_parameters(config: Config, event_shape: list[int], num_classes: int = 
         for fan_in, fan_out in itertools.pairwise(layer_sizes):
             number += (fan_in + 1) * fan_out
     return number
+
+
+def _num_patches(config, event_shape):
+    """How many patches of a picture have clusters for themselves."""
+    if not config.prior_patch:
+        return 1
+    return int(np.max(picture_patches(event_shape, config.prior_patch))) + 1
 
 
 # Measured: 200 examples of 784 values with 16 clusters of 8 components take 0.4 GB.
