@@ -439,6 +439,12 @@ class Config:
         at_least=0,
         below=1,
     )
+    mirror: bool = _setting(
+        False,
+        "training",
+        "mirror each training picture left to right with probability 1/2; marginals, whitening and "
+        "scales are fitted to both",
+    )
     ema_decay: float = _setting(
         0.0,
         "training",

@@ -18,6 +18,7 @@ from nice_tf.apps import terminal
 from nice_tf.data import batches, dataset
 from nice_tf.evaluation import likelihood as evaluation
 from nice_tf.evaluation import metrics
+from nice_tf.flows.flow import data_mean
 from nice_tf.runs import architecture, checkpoints, workdir
 from nice_tf.runs import finished as finished_lib
 from nice_tf.runs.workdir import Workdir
@@ -26,6 +27,7 @@ from nice_tf.serving import export, server
 from nice_tf.training import callbacks, optimizers
 from nice_tf.training import model as model_lib
 from nice_tf.training import run as run_lib
+from nice_tf.training.augmentation import mirror_images
 
 # The search for denoised samples is a quarter of so small a run. The run of `finished` has it, as those of
 # the commands, the report and the presets.
@@ -280,6 +282,38 @@ def test_shifts_are_for_pictures(tmp_path):
     with pytest.raises(
         nice_tf.UserError, match=r"max_shift 1 is for pictures .* got examples of shape \[3\]"
     ):
+        model_lib.make_model(config, dataset.load(config))
+
+
+def test_pictures_are_mirrored_with_probability_a_half(tmp_path):
+    """Symmetric statistics to start from, and about half of the pictures of a step."""
+    values = tf.reshape(tf.range(400 * 6), [400, 2, 3, 1])
+    found = mirror_images(values, tf.constant([0, 1]))
+    is_mirrored = np.all(found == values[:, :, ::-1], axis=(1, 2, 3))
+    is_as_it_was = np.all(found == values, axis=(1, 2, 3))
+    assert np.all(is_mirrored | is_as_it_was) and 150 < np.sum(is_mirrored) < 250
+
+    config = small(mirror=True, whitening="zca", whitening_epsilon=0.01, dequantization="none")
+    data = dataset.load(config)
+    model = model_lib.make_model(config, data)
+    mean = data_mean(model.flow).numpy()
+    np.testing.assert_allclose(mean, mean[:, ::-1], atol=1e-5)
+    x = tf.cast(data.train[:50], tf.float32) / 16
+    found = model.evaluation_flow.log_prob(x)
+    np.testing.assert_allclose(model.evaluation_flow.log_prob(x[:, :, ::-1]), found, rtol=1e-3)
+
+    still = {"learning_rate": 1e-30, "dequantization": "none", "zero_last_layer": False}
+    for mirror, number in ((False, 1), (True, 3)):
+        model = model_lib.make_model(small(mirror=mirror, **still), data)
+        results = set()
+        for _ in range(3):
+            model.reset_metrics()
+            results.add(float(model.train_step(tf.constant(data.train[:100]))["log_prob"]))
+        assert len(results) == number, "others are mirrored in each step"
+
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=[60, 3]))
+    config = small(dataset=str(tmp_path / "table.npy"), batch_size=10, mirror=True)
+    with pytest.raises(nice_tf.UserError, match=r"mirror is for pictures .* of shape \[3\]"):
         model_lib.make_model(config, dataset.load(config))
 
 

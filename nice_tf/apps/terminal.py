@@ -41,6 +41,8 @@ def print_start(start: RunStart) -> None:
             f"pictures   moved by up to {config.max_shift} pixels in the first "
             f"{config.num_shifted_epochs} epochs"
         )
+    if config.mirror:
+        lines.append("pictures   mirrored left to right with probability 1/2")
     flags = [field.name for field in dataclasses.fields(Config)]
     for warning in start.warnings:
         lines.append(f"warning    {with_dashes(warning, flags)}")

@@ -20,7 +20,7 @@ from nice_tf.flows.density import context_kwargs
 from nice_tf.flows.initialization import initialize_from_data
 from nice_tf.runs.architecture import check_memory, make_flow
 from nice_tf.seeds import stateless_seed
-from nice_tf.training.augmentation import shift_images
+from nice_tf.training.augmentation import mirror_images, mirrored, shift_images
 from nice_tf.training.devices import (
     choose_jit_compile,
     choose_precision,
@@ -59,6 +59,7 @@ class FlowModel(tf_keras.Model):
         dropout: float = 0.0,
         max_shift: int = 0,
         num_shifted_steps: int = 0,
+        is_mirrored: bool = False,
         num_classes: int = 0,
         is_weighted: bool = False,
         seed: int = 0,
@@ -76,6 +77,7 @@ class FlowModel(tf_keras.Model):
           dropout: that of the conditioners of `flow`.
           max_shift: as `Config.max_shift`.
           num_shifted_steps: how many steps see shifted pictures.
+          is_mirrored: as `Config.mirror`.
           num_classes: C, `context_size` of both flows: all batches then also have the numbers of
             their classes; 0 for p(x).
           is_weighted: all batches end with the weights of their examples, of mean 1.
@@ -92,6 +94,7 @@ class FlowModel(tf_keras.Model):
         self._dropout = dropout
         self._max_shift = max_shift
         self._num_shifted_steps = num_shifted_steps
+        self._is_mirrored = is_mirrored
         self._num_classes = num_classes
         self._is_weighted = is_weighted
         self._seed = seed
@@ -172,6 +175,8 @@ class FlowModel(tf_keras.Model):
         if self._max_shift:
             max_shift = tf.where(step < self._num_shifted_steps, self._max_shift, 0)
             values = shift_images(values, max_shift, stateless_seed(self._seed, "shift", *counters))
+        if self._is_mirrored:
+            values = mirror_images(values, stateless_seed(self._seed, "mirror", *counters))
         x = self.density_units(values, "train_noise", *counters)
         dropout_seed = None
         if self._dropout:
@@ -249,6 +254,15 @@ def _to_start_from(train, whitening):
     return slice(None, None, -(-len(train) // number))
 
 
+def _with_mirrored(train, classes, parts):
+    """Each training picture, and behind all of them each of them mirrored."""
+    if parts is not None:
+        parts = (picture for part in parts for picture in (part, mirrored(part)))
+    if classes is not None:
+        classes = np.concatenate([classes, classes])
+    return np.concatenate([train, mirrored(train)]), classes, parts
+
+
 def _that_count(data):
     """Training examples and their classes, without those of weight 0."""
     weights = data.weights_of("train")
@@ -265,7 +279,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
     """The model that the settings describe, initialised from the training data and compiled."""
     steps_per_epoch = len(data.train) // config.batch_size
     check_memory(config, data.event_shape, data.num_classes, copies=_COPIES_IN_TRAINING)
-    _check_shift(config.max_shift, data.event_shape)
+    _check_pictures(config, data.event_shape)
     compute_dtype = None
     if choose_precision(config.precision) == "bfloat16":
         compute_dtype = tf.bfloat16
@@ -288,6 +302,7 @@ def make_model(config: Config, data: Data) -> FlowModel:
         dropout=config.dropout,
         max_shift=config.max_shift,
         num_shifted_steps=config.num_shifted_epochs * steps_per_epoch,
+        is_mirrored=config.mirror,
         num_classes=data.num_classes,
         is_weighted=data.weights is not None,
         seed=config.seed,
@@ -300,7 +315,10 @@ def make_model(config: Config, data: Data) -> FlowModel:
             parts = chunks(train)
         if classes is not None:
             classes = classes[rows]
-        model.initialize_from_data(train[rows], classes, scales=config.data_init, parts=parts)
+        train = train[rows]
+        if config.mirror:
+            train, classes, parts = _with_mirrored(train, classes, parts)
+        model.initialize_from_data(train, classes, scales=config.data_init, parts=parts)
     model.compile(
         make_optimizer(config, model.flow, steps_per_epoch),
         jit_compile=choose_jit_compile(config.jit_compile, tf.distribute.get_strategy()),
@@ -309,10 +327,17 @@ def make_model(config: Config, data: Data) -> FlowModel:
     return model
 
 
-def _check_shift(max_shift, event_shape):
+def _check_pictures(config, event_shape):
+    """Checks that what is asked of pictures is asked of pictures."""
+    is_picture = len(event_shape) == 3
+    if config.mirror and not is_picture:
+        raise UserError(
+            f"mirror is for pictures [height, width, channels], got examples of shape {event_shape}"
+        )
+    max_shift = config.max_shift
     if not max_shift:
         return
-    if len(event_shape) != 3 or min(event_shape[:2]) <= max_shift:
+    if not is_picture or min(event_shape[:2]) <= max_shift:
         raise UserError(
             f"max_shift {max_shift} is for pictures [height, width, channels] larger than that, "
             f"got examples of shape {event_shape}"
