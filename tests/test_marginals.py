@@ -638,9 +638,8 @@ def test_trained_masses_can_be_taken_back_or_fixed(data):
     layer, x = any_layer(data, "logistic")
     moved = trained(layer)
     np.testing.assert_allclose(moved.as_fitted().forward(x), layer.forward(x), rtol=1e-12)
-    fixed = moved.as_trained()
+    fixed = moved.frozen()
     assert not fixed.trainable_variables
     np.testing.assert_allclose(fixed.forward(x), moved.forward(x), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(fixed.inverse(moved.forward(x)), x, rtol=1e-6)
-    assert layer.as_trained() is layer
     assert layer.as_fitted() is layer

@@ -387,15 +387,11 @@ class QuantileTransform(Layer):
             return self
         return self.copy(is_trained=False, offsets=None)
 
-    def as_trained(self) -> "QuantileTransform":
-        """The same map, whose masses are not trained further and need not be summed again."""
-        if self._offsets is None:
-            return self
-        return self.copy(is_trained=False, offsets=None, **self._trained_tables())
-
     def frozen(self) -> "QuantileTransform":
-        """The same map for answers alone: what it makes of its arrays is made once."""
-        found = self.as_trained().copy()
+        """The same map for answers alone: masses are not trained further, and what it makes of its
+        arrays is made once.
+        """
+        found = self.copy(is_trained=False, offsets=None, **self._trained_tables())
         found._kept = kept(found._tables_of(found._fitted))
         return found
 
