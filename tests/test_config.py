@@ -78,7 +78,7 @@ PARAMETERS = {
     "mnist_plain.flags": 19_158_352,
     "mnist_small.flags": 4_488_592,
     "mnist_gaussian.flags": 19_158_352,
-    "cifar10.flags": 2_329_028,
+    "cifar10.flags": 630_532,
     "paper/mnist.flags": 19_158_352,
     "paper/tfd.flags": 346_166_912 + 2_657_664,
     "paper/svhn.flags": 72_617_216,
