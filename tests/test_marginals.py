@@ -321,11 +321,14 @@ def test_few_values_far_away_do_not_widen_all_bins():
     np.testing.assert_allclose(scores, -0.5 * np.log(2 * np.pi * np.e), atol=0.15)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0])
 @pytest.mark.parametrize("place", [4, 5])
-def test_one_row_that_differs(place):
-    """Among those held out, every fifth, or among the others: then the rest is constant."""
-    x = np.zeros([100, 1])
-    x[place] = 1
+def test_one_row_that_differs(place, noise):
+    """Among those held out, every fifth, or among the others: then the rest is constant, but for
+    the noise that spreads each value over its step.
+    """
+    x = noise * np.random.default_rng(0).random([100, 1])
+    x[place] += 1
     layer = nice_tf.QuantileTransform(1, steps=[1.0])
     layer.fit(x)
     middle = np.array([[0.5], [1.5]], np.float32)

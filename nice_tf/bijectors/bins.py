@@ -148,7 +148,7 @@ def fit_coordinate(
         return make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
     best = make.fit(x, _SIZES[0], _SMOOTHINGS[-1])
     best_score = -np.inf
-    if np.min(train) < np.max(train):  # else a normal distribution has no width
+    if make.has_width(train):  # else a normal distribution has none
         best = make.normal(x)
         best_score = make.normal(train).log_density(held_out, tail_mass).mean()
     for size in (*_SIZES, len(x)):
@@ -177,6 +177,9 @@ class _Continuous:
         self._spike_widths = spike_widths
 
     def varies(self, x):
+        return self.has_width(x)
+
+    def has_width(self, x):
         return np.min(x) < np.max(x)
 
     def normal(self, x):
@@ -249,6 +252,10 @@ class _Stepped:
 
     def varies(self, x):
         return True
+
+    def has_width(self, x):
+        levels = self._levels(x)  # noise differs in the values of one step
+        return np.min(levels) < np.max(levels)
 
     def normal(self, x):
         levels = self._levels(x)
