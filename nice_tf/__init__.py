@@ -50,6 +50,7 @@ _PUBLIC = {
     "logistic_prior": "flows.priors",
     "make_mask": "flows.inpainting",
     "num_parameters": "flows.summary",
+    "rank_log_prob": "flows.ranks",
     "read_flagfile": "cli.config_flags",
     "reconstruct": "flows.analysis",
     "sample": "flows.flow",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:  # the same names for type checkers and the API reference, whi
     from nice_tf.flows.mixtures import logistic_mixture_prior as logistic_mixture_prior
     from nice_tf.flows.priors import gaussian_prior as gaussian_prior
     from nice_tf.flows.priors import logistic_prior as logistic_prior
+    from nice_tf.flows.ranks import rank_log_prob as rank_log_prob
     from nice_tf.flows.summary import num_parameters as num_parameters
     from nice_tf.flows.summary import summary as summary
     from nice_tf.runs.finished import load_flow as load_flow

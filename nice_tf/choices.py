@@ -23,6 +23,9 @@ SCHEDULES = ("constant", "cosine", "exponential")
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 TEST_ROWS = ("held_out", "validation")
 
+# By which of its scores a row is flagged.
+ANOMALY_SCORES = ("density", "ranks")
+
 INTERPOLATIONS = ("linear", "spherical")
 
 # What is hidden in each row of the figure of Dinh et al. 2014, section 5.2.

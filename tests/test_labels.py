@@ -21,7 +21,7 @@ from nice_tf.data import dataset, labels
 from nice_tf.data.rows import Rows
 from nice_tf.data.schema import csv_bytes
 from nice_tf.data.units import to_density_units
-from nice_tf.evaluation import ledger, likelihood, metrics
+from nice_tf.evaluation import calibration, ledger, likelihood, metrics
 from nice_tf.reports import noise_experiment, page
 from nice_tf.runs import checkpoints, finished
 from nice_tf.runs.workdir import Workdir
@@ -591,7 +591,7 @@ def test_evaluation_by_bayes_is_what_hand_and_numpy_compute(levels):
         and "% right, by Bayes; 3 classes" in text
     )
     assert "nats per example, given kind, density of x" in text and "summed over p(kind)" in text
-    usual = likelihood.calibration(
+    usual, _ = calibration.calibration(
         flow,
         values,
         levels=levels,

@@ -43,6 +43,7 @@ def main(beam_flags: list[str]) -> None:
         threshold=values.threshold,
         keep=values.keep,
         impute=values.impute,
+        by=values.by,
         overwrite=values.overwrite,
     )
     for path in paths:

@@ -407,6 +407,10 @@ class QuantileTransform(Layer):
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(self._mapped(x)[1], axis=-1)
 
+    def log_slopes(self, x: tf.Tensor) -> tf.Tensor:
+        """Log dz_d / dx_d, `[..., D]`: the summands of the forward log-det."""
+        return self._mapped(tf.convert_to_tensor(x, self.dtype))[1]
+
     def _mapped(self, x):
         """Z and log dz/dx of each coordinate, `[..., D]`."""
         self._check_used_after_fit()

@@ -16,6 +16,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from nice_tf import interrupts
+from nice_tf.choices import ANOMALY_SCORES
 from nice_tf.cli.messages import with_dashes
 from nice_tf.errors import UserError
 
@@ -244,6 +245,14 @@ def define_score_flags(group: str) -> None:
         "threshold",
         0.01,
         "largest tail_probability of what is flagged as is_anomaly",
+        module_name=group,
+    )
+    flags.DEFINE_enum(
+        "by",
+        "density",
+        ANOMALY_SCORES,
+        "the score that flags a row and names its columns: by ranks, rank_tail_probability and "
+        "rank_log_prob stand instead of tail_probability and log_prob",
         module_name=group,
     )
     flags.DEFINE_list(

@@ -29,7 +29,7 @@ from nice_tf.estimators.messages import quiet, warn
 from nice_tf.estimators.saved import DAMAGE, damaged, read_description, write_estimator
 from nice_tf.estimators.settings import seed_of, settings_of
 from nice_tf.scoring.blocks import Block
-from nice_tf.scoring.scorer import VALUES_A_CALL, Scorer
+from nice_tf.scoring.scorer import LOG_PROBS, VALUES_A_CALL, Scorer
 from nice_tf.scoring.table_input import TableInput
 from nice_tf.serving.export import export_saved_model
 from nice_tf.training.run import RunStart, train_once
@@ -273,18 +273,18 @@ class Estimator(BaseEstimator):
             source = TableInput(str(path), self._schema, dtype=model.dtype)
             yield from source.blocks(self._rows_at_once)
 
-    def _log_probs(self, X):
-        """Of each row, whether it differs in a column that was constant, and whether it has a
-        category that is new, `[N]` each.
+    def _log_probs(self, X, by="density"):
+        """Of each row, or of its ranks; whether it differs in a column that was constant, and
+        whether it has a category that is new, `[N]` each.
         """
-        scorer = Scorer(self._model, top=0, impute=self.impute)
+        scorer = Scorer(self._model, top=0, impute=self.impute, by=by)
         log_probs = []
         is_off = []
         is_unseen = []
         for block in self._blocks(X):
             with naming_parameters():
                 answer = scorer(block)
-            log_probs.append(answer["log_prob"].to_numpy().astype(np.float64))
+            log_probs.append(answer[LOG_PROBS[by]].to_numpy().astype(np.float64))
             is_off.append(_is_named(answer, "off_constant"))
             is_unseen.append(_is_named(answer, "unseen"))
         return np.concatenate(log_probs), np.concatenate(is_off), np.concatenate(is_unseen)

@@ -31,6 +31,8 @@ class KeptRun:
         """Takes them from a folder: results, settings, and the weights of the best epoch."""
         run = Workdir(workdir)
         paths = [run.config, run.checksums, run.evaluation, run.calibration, run.metrics]
+        if run.rank_calibration.exists():  # in runs of earlier versions it does not
+            paths.append(run.rank_calibration)
         paths += sorted(run.best.glob("epoch-*"))
         files = {}
         for path in paths:
@@ -82,9 +84,12 @@ class KeptRun:
         evaluation = json.loads(self.files["evaluation.json"])
         return evaluation["epoch"]
 
-    def usual_log_probs(self) -> np.ndarray:
-        """Log-likelihoods of the validation rows, ascending."""
-        return np.load(io.BytesIO(self.files["calibration.npy"]))
+    def usual_log_probs(self, by: str = "density") -> np.ndarray:
+        """Log-likelihoods of the validation rows, or those of their ranks, ascending."""
+        name = "calibration.npy"
+        if by == "ranks":
+            name = "rank_calibration.npy"
+        return np.load(io.BytesIO(self.files[name]))
 
     def __getstate__(self) -> dict[str, dict[str, bytes]]:
         return {"files": self.files}

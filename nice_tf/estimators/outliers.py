@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import OutlierMixin
 
-from nice_tf.errors import UserError
+from nice_tf.choices import ANOMALY_SCORES
+from nice_tf.errors import UserError, check_choice
 from nice_tf.estimators.base import Estimator
 
 _USUAL_SHARE = 0.01  # of usual rows that `auto` flags, as the score command does
@@ -27,18 +28,20 @@ def below_which(values: np.ndarray, share: float) -> float:
 
 
 class NiceOutlierDetector(OutlierMixin, Estimator):
-    """Flags the rows of lowest density; the density is that of `NiceDensity`.
+    """Flags the rows of lowest density; the density is that of `NiceDensity`, or with `by="ranks"`
+    that of the rows' ranks in it, see `nice_tf.rank_log_prob`.
 
     How it compares with other detectors, and what a low density does not say: docs/anomaly.md.
 
     Attributes after `fit`, beside those of `NiceDensity`:
-      offset_: the log-density below which a row is an outlier.
+      offset_: the log-density, of rows or of their ranks, below which a row is an outlier.
     """
 
     def __init__(
         self,
         *,
         contamination: float | str = "auto",
+        by: str = "density",
         num_couplings: int | None = None,
         hidden_units: Any = None,
         epochs: int | None = None,
@@ -58,6 +61,9 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
             rows, which were not trained on, so that a hundredth of new rows that are as usual is
             flagged on average; of fewer than 99 validation rows those below all of them, on average
             1 / (n + 1). What a single threshold flags differs from that as docs/anomaly.md says.
+          by: `"density"`, log p in the units of X; or `"ranks"`, the log-density of where each
+            value stands among those of its column, which is the same in any units: for columns with
+            spikes, zeros or heavy tails.
           num_couplings: as of `NiceDensity`, here and below.
           hidden_units: as there.
           epochs: as there.
@@ -69,6 +75,7 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
           verbose: as there.
         """
         self.contamination = contamination
+        self.by = by
         self.num_couplings = num_couplings
         self.hidden_units = hidden_units
         self.epochs = epochs
@@ -82,22 +89,24 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "NiceOutlierDetector":
         """As `NiceDensity.fit`, and sets the threshold, for which all rows count alike."""
         self._check_contamination()
+        self._check_by()
         super().fit(X, y, sample_weight)
         if isinstance(self.contamination, str):
-            self.offset_ = below_which(self.run_.usual_log_probs(), _USUAL_SHARE)
+            self.offset_ = below_which(self.run_.usual_log_probs(self.by), _USUAL_SHARE)
         else:
             self.offset_ = float(np.quantile(self.score_samples(X), self.contamination))
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """As `NiceDensity.score_samples`; but -infinity where a column that was constant in `fit`
-        has another value, or a column a category that it had not: no row of `fit` was so.
+        """As `NiceDensity.score_samples`, or with `by="ranks"` what `nice_tf.rank_log_prob` gives;
+        but -infinity where a column that was constant in `fit` has another value, or a column a
+        category that it had not: no row of `fit` was so.
         """
-        log_probs, is_off, is_unseen = self._log_probs(X)
+        log_probs, is_off, is_unseen = self._log_probs(X, self.by)
         return np.where(is_off | is_unseen, -np.inf, log_probs)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """The log-density less the threshold, `[N]`: below 0 for outliers."""
+        """`score_samples` less the threshold, `[N]`: below 0 for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
@@ -112,6 +121,11 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         elif 0 < value <= 0.5:
             return
         raise UserError(f"contamination must be 'auto', or above 0 and at most 0.5, got {value!r}")
+
+    def _check_by(self):
+        check_choice("by", self.by, ANOMALY_SCORES)
+        if self.by == "ranks" and (self.settings or {}).get("marginals") == "none":
+            raise UserError("by 'ranks' needs marginals, but settings has marginals 'none'")
 
     def _description(self):
         return {**super()._description(), "offset": self.offset_}

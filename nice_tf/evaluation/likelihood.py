@@ -18,7 +18,6 @@ from nice_tf.flows.flow import marginals_alone
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
-MAX_QUANTILES = 10_000
 
 
 def log_probs(
@@ -276,41 +275,3 @@ def _conditional(draws, labels, split):
         "accuracy_std_error": standard_error(is_right.mean(axis=0)),
         "accuracy_of_most_frequent": float(np.mean(labels.numbers[split] == most_frequent)),
     }
-
-
-def calibration(
-    flow: tfd.TransformedDistribution,
-    values: Array,
-    *,
-    levels: int | None,
-    config: Config,
-    labels: Labels | None = None,
-) -> np.ndarray:
-    """What log-likelihoods are usual: those of validation examples, as the exported model will give
-    them.
-
-    Args:
-      flow: the density.
-      values: `[N, *event_shape]` in data units; integers are taken at the centre of their bins,
-        without noise.
-      levels: number of integer levels; `None` for continuous data.
-      config: for `batch_size` and `seed`.
-      labels: of a conditional density, whose log p(x | y) they then are.
-
-    Returns:
-      Nats, ascending, `[N]`, or `MAX_QUANTILES` quantiles of them if N is more.
-    """
-    (found,) = log_probs(
-        flow,
-        values,
-        levels=levels,
-        config=config,
-        split="validation",
-        labels=labels,
-        dequantization="none",
-    )
-    if labels:
-        found = found[:, 0]
-    if len(found) > MAX_QUANTILES:
-        return np.quantile(found, np.linspace(0, 1, MAX_QUANTILES))
-    return np.sort(found)

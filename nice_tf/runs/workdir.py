@@ -105,7 +105,9 @@ class Workdir:
     samples/           sample pictures by epoch, and samples.png, samples_denoised.png at the end
     evaluation.json    the test log-likelihood
     calibration.npy    validation log-likelihoods, for tail probabilities
-    checksums.json     of config.json, evaluation.json, calibration.npy: changed bytes are found
+    rank_calibration.npy  the same by rank_log_prob, of a table with marginals; earlier versions
+                       wrote none
+    checksums.json     of config.json, evaluation.json and both of these: changed bytes are found
     estimator.json     of a folder that an estimator saved: what it knows beside the run
     .lock              held by the process that trains, evaluates or exports
     """
@@ -120,6 +122,7 @@ class Workdir:
         self.samples = self.path / "samples"
         self.evaluation = self.path / "evaluation.json"
         self.calibration = self.path / "calibration.npy"
+        self.rank_calibration = self.path / "rank_calibration.npy"
         self.checksums = self.path / "checksums.json"
         self.estimator = self.path / "estimator.json"
         self._lock = Lock(self.path / ".lock")
@@ -283,7 +286,7 @@ class Workdir:
         for folder in (self.path, self.samples):
             remove_temporaries(folder)
         if not is_continued:
-            for leftover in (self.evaluation, self.calibration, self.metrics):
+            for leftover in (*self._results, self.metrics):
                 leftover.unlink(missing_ok=True)
 
     def read_chosen(self) -> dict[str, Any]:
@@ -365,7 +368,7 @@ class Workdir:
           epoch: whose weights it must be of, if given.
           num_draws: of how many draws of the noise it must be, if given.
         """
-        if not self.calibration.exists() or self.changed(self.evaluation, self.calibration):
+        if not self.calibration.exists() or self.changed(*self._results):
             return None
         try:
             result = json.loads(self.evaluation.read_text())
@@ -385,7 +388,7 @@ class Workdir:
         Raises:
           UserError: there is none, or it or its calibration are damaged.
         """
-        self._check_unchanged(self.evaluation, self.calibration)
+        self._check_unchanged(*self._results)
         evaluation = self.read_evaluation()
         if evaluation is None:
             raise UserError(
@@ -397,12 +400,24 @@ class Workdir:
 
     def drop_evaluation(self) -> None:
         """Removes what was evaluated at weights that are no longer the best: the run is open."""
-        for path in (self.evaluation, self.calibration):
+        for path in self._results:
             path.unlink(missing_ok=True)
 
-    def write_evaluation(self, result: dict[str, Any], calibration: np.ndarray) -> None:
-        """Writes `calibration.npy`, then `evaluation.json`, which says that the run is finished."""
+    @property
+    def _results(self):
+        """What says of a run that it is finished, first, and what belongs to that."""
+        return (self.evaluation, self.calibration, self.rank_calibration)
+
+    def write_evaluation(
+        self,
+        result: dict[str, Any],
+        calibration: np.ndarray,
+        rank_calibration: np.ndarray | None = None,
+    ) -> None:
+        """Writes the calibrations, then `evaluation.json`, which says that the run is finished."""
         self._write_checked(self.calibration, _as_npy(calibration))
+        if rank_calibration is not None:
+            self._write_checked(self.rank_calibration, _as_npy(rank_calibration))
         self._write_checked(self.evaluation, _as_json(result))
 
     def write_json(self, path: pathlib.Path, values: dict[str, Any] | list[dict[str, Any]]) -> None:

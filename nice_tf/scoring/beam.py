@@ -35,6 +35,7 @@ def score(
     threshold: float = 0.01,
     keep: Sequence[str] = (),
     impute: bool = False,
+    by: str = "density",
     overwrite: bool = False,
 ) -> list[str]:
     """Runs the pipeline to its end.
@@ -50,6 +51,7 @@ def score(
       threshold: as there.
       keep: as there.
       impute: as there.
+      by: as there.
       overwrite: replace files of this name, once all is scored.
 
     Returns:
@@ -69,7 +71,7 @@ def score(
         )
     options = _options(beam_flags)
     files = _files(input)
-    handler = ScorerHandler(model, top=top, threshold=threshold, impute=impute)
+    handler = ScorerHandler(model, top=top, threshold=threshold, impute=impute, by=by)
     scorer = handler.load_model()
     without_signatures = dataclasses.replace(scorer.model, signatures={}, owner=None)
     reader = Reader(without_signatures, list(keep), scorer.rows_at_once)
@@ -112,20 +114,21 @@ class ScorerHandler(ModelHandler):
     settings alone.
     """
 
-    def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool):
+    def __init__(self, model: str, *, top: int | None, threshold: float, impute: bool, by: str):
         """Takes what `score` does."""
         super().__init__(max_batch_size=1)  # a block is a batch already
         self._model = model
         self._top = top
         self._threshold = threshold
         self._impute = impute
+        self._by = by
 
     def load_model(self) -> Any:
         """The scorer."""
         from nice_tf.scoring.model import Model
         from nice_tf.scoring.scorer import Scorer
 
-        return Scorer(Model.load(self._model), self._top, self._threshold, self._impute)
+        return Scorer(Model.load(self._model), self._top, self._threshold, self._impute, self._by)
 
     def run_inference(
         self, batch: Sequence[Any], model: Any, inference_args: Any = None

@@ -46,6 +46,7 @@ def score_file(
     threshold: float = 0.01,
     keep: Sequence[str] = (),
     impute: bool = False,
+    by: str = "density",
     overwrite: bool = False,
 ) -> str:
     """Scores all rows of a table or examples of an array into a Parquet or CSV file.
@@ -58,6 +59,7 @@ def score_file(
       threshold: as for `scorer.Scorer`.
       keep: names of columns of a table to pass on.
       impute: as for `scorer.Scorer`.
+      by: as for `scorer.Scorer`.
       overwrite: as for `output.write`.
 
     Returns:
@@ -69,7 +71,7 @@ def score_file(
     output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
     loaded = Model.load(model)
-    scorer = scorer_lib.Scorer(loaded, top, threshold, impute)
+    scorer = scorer_lib.Scorer(loaded, top, threshold, impute, by)
     source = open_input(os.fspath(input), loaded, keep)
     source.check_output(output)
     settings = {
@@ -79,10 +81,12 @@ def score_file(
         "keep": list(keep),
         "impute": impute,
     }
+    if by != "density":  # earlier versions had no other: what they left unfinished is continued
+        settings["by"] = by
     work = _Work(loaded, source, scorer, scorer.rows_at_once, settings)
     summary = scorer_lib.Summary()
     rate = work.write(output, overwrite=overwrite, observe=summary.add)
-    said = summary.describe(threshold, loaded.tail_step)
+    said = summary.describe(threshold, loaded.tail_step, by)
     return "\n".join([*_warnings(source), said, f"{output}: {rate}"])
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from nice_tf.choices import ANOMALY_SCORES
 from nice_tf.data.descriptions import check_description
 from nice_tf.data.schema import Schema
-from nice_tf.errors import UserError
+from nice_tf.errors import UserError, check_choice
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.spikes import nodes_of
 from nice_tf.scoring.trying import with_best_values
@@ -29,6 +30,15 @@ from nice_tf.serving.classes import Classes
 _KEPT_BY_EARLIER_VERSIONS = 10_000
 
 _SAMPLES_FOR_NODES = 1000
+
+# Of `log_prob`, in the order in which they are shown; not every model has all.
+_SCORES = (
+    "log_prob",
+    "bits_per_dim",
+    "tail_probability",
+    "rank_log_prob",
+    "rank_tail_probability",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +122,30 @@ class Model:
         if "tail_step" in self.description:
             return self.description["tail_step"]
         return 1 / min(self.description["num_validation"], _KEPT_BY_EARLIER_VERSIONS)
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether rows are scored by their ranks, too."""
+        # Absent without them, and in exports of earlier versions.
+        return self.description.get("has_ranks", False)
+
+    def check_scored_by(self, by: str) -> None:
+        """Checks that a model has a score.
+
+        Args:
+          by: `"density"` or `"ranks"`.
+
+        Raises:
+          UserError: it has not.
+        """
+        check_choice("by", by, ANOMALY_SCORES)
+        if by == "ranks" and not self.has_ranks:
+            raise UserError(
+                f"by ranks: model {self.path} has no rank_log_prob, which a table has whose flow "
+                "has marginals. Train with marginals quantile or trained, as configs/table.flags "
+                "has it; for a run of an earlier version run its training command again, which "
+                "adds what is missing, and then export again"
+            )
 
     @property
     def event_shape(self) -> list[int]:
@@ -209,30 +243,41 @@ class Model:
           `[B]` each: `log_prob` in nats; `bits_per_dim` of integer data; `tail_probability`, the
           share of validation examples of lower log_prob; `typicality`, |log_prob - its mean over
           validation examples|, which is large for what is too usual as well (Nalisnick et al.
-          2019).
+          2019). Of a model that `has_ranks` also `rank_log_prob`, the log-density of a row's ranks,
+          and `rank_tail_probability`.
         """
         scores = self("log_prob", x=np.asarray(x, self.dtype), **self._given(label, len(x)))
         result: dict[str, np.ndarray] = {}
-        for name in ("log_prob", "bits_per_dim", "tail_probability"):
+        for name in _SCORES:
             if name in scores:
                 result[name] = scores[name]
         usual = np.float32(self.description["usual_log_prob"])
         result["typicality"] = np.abs(scores["log_prob"] - usual)
         return result
 
-    def contributions(self, x: np.ndarray, *, label: npt.ArrayLike | None = None) -> np.ndarray:
+    def contributions(
+        self, x: np.ndarray, *, label: npt.ArrayLike | None = None, by: str = "density"
+    ) -> np.ndarray:
         """What makes a table's rows unusual: nats that log_prob would gain if a value were its
         column's median, or without marginals its mean; of categories the most frequent.
 
         Args:
           x: `[B, D]` in data units.
           label: as for `score`.
+          by: `"ranks"` for nats that `rank_log_prob` would gain.
 
         Returns:
           `[B, D]`; it takes D times the work of `score`.
+
+        Raises:
+          UserError: ranks of a model that has none.
         """
+        self.check_scored_by(by)
         given = self._given(label, len(x))
-        return self("explain", x=np.asarray(x, self.dtype), **given)["contribution"]
+        answers = self("explain", x=np.asarray(x, self.dtype), **given)
+        if by == "ranks":
+            return answers["rank_contribution"]
+        return answers["contribution"]
 
     def sample(
         self,
@@ -374,6 +419,9 @@ def _check_export(values):
     max_batch = values.get("max_batch", 1)  # absent without a cap
     if not _is_length(max_batch):
         raise ValueError(f"{server_lib.DESCRIPTION} has the max_batch {max_batch}")
+    has_ranks = values.get("has_ranks", False)  # absent without them
+    if not isinstance(has_ranks, bool):
+        raise ValueError(f"{server_lib.DESCRIPTION} has the has_ranks {has_ranks}")
     resize = values.get("resize", [])
     if resize and (len(resize) != 2 or not all(map(_is_length, resize))):
         raise ValueError(f"{server_lib.DESCRIPTION} has the resize {resize}")

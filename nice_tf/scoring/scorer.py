@@ -3,6 +3,7 @@ their summary.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ from nice_tf.scoring.blocks import Block, rows_at_once
 from nice_tf.scoring.model import Model
 
 VALUES_A_CALL = 2**19  # of the examples that the model sees at once
+# By what a row can be flagged: the columns of the score, and of its tail probability.
+LOG_PROBS = {"density": "log_prob", "ranks": "rank_log_prob"}
+TAILS = {"density": "tail_probability", "ranks": "rank_tail_probability"}
 HARD_WORK = 16  # how many times less rows lie in a part where each takes many passes
 
 
@@ -24,16 +28,25 @@ class Scorer:
       top: how many columns of a table to name that make a row unusual; 0 for none.
       threshold: largest tail probability of a row that is flagged.
       impute: fill missing values first; else they are refused.
+      by: `"density"` or `"ranks"`: whose tail probability flags a row, and whose nats the columns
+        to name are chosen by.
     """
 
     def __init__(
-        self, model: Model, top: int | None = None, threshold: float = 0.01, impute: bool = False
+        self,
+        model: Model,
+        top: int | None = None,
+        threshold: float = 0.01,
+        impute: bool = False,
+        by: str = "density",
     ):
         """Takes the attributes; `top` may be `None` for 3 of a table.
 
         Raises:
-          UserError: a value out of its bounds, or columns to name of what is no table.
+          UserError: a value out of its bounds, columns to name of what is no table, or ranks of a
+            model that has none.
         """
+        model.check_scored_by(by)
         if top is None:
             top = 0
             if model.schema:
@@ -50,6 +63,7 @@ class Scorer:
         self.top = top
         self.threshold = threshold
         self.impute = impute
+        self.by = by
 
     @property
     def rows_at_once(self) -> int:
@@ -78,7 +92,7 @@ class Scorer:
         _check_labels(self.model, block.labels, numbers)
         values = self.filled(block)
         columns = _by_calls(self.model.score, values, values[0].size, block.labels)
-        columns["is_anomaly"] = columns["tail_probability"] <= self.threshold
+        columns["is_anomaly"] = columns[TAILS[self.by]] <= self.threshold
         if self.impute:
             columns["num_imputed"] = missing.sum(axis=1)
         if block.constants:
@@ -134,7 +148,8 @@ class Scorer:
         if not self.top:
             return {}
         names = np.array(self._schema.names, object)
-        nats = _by_calls(self.model.contributions, values, values.shape[1] ** 2, labels)
+        contributions = functools.partial(self.model.contributions, by=self.by)
+        nats = _by_calls(contributions, values, values.shape[1] ** 2, labels)
         order = np.argsort(-nats, axis=1, kind="stable")[:, : self.top]
         found = np.take_along_axis(nats, order, axis=1)
         result = {}
@@ -228,8 +243,10 @@ class Summary:
         if "unseen" in table.column_names:
             self.num_unseen += pc.sum(pc.not_equal(table["unseen"], "")).as_py()
 
-    def describe(self, threshold: float, tail_step: float) -> str:
-        """For the user, one line each; `tail_step` is that of tail_probability."""
+    def describe(self, threshold: float, tail_step: float, by: str = "density") -> str:
+        """For the user, one line each; `tail_step` is that of tail_probability, `by` that of the
+        scorer.
+        """
         noun = "row"
         if self.num_rows > 1:
             noun = "rows"
@@ -240,7 +257,7 @@ class Summary:
         lines = [
             f"{self.num_rows:,} {noun}, mean log_prob {mean:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
-            f"of tail_probability at most {threshold:g}{coarse}"
+            f"of {TAILS[by]} at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(

@@ -5,10 +5,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, cause_of, check_at_least
 from nice_tf.flows.analysis import conditional_scales
-from nice_tf.flows.density import check_holds_no_context, layers
+from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
 from nice_tf.flows.priors import check_quantile
+from nice_tf.flows.ranks import has_marginals
+from nice_tf.serving.classes import Classes
 
 tfd = tfp.distributions
 
@@ -79,24 +81,68 @@ def check_units(
         )
 
 
-def sorted_log_probs(values: np.ndarray) -> np.ndarray:
+def check_answers(flow: tfd.TransformedDistribution, classes: Classes | None) -> None:
+    """Asks a flow once.
+
+    Raises:
+      UserError: a context that is missing or of another size, a layer with one way alone, or a
+        density of another shape than one number for an example.
+    """
+    context = None
+    if classes:
+        classes.check()
+        context = tf.eye(len(classes.names), dtype=flow.dtype)[:1]
+    kwargs = context_kwargs(context)
+    x = tf.zeros([1, *flow.event_shape], flow.dtype)
+    try:
+        found = flow.log_prob(x, **kwargs)
+        z = tf.zeros([1, *flow.distribution.event_shape], flow.dtype)
+        flow.bijector.forward(z, **kwargs.get("bijector_kwargs", {}))
+    except NotImplementedError as error:
+        raise UserError(
+            f"flow {flow.name} cannot be served: densities and samples take both ways through each "
+            f"layer ({cause_of(error)})"
+        ) from error
+    if found.shape != [1]:
+        raise UserError(
+            f"the flow gives log_prob of shape {found.shape} for one example, [1] is needed"
+        )
+
+
+def check_has_ranks(flow: tfd.TransformedDistribution, schema: Schema | None) -> None:
+    """Checks that a flow can be asked for the ranks of rows.
+
+    Raises:
+      UserError: it is not of a table, or has no marginals.
+    """
+    if schema is None or not has_marginals(flow):
+        raise UserError(
+            "validation_rank_log_probs are for tables, with a schema, whose flow has marginals in "
+            "front: leave them out"
+        )
+
+
+def sorted_log_probs(values: np.ndarray, name: str) -> np.ndarray:
     """Log-likelihoods of validation, ascending, as tail probabilities are counted.
+
+    Args:
+      values: the log-likelihoods.
+      name: of the argument, for the message.
 
     Raises:
       UserError: none, another shape than `[N]`, or values that are not finite.
     """
     if values is None:
-        raise UserError("validation_log_probs are needed, [N]: tail_probability is a share of them")
+        raise UserError(f"{name} are needed, [N]: tail probabilities are shares of them")
     values = np.asarray(values)
     if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
         raise UserError(
-            f"validation_log_probs must be numbers of shape [N], at least one, got "
+            f"{name} must be numbers of shape [N], at least one, got "
             f"{list(values.shape)} of {values.dtype}"
         )
     num_bad = int(np.sum(~np.isfinite(values)))
     if num_bad:
         raise UserError(
-            f"{num_bad} of {len(values)} validation_log_probs are not finite: the flow gives no "
-            "density there"
+            f"{num_bad} of {len(values)} {name} are not finite: the flow gives no density there"
         )
     return np.sort(values)

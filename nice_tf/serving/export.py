@@ -118,7 +118,8 @@ def export_saved_model(
             compile_single=compile_single,
             max_batch=max_batch,
         )
-        card = model_card(workdir, inpaint_steps, inpaint_noise, signature)
+        has_ranks = server.rank_tail_probability is not None
+        card = model_card(workdir, inpaint_steps, inpaint_noise, signature, has_ranks=has_ranks)
     return _write_version(
         server,
         description,

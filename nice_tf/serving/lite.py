@@ -47,9 +47,12 @@ def write_lite(directory: pathlib.Path, server: FlowServer, signature: str) -> f
     inputs = example_inputs(server, _ROWS)[signature]
     expected = _answer(server.signatures()[signature], inputs)
     found = _lite_answer(content, inputs)
+    # Step functions: compared at LiteRT's own log_prob.
     if "tail_probability" in expected:
-        # A step function: compared at LiteRT's own log_prob.
         expected["tail_probability"] = server.tail_probability(found["log_prob"]).numpy()
+    if "rank_tail_probability" in expected:
+        of_ranks = server.rank_tail_probability(found["rank_log_prob"])
+        expected["rank_tail_probability"] = of_ranks.numpy()
     largest = 0.0
     for name, value in expected.items():
         difference = float(np.max(np.abs(found[name] - value)))

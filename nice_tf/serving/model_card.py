@@ -22,6 +22,8 @@ def model_card(
     inpaint_steps: int,
     inpaint_noise: float,
     signature: str | None = None,
+    *,
+    has_ranks: bool = False,
 ) -> str:
     """The page in Markdown: data and unit, likelihood, signatures, known limits, settings.
 
@@ -30,6 +32,7 @@ def model_card(
       inpaint_steps: of the `inpaint` signature.
       inpaint_noise: of the `inpaint` signature.
       signature: the only one that is exported; `None` for all.
+      has_ranks: whether rows are scored by ranks, too.
     """
     run = Workdir(workdir)
     trained, data = run.read_config()
@@ -52,7 +55,7 @@ def model_card(
         made=f"with {config['num_couplings']} coupling\nlayers and a {trained.prior_text}, exported",
         examples=parts,
         likelihood=f"```\n{as_text(evaluation)}\n```\n\n{noise}",
-        signatures=_signatures(inpaint_steps, inpaint_noise, signature),
+        signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
         rest=f"## Settings\n\n| setting | value |\n|---|---|\n{settings}\n",
     )
 
@@ -66,6 +69,7 @@ def card_of_flow(
     inpaint_steps: int,
     inpaint_noise: float,
     signature: str | None,
+    has_ranks: bool,
 ) -> str:
     """The page of a flow that no run trained.
 
@@ -77,6 +81,7 @@ def card_of_flow(
       inpaint_steps: of the `inpaint` signature.
       inpaint_noise: of the `inpaint` signature.
       signature: the only one that is exported; `None` for all.
+      has_ranks: whether rows are scored by ranks, too.
     """
     given = ""
     if "labels" in data:
@@ -90,7 +95,7 @@ def card_of_flow(
         made=f"of {len(layers(flow))} layers and the prior {flow.distribution.name}, exported",
         examples=f"{data['num_validation']} validation",
         likelihood=likelihood,
-        signatures=_signatures(inpaint_steps, inpaint_noise, signature),
+        signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
         rest=f"## Layers\n\n```\n{summary(flow)}\n```\n",
     )
 
@@ -123,13 +128,22 @@ Every input is checked in the graph.
 {rest}"""
 
 
-def _signatures(inpaint_steps, inpaint_noise, signature):
+def _signatures(inpaint_steps, inpaint_noise, signature, has_ranks):
     """What is to be known of the signatures that are exported."""
     lines = []
     if signature:
         lines.append(f"`serving_default`, the only one, is `{signature}`.")
     if signature in (None, "log_prob"):
         lines.append("`tail_probability` is the share of validation examples of lower `log_prob`.")
+    if signature in (None, "log_prob") and has_ranks:
+        lines.append(
+            "`rank_log_prob` is the log-density of a row's ranks, in nats, which is the same in any "
+            "units;\n`rank_tail_probability` is its share as `tail_probability` is that of `log_prob`."
+        )
+    if signature in (None, "explain") and has_ranks:
+        lines.append(
+            "`rank_contribution` is to `rank_log_prob` what `contribution` is to `log_prob`."
+        )
     if signature in (None, "inpaint"):
         lines.append(f"`inpaint` makes {inpaint_steps} steps with noise {inpaint_noise}.")
     if signature is None:

@@ -12,9 +12,9 @@ from nice_tf.data.checks import check_values, find_levels
 from nice_tf.data.labels import Labels
 from nice_tf.data.schema import Column, Schema
 from nice_tf.errors import UserError
-from nice_tf.evaluation.likelihood import calibration
+from nice_tf.evaluation.calibration import calibration
 from nice_tf.evaluation.metrics import standard_error
-from nice_tf.serving.checks import check_flow, check_units, check_weights, sorted_log_probs
+from nice_tf.serving.checks import check_flow, check_units, check_weights
 from nice_tf.serving.classes import Classes
 from nice_tf.serving.model_card import card_of_flow
 from nice_tf.serving.server import known_of_server
@@ -57,18 +57,19 @@ def server_of_flow(
         columns = _schema(schema, validation)
         check_units(flow, levels, columns)
     found = _classes(classes)
-    usual = calibration(
+    usual, usual_ranks = calibration(
         flow,
         validation,
         levels=levels,
         config=Config(),
+        schema=columns,
         labels=_labels(found, labels, len(validation)),
     )
-    usual = sorted_log_probs(usual)
     server = FlowServer(
         flow,
         levels=levels,
         validation_log_probs=usual,
+        validation_rank_log_probs=usual_ranks,
         schema=columns,
         classes=found,
         inpaint_steps=inpaint_steps,
@@ -94,6 +95,7 @@ def server_of_flow(
         inpaint_steps=inpaint_steps,
         inpaint_noise=inpaint_noise,
         signature=signature,
+        has_ranks=usual_ranks is not None,
     )
     return server, {**data, **known_of_server(server, usual)}, card
 

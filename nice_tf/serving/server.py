@@ -39,7 +39,7 @@ def load_server(
       The server; and the description of the data as in `config.json`, with `usual_log_prob`, the
       mean log-likelihood of validation examples as the server gives them, `tail_step`, the least
       difference of two `tail_probability`, the `dtype` of its x, `max_batch` where requests are
-      capped, and the run's `resize` of pictures.
+      capped, `has_ranks` where rows are scored by ranks, too, and the run's `resize` of pictures.
 
     Raises:
       UserError: an unfinished or diverged run.
@@ -49,6 +49,9 @@ def load_server(
         config, data = run.read_config()
         flow = _read_flow(run, config, data)
         validation_log_probs = _read_calibration(run.calibration)
+        validation_rank_log_probs = None  # as of other data, and of runs of earlier versions
+        if run.rank_calibration.exists():
+            validation_rank_log_probs = _read_calibration(run.rank_calibration)
     schema = None
     if "schema" in data:
         schema = Schema.from_dict(data["schema"])
@@ -56,6 +59,7 @@ def load_server(
         flow,
         levels=data["levels"],
         validation_log_probs=validation_log_probs,
+        validation_rank_log_probs=validation_rank_log_probs,
         schema=schema,
         classes=Classes.from_description(data),
         inpaint_steps=inpaint_steps,
@@ -76,6 +80,8 @@ def known_of_server(server: FlowServer, validation_log_probs: np.ndarray) -> dic
     }
     if server.max_batch:
         known["max_batch"] = server.max_batch
+    if server.rank_tail_probability is not None:
+        known["has_ranks"] = True
     return known
 
 

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
-from nice_tf.errors import UserError, cause_of, check_at_least
+from nice_tf.errors import check_at_least
 from nice_tf.evaluation.likelihood import log_probs_of_classes
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
@@ -23,18 +23,18 @@ from nice_tf.flows.density import context_kwargs, encoder
 from nice_tf.flows.flow import data_mean, freeze
 from nice_tf.flows.inpainting import inpaint
 from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
-from nice_tf.serving.checks import check_flow, check_units, sorted_log_probs
+from nice_tf.flows.ranks import log_det_of_marginals, rank_contributions
+from nice_tf.serving.checks import check_answers, check_flow, check_has_ranks, check_units
 from nice_tf.serving.classes import Classes
 from nice_tf.serving.graph import (
     checked,
     checked_rows,
     checked_temperature,
     finite,
-    in_blocks,
-    num_below,
     require,
     uniform_rows,
 )
+from nice_tf.serving.tails import Tails
 
 tfd = tfp.distributions
 
@@ -62,6 +62,10 @@ class FlowServer(tf.Module):
     `log_prob` is in nats, of x on [0, 1]^D for integer data. `tail_probability` is the share of
     validation examples of lower log-likelihood: near 0 means unusual.
 
+    Of a table whose flow has marginals, with `validation_rank_log_probs`, `log_prob` also gives
+    `rank_log_prob` and `rank_tail_probability` `[B]`, and `explain` `rank_contribution` `[B, D]`: the same
+    of the density of ranks, as `nice_tf.rank_log_prob` has it.
+
     A conditional model takes `label` in every signature but `classify`, `[B]` (a scalar in `sample_n`):
     int64 where all classes are whole numbers, else string; `log_prob` is then log p(x | label), that
     of validation examples with their own labels. `classify` gives log p(x | y) and p(y | x) of all
@@ -74,6 +78,7 @@ class FlowServer(tf.Module):
         *,
         levels: int | None,
         validation_log_probs: np.ndarray,
+        validation_rank_log_probs: np.ndarray | None = None,
         schema: Schema | None = None,
         classes: Classes | None = None,
         inpaint_steps: int = 100,
@@ -89,6 +94,8 @@ class FlowServer(tf.Module):
           levels: number of integer levels of the data; `None` for continuous data and tables.
           validation_log_probs: log-likelihoods of validation examples as this server gives them,
             `[N]`, in any order.
+          validation_rank_log_probs: of the same examples what `rank_log_prob` gives, `[N]`, in any
+            order, of a table whose flow has marginals; `None` to leave ranks out.
           schema: of a table, its columns.
           classes: of a conditional flow, what its context stands for.
           inpaint_steps: steps of `inpaint`.
@@ -101,7 +108,8 @@ class FlowServer(tf.Module):
 
         Raises:
           UserError: a flow that cannot be served, by the rule that it breaks; `validation_log_probs`
-            that are none or not finite; levels, columns or classes that are not those of the flow.
+            that are none or not finite; `validation_rank_log_probs` that are not finite, or of a
+            flow that has no ranks; levels, columns or classes that are not those of the flow.
         """
         super().__init__()
         check_flow(flow)
@@ -125,32 +133,15 @@ class FlowServer(tf.Module):
         self._inpaint_noise = inpaint_noise
         self._compile_single = compile_single
         self.max_batch = int(max_batch)
-        usual = sorted_log_probs(validation_log_probs)
-        self._num_usual = len(usual)
-        self._usual_log_probs = tf.Variable(in_blocks(usual), trainable=False, dtype=flow.dtype)
-        self._check_answers()
-        self._make_functions()
-
-    def _check_answers(self):
-        """Asks the flow once: a context that is missing or of another size is refused by name."""
-        context = None
-        if self.classes:
-            self.classes.check()
-            context = tf.eye(len(self.classes.names), dtype=self._flow.dtype)[:1]
-        x = tf.zeros([1, *self._flow.event_shape], self._flow.dtype)
-        try:
-            found = self._log_prob(x, context)
-            z = tf.zeros([1, *self._flow.distribution.event_shape], self._flow.dtype)
-            self._flow.bijector.forward(z, **_of_bijector(context))
-        except NotImplementedError as error:
-            raise UserError(
-                f"flow {self._flow.name} cannot be served: densities and samples take both ways "
-                f"through each layer ({cause_of(error)})"
-            ) from error
-        if found.shape != [1]:
-            raise UserError(
-                f"the flow gives log_prob of shape {found.shape} for one example, [1] is needed"
+        self.tail_probability = Tails(validation_log_probs, flow.dtype, name="validation_log_probs")
+        self.rank_tail_probability: Any = None
+        if validation_rank_log_probs is not None:
+            check_has_ranks(flow, schema)
+            self.rank_tail_probability = Tails(
+                validation_rank_log_probs, flow.dtype, name="validation_rank_log_probs"
             )
+        check_answers(self._flow, classes)
+        self._make_functions()
 
     def _make_functions(self):
         x = tf.TensorSpec(self._batch_shape(), self.value_dtype, "x")
@@ -193,7 +184,14 @@ class FlowServer(tf.Module):
     def _serve_log_prob(self, x, label=None):
         x = self._examples(x)
         context = self._context(label, x, "x")
-        return self._scores(self._by_batch_size(self._log_prob, x, context))
+        return self._scores(*self._by_batch_size(self._log_probs, x, context))
+
+    def _log_probs(self, x, context):
+        """Log p of examples, and of their ranks where these are asked for."""
+        log_prob = self._log_prob(x, context)
+        if self.rank_tail_probability is None:
+            return [log_prob]
+        return [log_prob, log_prob - log_det_of_marginals(self._flow, x)]
 
     def _log_prob(self, x, context):
         return self._flow.log_prob(x, **context_kwargs(context))
@@ -290,7 +288,11 @@ class FlowServer(tf.Module):
         x = tf.cast(self._checked(x, self._batch_shape(), "x"), self._flow.dtype)
         context = self._context(label, x, "x")
         contribution, log_prob = contributions(self._flow, x, self._usual, context=context)
-        return {"contribution": finite(contribution), "log_prob": finite(log_prob)}
+        answer = {"contribution": finite(contribution), "log_prob": finite(log_prob)}
+        if self.rank_tail_probability is not None:
+            of_ranks = rank_contributions(self._flow, contribution, x, self._usual)
+            answer["rank_contribution"] = finite(of_ranks)
+        return answer
 
     def _serve_classify(self, x):
         x = self._examples(x)
@@ -339,19 +341,17 @@ class FlowServer(tf.Module):
     def _data_units(self, x):
         return finite(to_data_units(x, self._levels), self.value_dtype)
 
-    def _scores(self, log_prob):
+    def _scores(self, log_prob, rank_log_prob=None):
         log_prob = finite(log_prob)
         scores = {"log_prob": log_prob, "tail_probability": self.tail_probability(log_prob)}
         bins = self._bins()
         if bins:
             event_size = self._flow.event_shape.num_elements()
             scores["bits_per_dim"] = bits_per_dim(log_prob, event_size, bins)
+        if rank_log_prob is not None:
+            scores["rank_log_prob"] = finite(rank_log_prob)
+            scores["rank_tail_probability"] = self.rank_tail_probability(scores["rank_log_prob"])
         return scores
-
-    def tail_probability(self, log_prob: tf.Tensor) -> tf.Tensor:
-        """The share of validation examples of lower log-likelihood, float32 `[B]` to `[B]`."""
-        lower = num_below(self._usual_log_probs, tf.cast(log_prob, self._flow.dtype))
-        return tf.cast(lower, tf.float32) / self._num_usual
 
     def _bins(self):
         """Bins per unit, by which bits per dimension count; `None` for continuous values."""

@@ -20,7 +20,7 @@ from nice_tf.data.paths import is_pattern
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import is_discrete
 from nice_tf.errors import UserError, cause_of
-from nice_tf.evaluation import likelihood
+from nice_tf.evaluation import calibration, likelihood
 from nice_tf.runs.architecture import MIN_INVERSE_SCALE_WITHOUT_NOISE, make_flow
 from nice_tf.runs.checkpoints import (
     RunState,
@@ -453,13 +453,16 @@ def _finish(config, data, run, *, has_samples=True):
         schema=data.schema,
     )
     flow, epoch = restore_best(run, flow)
-    for path in run.changed(run.evaluation, run.calibration):
+    for path in run.changed(run.evaluation, run.calibration, run.rank_calibration):
         _LOG.warning("%s was changed after it was written: it is computed anew", path)
     draws = likelihood.number_of_draws(data.levels, data.steps, config, data.spikes)
     result = run.read_evaluation(epoch=epoch, num_draws=draws)
     split = "test"
     if config.test_rows == "validation":
         split = "validation"
+    # Runs of earlier versions have none of ranks.
+    has_all = run.rank_calibration.exists() or not calibration.has_ranks(flow, data.schema)
+    is_new = result is None
     if result is None:
         with _saying_what_failed(data, run):
             result = likelihood.evaluate(
@@ -473,13 +476,22 @@ def _finish(config, data, run, *, has_samples=True):
                 schema=data.schema,
                 labels=data.labels,
             )
-            usual = likelihood.calibration(
-                flow, data.validation, levels=data.levels, config=config, labels=data.labels
+    if is_new or not has_all:
+        with _saying_what_failed(data, run):
+            usual, usual_ranks = calibration.calibration(
+                flow,
+                data.validation,
+                levels=data.levels,
+                config=config,
+                schema=data.schema,
+                labels=data.labels,
             )
         run.check_is_held()
-        run.write_evaluation(result, usual)
+        run.write_evaluation(result, usual, usual_ranks)
     samples: list[pathlib.Path] = []
     if has_samples:
         samples = write_samples(flow, data, config, run)
-    written = (run.config, run.metrics, run.evaluation, run.calibration, *samples)
-    return RunResult(result, run.path, written)
+    written = [run.config, run.metrics, run.evaluation, run.calibration]
+    if run.rank_calibration.exists():
+        written.append(run.rank_calibration)
+    return RunResult(result, run.path, (*written, *samples))

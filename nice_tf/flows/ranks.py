@@ -1,0 +1,108 @@
+"""The log-density of an example's ranks: log p(x) without what the marginals say of the units."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from nice_tf.bijectors.marginals import QuantileTransform
+from nice_tf.errors import UserError
+from nice_tf.flows.density import context_kwargs, layers
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def rank_log_prob(
+    flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None
+) -> tf.Tensor:
+    """The log-density of where each value stands among those of its coordinate.
+
+        rank_log_prob(x) = log p(x) - sum_d log |dz_d / dx_d|,   z_d = Q(F_d(x_d))
+
+    with the marginals F_d of the flow, trained ones as they are, and the quantiles Q of their
+    family. It is the density of z. log p(x) is a density in the units of x: a coordinate that is
+    given by its logarithm puts the examples in another order, and a heavy tail or a narrow spike
+    can decide where they stand. z stays the same under every monotone map of a coordinate, and so
+    does its density. That no order by a density survives a change of coordinates: Le Lan & Dinh
+    2021, arXiv 2012.03808.
+
+    Args:
+      flow: whose first layer is a `QuantileTransform`, as of `build_flow(marginals=...)`; frozen
+        and conditional ones as well.
+      x: `[..., *event_shape]` in density units.
+      context: of a conditional flow, as for `context_kwargs`.
+
+    Returns:
+      Nats, `[...]`.
+
+    Raises:
+      UserError: a flow that has no marginals in front, or what is no flow.
+
+    Examples:
+      >>> import nice_tf
+      >>> import numpy as np
+      >>> x = np.random.default_rng(0).lognormal(size=[2000, 2]).astype("float32")
+      >>> flow = nice_tf.build_flow([2], hidden_units=(16,), marginals="quantile")
+      >>> nice_tf.initialize_from_data(flow, x)
+      >>> scores = nice_tf.rank_log_prob(flow, x)
+      >>> least_usual = x[scores.numpy().argmin()]
+    """
+    x = tf.convert_to_tensor(x, flow.dtype)
+    log_det = log_det_of_marginals(flow, x)
+    if log_det is None:
+        raise UserError(
+            f"flow {flow.name} has no marginals: rank_log_prob is for flows whose first layer is a "
+            "QuantileTransform, as build_flow(marginals='quantile') makes them"
+        )
+    return flow.log_prob(x, **context_kwargs(context)) - log_det
+
+
+def has_marginals(flow: tfd.TransformedDistribution) -> bool:
+    """Whether the first layer, but for a reshaping, maps each coordinate to its quantiles."""
+    return bool(_up_to_marginals(flow))
+
+
+def log_det_of_marginals(flow: tfd.TransformedDistribution, x: tf.Tensor) -> tf.Tensor | None:
+    """What log p has less than it minus `rank_log_prob`: sum_d log |dz_d / dx_d|, `[...]`; `None`
+    of a flow that has no marginals in front.
+
+    Beside `flow.log_prob` of the same tensor it costs nothing: TFP has it from there.
+
+    Args:
+      flow: any.
+      x: `[..., *event_shape]` in density units.
+    """
+    found = _up_to_marginals(flow)
+    if not found:
+        return None
+    front = tfb.Chain(tuple(reversed(found)))
+    return front.forward_log_det_jacobian(x, event_ndims=flow.event_shape.rank)
+
+
+def rank_contributions(
+    flow: tfd.TransformedDistribution, contribution: tf.Tensor, x: tf.Tensor, usual: tf.Tensor
+) -> tf.Tensor:
+    """What `rank_log_prob` would gain if one value were the usual one of its coordinate.
+
+    Args:
+      flow: over examples of one axis, with marginals in front.
+      contribution: of `contributions`, what log p would gain, `[B, D]`.
+      x: `[B, D]` in density units.
+      usual: the value of each coordinate that others are compared with, `[D]`.
+
+    Returns:
+      Nats, `[B, D]`.
+    """
+    marginals = _up_to_marginals(flow)[-1]
+    usual = tf.cast(usual, x.dtype)[tf.newaxis]
+    return contribution - marginals.log_slopes(usual) + marginals.log_slopes(x)
+
+
+def _up_to_marginals(flow):
+    """The layers up to marginals that stand in front; empty where others, or none, do."""
+    found = layers(flow)
+    for place, layer in enumerate(found):
+        if isinstance(layer, QuantileTransform):
+            return found[: place + 1]
+        if not isinstance(layer, tfb.Reshape):
+            break  # behind it stand other values than those of the data
+    return ()
