@@ -4,7 +4,8 @@ r"""ROC-AUC of finding rows of a class that training never saw, beside scikit-le
     python benchmarks/anomaly.py --data=shuttle,page_blocks
 
 The rows of all other classes are the usual ones: configs/table.flags splits them into train, validation and test, and
-is trained as a user would train it. Scored are the usual rows of test and all rows of the held-out class, by -log_prob.
+is trained as a user would train it. Scored are the usual rows of test and all rows of the held-out class, by -log_prob,
+and in the column "NICE, ranks" by -rank_log_prob of the same flow.
 The detectors are fitted to train and validation together, standardised, with scikit-learn's own settings. Two sets are
 made here: `curves`, where ten columns bend ten others, and `tails`, the same with columns of heavy tails; their
 anomalies are rows whose columns come from different rows, so that each column alone looks as usual. Tables of
@@ -23,7 +24,7 @@ import real_tables
 from absl import flags
 
 from nice_tf.cli import command
-from nice_tf.errors import check_choice
+from nice_tf.errors import UserError, check_choice
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The class that is held out of tables of `real_tables.py`.
@@ -36,6 +37,7 @@ HELD_OUT = {
     "spambase": "1",
     "yeast": "positive",
 }
+OURS = ("NICE", "NICE, ranks")
 DATA = ("breast_cancer", "wine", "digits", "curves", "tails", *HELD_OUT)
 
 flags.DEFINE_list(
@@ -103,11 +105,12 @@ def detectors(seed: int) -> dict:
 
 
 def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, float]:
-    """ROC-AUC of NICE and of each detector."""
+    """ROC-AUC of both scores of NICE and of each detector."""
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import StandardScaler
 
     from nice_tf.cli import config_flags
+    from nice_tf.flows.ranks import rank_log_prob
     from nice_tf.runs import finished
     from nice_tf.training import run as run_lib
 
@@ -123,7 +126,10 @@ def compare(usual: np.ndarray, unusual: np.ndarray, seed: int) -> dict[str, floa
     chosen = [int(name[1:]) for name in data.schema.names]
     x = np.concatenate([data.test, unusual[:, chosen].astype(np.float32)])
     is_unusual = np.arange(len(x)) >= len(data.test)
-    found = {"NICE": roc_auc_score(is_unusual, -flow.log_prob(x).numpy())}
+    found = {
+        "NICE": roc_auc_score(is_unusual, -flow.log_prob(x).numpy()),
+        "NICE, ranks": roc_auc_score(is_unusual, -rank_log_prob(flow, x).numpy()),
+    }
     known = np.concatenate([data.train, data.validation])
     scaler = StandardScaler().fit(known)
     for name, detector in detectors(seed).items():
@@ -143,7 +149,7 @@ def row(what: str, runs: list[dict[str, float]]) -> str:
         for name in runs[0]
         if name not in ("held out", "seed")
     }
-    best = max((name for name in cells if name != "NICE"), key=lambda name: cells[name].mean())
+    best = max((name for name in cells if name not in OURS), key=lambda name: cells[name].mean())
     shown = [f"{cell.mean():.3f} +- {cell.std():.3f}" for cell in cells.values()]
     lead = cells["NICE"] - cells[best]
     return f"| {what} | {' | '.join(shown)} | {lead.mean():+.3f} +- {lead.std():.3f} |"
@@ -157,6 +163,11 @@ def main() -> None:
     path = pathlib.Path(values.results)
     path.parent.mkdir(parents=True, exist_ok=True)
     found = list(csv.DictReader(path.open())) if path.exists() else []
+    if found and not set(OURS) <= set(found[0]):
+        raise UserError(
+            f"results {path} are of an earlier version, without the column {OURS[1]!r}: give another "
+            "file, into which all runs are made again, or delete this one"
+        )
     held_out = {
         what: rows for name in values.data for what, rows in tasks(name, values.num_rows).items()
     }
@@ -170,7 +181,7 @@ def main() -> None:
                 if len(found) == 1:
                     writer.writeheader()
                 writer.writerow(found[-1])
-    names = ["NICE", *detectors(0)]
+    names = [*OURS, *detectors(0)]
     print(f"| held out | {' | '.join(names)} | NICE - best other |\n|{'---|' * (len(names) + 2)}")
     for what in held_out:
         print(

@@ -248,6 +248,7 @@ def test_files_and_signatures_stay(kind, tmp_path):
         values = np.random.default_rng(0).normal(size=[200, 3])
         write_csv(tmp_path / "table.csv", **dict(zip("abc", values.T, strict=True)))
         settings |= {"dataset": str(tmp_path / "table.csv"), "batch_size": 20}
+        settings |= {"marginals": "quantile"}  # by which rows are scored by ranks, too
     run = tmp_path / "run"
     nice_tf.train_and_evaluate(nice_tf.Config(num_draws=2, **settings), run)
     version = nice_tf.export_saved_model(run, tmp_path / "export")

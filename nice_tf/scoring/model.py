@@ -141,10 +141,10 @@ class Model:
         check_choice("by", by, ANOMALY_SCORES)
         if by == "ranks" and not self.has_ranks:
             raise UserError(
-                f"by ranks: model {self.path} has no rank_log_prob, which a table has whose flow "
-                "has marginals. Train with marginals quantile or trained, as configs/table.flags "
-                "has it; for a run of an earlier version run its training command again, which "
-                "adds what is missing, and then export again"
+                f"by must be density, got 'ranks': model {self.path} has no rank_log_prob, which a "
+                "table has whose flow has marginals. Train with marginals quantile or trained, as "
+                "configs/table.flags has it; for a run of an earlier version run its training "
+                "command again, which adds what is missing, and then export again"
             )
 
     @property
