@@ -526,18 +526,20 @@ def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command, run
     export = export_lib.export_saved_model(run, tmp_path / "export").parent
     for kind, model, start in (("csv", run, run_command), ("parquet", export, run_here)):
         source = f"{tmp_path}/[0-9].{kind}"
-        options = ["--keep=id", "--top=2", f"--model={model}", f"--input={source}"]
+        options = ["--keep=id", "--top=2", "--by=ranks", f"--model={model}", f"--input={source}"]
         local, output = tmp_path / f"local_{kind}.csv", tmp_path / f"scores_{kind}.parquet"
-        files.score_file(run, source, str(local), keep=["id"], top=2)
+        files.score_file(run, source, str(local), keep=["id"], top=2, by="ranks")
         finished = start(
             "-m", "nice_tf.apps.score_beam", *options, f"--output={output}", "--runner=DirectRunner"
         )
         assert finished.returncode == 0, finished.stderr
         scores, expected = beam_scores(output.with_stem(f"{output.stem}-*")), read_csv(local)
         assert scores.column_names == list(expected[0]) and len(scores) == 900
+        flagged = [row["is_anomaly"] == "true" for row in expected]
+        assert scores["is_anomaly"].to_pylist() == flagged
         for name in ("row", "id", "top_1", "off_constant"):
             assert list(map(str, scores[name].to_pylist())) == [row[name] for row in expected], name
-        for name in ("log_prob", "tail_probability", "typicality", "top_1_nats"):
+        for name in ("log_prob", "rank_log_prob", "tail_probability", "typicality", "top_1_nats"):
             numbers = [float(row[name]) for row in expected]
             np.testing.assert_allclose(
                 scores[name].to_numpy(), numbers, rtol=1e-4, atol=1e-4, err_msg=name
