@@ -63,8 +63,7 @@ def train_table(inputs, folder):
     """Trains on the table."""
     from nice_tf import Config, train_and_evaluate
 
-    config = Config(dataset=str(inputs / "table.csv"), marginals="quantile", **SETTINGS)
-    train_and_evaluate(config, folder / "run")
+    train_and_evaluate(Config(dataset=str(inputs / "table.csv"), **SETTINGS), folder / "run")
 
 
 def train_pictures(inputs, folder):
@@ -150,12 +149,7 @@ def trained(folder):
         "left": unfinished(folder),
     }
     found["metrics"] = [{**row, "seconds": None} for row in run.read_metrics()]
-    for path in [
-        run.calibration,
-        run.rank_calibration,
-        *run.path.glob("samples*"),
-        *run.samples.iterdir(),
-    ]:
+    for path in [run.calibration, *run.path.glob("samples*"), *run.samples.iterdir()]:
         if path.is_file():
             found[path.name] = path.read_bytes()
     for directory in (run.last, run.best):

@@ -16,6 +16,7 @@ from nice_tf.estimators import NiceOutlierDetector
 from nice_tf.estimators.outliers import below_which
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.model import Model
+from nice_tf.serving import warmup
 
 COLUMNS = ("a", "b", "n")
 TINY = {
@@ -151,7 +152,9 @@ def test_an_export_answers_as_its_run(run, model, tmp_path):
     np.testing.assert_array_equal(
         exported.contributions(x, by="ranks"), model.contributions(x, by="ranks")
     )
-    assert "rank_tail_probability" in (version / "MODEL_CARD.md").read_text()
+    card = (version / "MODEL_CARD.md").read_text()
+    assert "rank_tail_probability" in card and "rank_contribution" in card
+    assert "rank_log_prob" in warmup.replay_warmup(version)["serving_default"]
     # As an export of an earlier version, which says nothing of ranks.
     path = version / "assets" / "data.json"
     description = json.loads(path.read_text())
