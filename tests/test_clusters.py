@@ -288,9 +288,11 @@ def test_patches_of_pictures():
     found = picture_patches([4, 4, 3], 2).reshape(4, 4, 3)
     for channel in range(3):
         np.testing.assert_array_equal(found[..., channel], expected)
-    with pytest.raises(nice_tf.UserError, match="must divide height and width, got 3 for 4 x 4"):
+    with pytest.raises(
+        nice_tf.UserError, match="prior_patch must divide height and width, got 3 for 4 x 4"
+    ):
         picture_patches([4, 4, 1], 3)
-    with pytest.raises(nice_tf.UserError, match=r"patches are for pictures .* \[16\]"):
+    with pytest.raises(nice_tf.UserError, match=r"prior_patch is for pictures .* \[16\]"):
         picture_patches([16], 2)
     with pytest.raises(nice_tf.UserError, match="prior_patch is for several prior_clusters, got 2"):
         nice_tf.build_flow([4, 4, 1], prior="logistic_mixture", prior_patch=2)

@@ -121,6 +121,19 @@ def test_units_change_log_p_alone():
     )
 
 
+def test_a_bent_column_hardly_changes_ranks():
+    """Within the range of training, and by what the fit makes of the other values."""
+    x = np.random.default_rng(0).lognormal(0.0, 1.5, [2000, SIZE])
+    other = np.log(x)
+    flows = [made(x, marginals="quantile"), made(other, marginals="quantile")]
+    ranks = nice_tf.rank_log_prob(flows[0], x).numpy()
+    bent = nice_tf.rank_log_prob(flows[1], other).numpy()
+    assert np.sqrt(np.mean((ranks - bent) ** 2)) < 0.2 * np.std(ranks)
+    density = flows[0].log_prob(x).numpy()
+    bent_density = flows[1].log_prob(other).numpy()
+    assert np.sqrt(np.mean((density - bent_density) ** 2)) > 0.8 * np.std(density)
+
+
 def test_of_a_context(x):
     flow = made(x, context_size=2)
     rows = rows_of(x)

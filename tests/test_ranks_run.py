@@ -198,6 +198,12 @@ def test_damage_is_found_and_put_right(config, copy):
     copy.rank_calibration.unlink()
     nice_tf.train_and_evaluate(config, copy.path)
     assert copy.rank_calibration.read_bytes() == whole
+    # A file that was written and is gone is none of an earlier version.
+    copy.rank_calibration.unlink()
+    with pytest.raises(nice_tf.UserError, match="has no evaluation that is whole"):
+        Model.load(copy.path)
+    nice_tf.train_and_evaluate(config, copy.path)
+    assert copy.rank_calibration.read_bytes() == whole
 
 
 def test_the_evaluation_is_written_last(copy, monkeypatch):
@@ -268,20 +274,22 @@ def test_the_detector_by_ranks(tmp_path):
     np.testing.assert_array_equal(detector.predict(x), np.where(scores >= detector.offset_, 1, -1))
     detector.save(tmp_path / "saved")
     loaded = NiceOutlierDetector.load(tmp_path / "saved")
-    assert loaded.by == "ranks" and loaded.offset_ == detector.offset_
+    assert loaded.by == loaded.by_ == "ranks" and loaded.offset_ == detector.offset_
     np.testing.assert_array_equal(loaded.score_samples(x), scores)
+    # The threshold is of ranks: what is set later is for the next fit.
+    np.testing.assert_array_equal(loaded.set_params(by="density").score_samples(x), scores)
     # As an earlier version saved it.
     run = Workdir(tmp_path / "saved")
     as_of_an_earlier_version(run)
     values = json.loads(run.estimator.read_text())
     del values["params"]["by"]
+    del values["by"]
     run.estimator.write_text(json.dumps(values))
     earlier = NiceOutlierDetector.load(run.path)
     np.testing.assert_array_equal(
         earlier.score_samples(x), np.float64(kept.model.score(x)["log_prob"])
     )
-    with pytest.raises(nice_tf.UserError, match="has no rank_log_prob"):
-        earlier.set_params(by="ranks").score_samples(x)
+    assert earlier.by_ == "density"
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,14 @@ def test_pictures_are_mirrored_with_probability_a_half(tmp_path):
     found = model.evaluation_flow.log_prob(x)
     np.testing.assert_allclose(model.evaluation_flow.log_prob(x[:, :, ::-1]), found, rtol=1e-3)
 
+    parts = [data.train[:2], data.train[2:5]]
+    both, classes, parts = model_lib._with_mirrored(data.train[:5], np.arange(5), parts)
+    np.testing.assert_array_equal(both[5:], data.train[:5, :, ::-1])
+    np.testing.assert_array_equal(classes, [*range(5), *range(5)])
+    in_parts = np.concatenate(list(parts))
+    np.testing.assert_array_equal(in_parts[2:4], data.train[:2, :, ::-1])
+    np.testing.assert_array_equal(in_parts[4:7], data.train[2:5])
+
     still = {"learning_rate": 1e-30, "dequantization": "none", "zero_last_layer": False}
     for mirror, number in ((False, 1), (True, 3)):
         model = model_lib.make_model(small(mirror=mirror, **still), data)

@@ -56,6 +56,7 @@ def main() -> None:
     export_dir = command.required("export_dir")
     with command.quiet_tensorflow():
         from nice_tf.serving import export, lite, warmup
+    print(f"exporting {workdir}: writing the signatures, loading them, trying them ...", flush=True)
     version = export.export_saved_model(
         workdir,
         export_dir,

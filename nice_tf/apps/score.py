@@ -7,8 +7,8 @@ nice-tf score --model=runs/digits --input=pictures.npy --output=pictures.csv
 Of each row, in order: its number from 0, of a folder of pictures also its file, log_prob in nats, bits_per_dim of
 integer data, tail_probability (the share of validation examples of lower log_prob), typicality (|log_prob - its mean
 over validation examples|) and is_anomaly. Of tables with marginals, rank_log_prob and rank_tail_probability follow
-tail_probability: the same of the row's ranks, in any units. Then the columns that make it unusual, with the nats that
-log_prob, or with --by=ranks rank_log_prob, would gain if the value were its column's median (without marginals its mean;
+tail_probability: the same of where its values stand in their columns. Then the columns that make it unusual, with the
+nats that log_prob, or with --by=ranks rank_log_prob, would gain if the value were its column's median (without marginals its mean;
 of categories the most frequent). Of tables with categories, unseen names the columns whose category the run's table does
 not have; such a row is flagged.
 """

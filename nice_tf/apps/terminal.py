@@ -49,6 +49,11 @@ def print_start(start: RunStart) -> None:
     print("\n".join(lines), end="\n\n", flush=True)
 
 
+def print_trained() -> None:
+    """What comes now: on a slow machine it takes a minute."""
+    print("\nevaluating the best epoch on test, and drawing samples ...", flush=True)
+
+
 def print_result(result: RunResult) -> None:
     """The evaluation with its units, and what the folder of the run holds."""
     print(f"\n{ledger.as_text(result.evaluation)}\n\nwritten to {result.workdir}:")

@@ -43,6 +43,7 @@ def main() -> None:
         settings,
         flags.FLAGS.workdir or default_workdir(settings),
         on_start=terminal.print_start,
+        on_trained=terminal.print_trained,
         verbose=terminal.verbosity(),
     )
     if result:  # the chief of several workers alone has one

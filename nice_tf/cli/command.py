@@ -251,8 +251,8 @@ def define_score_flags(group: str) -> None:
         "by",
         "density",
         ANOMALY_SCORES,
-        "the score that flags a row and names its columns: by ranks, rank_tail_probability and "
-        "rank_log_prob stand instead of tail_probability and log_prob",
+        "the score that flags a row and names its columns: density for tail_probability and "
+        "log_prob, ranks for rank_tail_probability and rank_log_prob",
         module_name=group,
     )
     flags.DEFINE_list(

@@ -8,6 +8,7 @@ from sklearn.base import OutlierMixin
 from nice_tf.choices import ANOMALY_SCORES
 from nice_tf.errors import UserError, check_choice
 from nice_tf.estimators.base import Estimator
+from nice_tf.estimators.messages import warn
 
 _USUAL_SHARE = 0.01  # of usual rows that `auto` flags, as the score command does
 
@@ -29,12 +30,13 @@ def below_which(values: np.ndarray, share: float) -> float:
 
 class NiceOutlierDetector(OutlierMixin, Estimator):
     """Flags the rows of lowest density; the density is that of `NiceDensity`, or with `by="ranks"`
-    that of the rows' ranks in it, see `nice_tf.rank_log_prob`.
+    that of the rows' quantile scores, see `nice_tf.rank_log_prob`.
 
     How it compares with other detectors, and what a low density does not say: docs/anomaly.md.
 
     Attributes after `fit`, beside those of `NiceDensity`:
-      offset_: the log-density, of rows or of their ranks, below which a row is an outlier.
+      offset_: the log-density, of rows or of quantile scores, below which a row is an outlier.
+      by_: which of the two.
     """
 
     def __init__(
@@ -61,9 +63,9 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
             rows, which were not trained on, so that a hundredth of new rows that are as usual is
             flagged on average; of fewer than 99 validation rows those below all of them, on average
             1 / (n + 1). What a single threshold flags differs from that as docs/anomaly.md says.
-          by: `"density"`, log p in the units of X; or `"ranks"`, the log-density of where each
-            value stands among those of its column, which is the same in any units: for columns with
-            spikes, zeros or heavy tails.
+          by: `"density"`, log p of the values of X; or `"ranks"`, the log-density of where each
+            value stands among those of its column, which hardly depends on how a column is
+            transformed: for columns with spikes, zeros or heavy tails.
           num_couplings: as of `NiceDensity`, here and below.
           hidden_units: as there.
           epochs: as there.
@@ -91,8 +93,9 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         self._check_contamination()
         self._check_by()
         super().fit(X, y, sample_weight)
+        self.by_ = self.by
         if isinstance(self.contamination, str):
-            self.offset_ = below_which(self.run_.usual_log_probs(self.by), _USUAL_SHARE)
+            self.offset_ = below_which(self.run_.usual_log_probs(self.by_), _USUAL_SHARE)
         else:
             self.offset_ = float(np.quantile(self.score_samples(X), self.contamination))
         return self
@@ -100,10 +103,16 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """As `NiceDensity.score_samples`, or with `by="ranks"` what `nice_tf.rank_log_prob` gives;
         but -infinity where a column that was constant in `fit` has another value, or a column a
-        category that it had not: no row of `fit` was so.
+        category that it had not: no row of `fit` was so, and a warning says how many are.
         """
-        log_probs, is_off, is_unseen = self._log_probs(X, self.by)
-        return np.where(is_off | is_unseen, -np.inf, log_probs)
+        log_probs, is_off, is_unseen = self._log_probs(X, self.by_)
+        is_new = is_off | is_unseen
+        if is_new.any():
+            warn(
+                f"{is_new.sum()} rows of X have a category that fit had not, or another value "
+                "where a column was constant: they are outliers, of score -infinity"
+            )
+        return np.where(is_new, -np.inf, log_probs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """`score_samples` less the threshold, `[N]`: below 0 for outliers."""
@@ -128,8 +137,9 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
             raise UserError("by 'ranks' needs marginals, but settings has marginals 'none'")
 
     def _description(self):
-        return {**super()._description(), "offset": self.offset_}
+        return {**super()._description(), "offset": self.offset_, "by": self.by_}
 
     def _restore(self, values):
         super()._restore(values)
         self.offset_ = values["offset"]
+        self.by_ = values.get("by", "density")  # absent in what earlier versions saved

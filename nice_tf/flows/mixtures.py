@@ -196,8 +196,9 @@ def logistic_mixture_prior(
 
     It starts close to `logistic_prior`: with one cluster the Kullback-Leibler divergence between
     them is 0.0012 nats per coordinate with 8 components, and at most 0.006 with any number. In each
-    of several clusters the logits are moved by draws of deviation 0.5; with groups also from narrow
-    clusters to wide ones. Samples carry no gradient to the variables.
+    of several clusters the logits are moved by draws of deviation 0.5. With groups, and 3 or more
+    components, clusters also start from narrow to wide, a tenth wider than the logistic on average.
+    Samples carry no gradient to the variables.
 
     Args:
       event_size: D, at least 1.
@@ -311,13 +312,13 @@ def picture_patches(event_shape: Sequence[int], side: int) -> np.ndarray:
     """
     if len(event_shape) != 3:
         raise UserError(
-            "patches are for pictures [height, width, channels], the data have shape "
+            "prior_patch is for pictures [height, width, channels], the data have shape "
             f"{list(event_shape)}"
         )
     height, width, channels = event_shape
     if side < 1 or height % side or width % side:
         raise UserError(
-            f"the side of patches must divide height and width, got {side} for {height} x {width}"
+            f"prior_patch must divide height and width, got {side} for {height} x {width}"
         )
     row = np.arange(height) // side
     column = np.arange(width) // side

@@ -1,4 +1,4 @@
-"""The log-density of an example's ranks: log p(x) without what the marginals say of the units."""
+"""The log-density of quantile scores: log p(x) without the slopes of the marginals."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -14,16 +14,20 @@ tfd = tfp.distributions
 def rank_log_prob(
     flow: tfd.TransformedDistribution, x: tf.Tensor, *, context: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """The log-density of where each value stands among those of its coordinate.
+    """The log-density of quantile scores: of where each value stands among those of its coordinate.
 
         rank_log_prob(x) = log p(x) - sum_d log |dz_d / dx_d|,   z_d = Q(F_d(x_d))
 
     with the marginals F_d of the flow, trained ones as they are, and the quantiles Q of their
-    family. It is the density of z. log p(x) is a density in the units of x: a coordinate that is
-    given by its logarithm puts the examples in another order, and a heavy tail or a narrow spike
-    can decide where they stand. z stays the same under every monotone map of a coordinate, and so
-    does its density. That no order by a density survives a change of coordinates: Le Lan & Dinh
-    2021, arXiv 2012.03808.
+    family. It is the density of z. It is not the copula density, which is this less the logarithm
+    of the family's density at each z_d: how usual a value is by itself counts.
+
+    log p(x) is a density in x: a coordinate that is given by its logarithm puts the examples in
+    another order, and a heavy tail or a narrow spike can decide where they stand. Within the range
+    of the training values z hardly changes under a monotone map of a coordinate, only by what the
+    fit of F makes of the other values; beyond it z goes on along the fitted tail, in the scale of
+    x. That no order by a density survives a change of coordinates: Le Lan & Dinh 2021, arXiv
+    2012.03808.
 
     Args:
       flow: whose first layer is a `QuantileTransform`, as of `build_flow(marginals=...)`; frozen

@@ -368,7 +368,9 @@ class Workdir:
           epoch: whose weights it must be of, if given.
           num_draws: of how many draws of the noise it must be, if given.
         """
-        if not self.calibration.exists() or self.changed(*self._results):
+        if not self.calibration.exists() or self._has_lost_ranks():
+            return None
+        if self.changed(*self._results):
             return None
         try:
             result = json.loads(self.evaluation.read_text())
@@ -397,6 +399,13 @@ class Workdir:
                 "epoch so far"
             )
         return evaluation
+
+    def _has_lost_ranks(self):
+        """Whether the calibration of ranks was written and is gone; runs of earlier versions have
+        none.
+        """
+        name = self.rank_calibration.name
+        return name in self._read_checksums() and not self.rank_calibration.exists()
 
     def drop_evaluation(self) -> None:
         """Removes what was evaluated at weights that are no longer the best: the run is open."""

@@ -143,8 +143,8 @@ class Model:
             raise UserError(
                 f"by must be density, got 'ranks': model {self.path} has no rank_log_prob, which a "
                 "table has whose flow has marginals. Train with marginals quantile or trained, as "
-                "configs/table.flags has it; for a run of an earlier version run its training "
-                "command again, which adds what is missing, and then export again"
+                "configs/table.flags has it. Of an earlier version: run the training command "
+                "again, which adds what is missing, and export again, or fit an estimator again"
             )
 
     @property

@@ -137,8 +137,8 @@ def _signatures(inpaint_steps, inpaint_noise, signature, has_ranks):
         lines.append("`tail_probability` is the share of validation examples of lower `log_prob`.")
     if signature in (None, "log_prob") and has_ranks:
         lines.append(
-            "`rank_log_prob` is the log-density of a row's ranks, in nats, which is the same in any "
-            "units;\n`rank_tail_probability` is its share as `tail_probability` is that of `log_prob`."
+            "`rank_log_prob` is the log-density of a row's quantile scores, in nats;\n"
+            "`rank_tail_probability` is its share as `tail_probability` is that of `log_prob`."
         )
     if signature in (None, "explain") and has_ranks:
         lines.append(

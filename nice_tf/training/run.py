@@ -131,6 +131,7 @@ def train_and_evaluate(
     workdir: str | os.PathLike,
     *,
     on_start: Callable[[RunStart], None] | None = None,
+    on_trained: Callable[[], None] | None = None,
     verbose: int = 0,
 ) -> RunResult | None:
     """Trains, or continues, the run in `workdir`, then evaluates it on test and draws samples.
@@ -143,6 +144,7 @@ def train_and_evaluate(
       workdir: folder of the run; see `Workdir` for what it then holds.
       on_start: called by the chief before the first step, with what there is to say, warnings
         among it; without it these are logged.
+      on_trained: called by the chief after the last step, before the evaluation.
       verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch, by Keras.
 
     Returns:
@@ -155,6 +157,8 @@ def train_and_evaluate(
         with _trained(config, workdir, on_start, verbose) as trained:
             if not trained.is_chief:
                 return None
+            if on_trained:
+                on_trained()
             return _finish(trained.config, trained.data, trained.run)
 
 
@@ -168,7 +172,7 @@ def train_once(
     """As `train_and_evaluate`, in a new folder that is soon gone: there are no checkpoints to
     continue from, no logs and no samples.
 
-    Arguments, result and errors are those of `train_and_evaluate`.
+    Arguments, result and errors are those of `train_and_evaluate`, which has one more.
     """
     with devices.saying_out_of_memory("this run"):
         with _trained(config, workdir, on_start, verbose, is_kept=False) as trained:
