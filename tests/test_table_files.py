@@ -214,7 +214,7 @@ def test_a_constant_stored_in_another_precision_is_the_same(tmp_path, value, tra
 
 def off_constant(schema, path):
     (block,) = TableInput(str(path), schema).blocks(100)
-    model = type("Model", (), {"schema": schema})
+    model = Model("", {"schema": schema.as_dict()}, signatures={})
     scorer = scorer_lib.Scorer(model, top=0)
     return scorer._off_constant(block).tolist()
 
