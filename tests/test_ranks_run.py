@@ -160,7 +160,7 @@ def test_an_export_answers_as_its_run(run, model, tmp_path):
     description = json.loads(path.read_text())
     del description["has_ranks"]
     path.write_text(json.dumps(description))
-    with pytest.raises(nice_tf.UserError, match="again, which adds what is missing, and then exp"):
+    with pytest.raises(nice_tf.UserError, match="again, which adds what is missing, and export again"):
         Model.load(version).contributions(x, by="ranks")
     path.write_text(json.dumps({**description, "has_ranks": "yes"}))
     with pytest.raises(nice_tf.UserError, match="has the has_ranks yes"):
@@ -175,7 +175,7 @@ def test_a_run_of_an_earlier_version_has_none_until_it_is_trained_again(config, 
     found = scored(copy.path, source, tmp_path, top=1)
     names = ["row", "log_prob", "tail_probability", "typicality", "is_anomaly"]
     assert found.column_names == [*names, "top_1", "top_1_nats"]
-    with pytest.raises(nice_tf.UserError, match=r"has no rank_log_prob.*run its training command"):
+    with pytest.raises(nice_tf.UserError, match=r"has no rank_log_prob.*run the training command"):
         scored(copy.path, source, tmp_path, by="ranks")
     nice_tf.train_and_evaluate(config, copy.path)
     assert copy.rank_calibration.read_bytes() == before

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from nice_tf.choices import ANOMALY_SCORES
 from nice_tf.errors import UserError, check_choice
@@ -105,6 +106,7 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         but -infinity where a column that was constant in `fit` has another value, or a column a
         category that it had not: no row of `fit` was so, and a warning says how many are.
         """
+        check_is_fitted(self)
         log_probs, is_off, is_unseen = self._log_probs(X, self.by_)
         is_new = is_off | is_unseen
         if is_new.any():
