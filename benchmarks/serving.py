@@ -1,7 +1,7 @@
 """Speed and memory of an exported model beside LiteRT and the same network in PyTorch, on the same cores in turn.
 
     python benchmarks/serving.py                         # the paper's MNIST architecture with random weights
-    python benchmarks/serving.py --model=mnist_nested      # or mnist: nested recipes
+    python benchmarks/serving.py --model=mnist_nested      # or mnist_nested_convolution
     python benchmarks/serving.py --workdir=runs/mnist    # a run of that architecture
 
 Each contestant lives in a process of its own that sleeps while the others are measured. Rounds alternate, so that a
@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="paper", choices=("paper", "mnist_nested", "mnist"))
+    parser.add_argument("--model", default="paper", choices=("paper", "mnist_nested", "mnist_nested_convolution"))
     parser.add_argument("--workdir", help="a finished run on 28x28 images with that architecture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
