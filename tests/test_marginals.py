@@ -324,7 +324,7 @@ def test_few_values_far_away_do_not_widen_all_bins():
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 @pytest.mark.parametrize("place", [4, 5])
 def test_one_row_that_differs(place, noise):
-    """Among those held out, every fifth, or among the others: then the rest is constant, but for
+    """Among those held out, every fifth, or among the others: then the rest is constant, except for
     the noise that spreads each value over its step.
     """
     x = noise * np.random.default_rng(0).random([100, 1])

@@ -61,7 +61,7 @@ def rank_log_prob(
 
 
 def has_marginals(flow: tfd.TransformedDistribution) -> bool:
-    """Whether the first layer, but for a reshaping, maps each coordinate to its quantiles."""
+    """Whether the first layer, except for a reshaping, maps each coordinate to its quantiles."""
     return bool(_up_to_marginals(flow))
 
 
