@@ -164,7 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="paper", choices=("paper", "mnist_nested", "mnist_nested_convolution"))
+    parser.add_argument(
+        "--model", default="paper", choices=("paper", "mnist_nested", "mnist_nested_convolution")
+    )
     parser.add_argument("--workdir", help="a finished run on 28x28 images with that architecture")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")

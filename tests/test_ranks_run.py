@@ -160,7 +160,9 @@ def test_an_export_answers_as_its_run(run, model, tmp_path):
     description = json.loads(path.read_text())
     del description["has_ranks"]
     path.write_text(json.dumps(description))
-    with pytest.raises(nice_tf.UserError, match="again, which adds what is missing, and export again"):
+    with pytest.raises(
+        nice_tf.UserError, match="again, which adds what is missing, and export again"
+    ):
         Model.load(version).contributions(x, by="ranks")
     path.write_text(json.dumps({**description, "has_ranks": "yes"}))
     with pytest.raises(nice_tf.UserError, match="has the has_ranks yes"):
