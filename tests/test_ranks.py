@@ -302,5 +302,5 @@ def test_an_export_of_an_own_flow_has_them_and_so_has_lite(small, validation, se
     expected = answers(server.log_prob, validation)["rank_tail_probability"]
     np.testing.assert_allclose(found["rank_tail_probability"], expected, atol=0.03)
     card = (version / "MODEL_CARD.md").read_text()
-    assert "`rank_log_prob` is the log-density of a row's ranks" in card
+    assert "`rank_log_prob` is the log-density of a row's quantile scores" in card
     assert "rank_contribution" not in card, "that is of explain"
