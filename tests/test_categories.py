@@ -416,6 +416,7 @@ def test_scores_are_the_same_from_any_file_and_from_the_export(run, tmp_path):
     assert f"| region | category | 0: {region[0]}, 1: {region[1]}, 2: " in card
     assert "| day | date | 0: 2021-03-0" in card and ", 1 is a day; in steps of 1 |" in card
     assert "| paid | boolean | 0: false, 1: true |" in card
+    assert "Missing values of the training rows were filled" in card and "`inpaint` fills" in card
 
 
 def scores(model, source, **options):

@@ -72,8 +72,13 @@ def test_the_bundle_is_that_of_a_run(version, flow, validation):
         f"{log_prob.mean():.2f} +- ",
         "5 steps",
         "passes the first 1 and shifts the rest",
+        "Samples are not clipped",
+        "`nice-tf sample` rounds and keeps to the ranges",
     ):
         assert expected in card
+    low, high = validation[:, 1].min(), validation[:, 1].max()
+    assert f"| b | number | {low:g} to {high:g}, continuous |" in card
+    assert "Pictures" not in card and "Missing values" not in card
     assert set(warmup.replay_warmup(version)) >= {"log_prob", "explain", "sample", "inpaint"}
 
 

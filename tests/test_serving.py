@@ -577,6 +577,7 @@ def test_model_card_says_what_a_reader_must_know(version, run):
         "integers 0..16",
         "20 steps",
         "| num_couplings | 3 |",
+        "Pictures of another kind can score higher",
     ):
         assert expected in card
 

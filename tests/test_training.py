@@ -540,7 +540,7 @@ def test_early_stopping_counts_epochs_without_a_better_validation(tmp_path, capf
     config = small(epochs=50, early_stopping_epochs=2, learning_rate=0.5, gradient_clip_norm=1.0)
     result = nice_tf.train_and_evaluate(config, tmp_path, verbose=2)
     lines = [line for line in capfd.readouterr().out.splitlines() if "patience_left" in line]
-    assert "patience_left: 0.0000" in lines[-1] and "patience_left: 2.0000" in lines[0]
+    assert lines[-1].endswith("patience_left: 0") and lines[0].endswith("patience_left: 2")
     shown = [float(re.search(r" best: (\S+)", line)[1]) for line in lines]
     rows = Workdir(tmp_path).read_metrics(up_to_epoch=1000)
     values = [float(row["val_log_prob"]) for row in rows]

@@ -10,7 +10,7 @@ from nice_tf.training.run import RunResult, RunStart
 
 
 def verbosity() -> int:
-    """How Keras shows the epochs: a moving bar on a terminal, one line per epoch in a file."""
+    """How epochs are shown: a line each, and on a terminal a moving bar beside."""
     if sys.stdout.isatty():
         return 1
     return 2

@@ -62,7 +62,7 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
           settings: any other settings of `nice_tf.Config` by name, as `{"learning_rate": 2e-3}`.
           random_state: of the rows for validation, weights, order and noise: a whole number is
             `--seed` and `--split_seed` of `nice-tf train`.
-          verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch.
+          verbose: 0 for nothing, 1 for a line per epoch and a moving bar, 2 for the line alone.
         """
         self.num_couplings = num_couplings
         self.hidden_units = hidden_units

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow_probability as tfp
 
+from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.data.schema import Schema
+from nice_tf.drawing import is_image
 from nice_tf.evaluation.ledger import as_text
 from nice_tf.flows.density import layers
 from nice_tf.flows.summary import summary
@@ -56,6 +58,8 @@ def model_card(
         examples=parts,
         likelihood=f"```\n{as_text(evaluation)}\n```\n\n{noise}",
         signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
+        has_marginals=trained.marginals != "none",
+        is_imputed=trained.impute,
         rest=f"## Settings\n\n| setting | value |\n|---|---|\n{settings}\n",
     )
 
@@ -96,11 +100,14 @@ def card_of_flow(
         examples=f"{data['num_validation']} validation",
         likelihood=likelihood,
         signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
+        has_marginals=any(isinstance(layer, QuantileTransform) for layer in layers(flow)),
+        is_imputed=False,
         rest=f"## Layers\n\n```\n{summary(flow)}\n```\n",
     )
 
 
-def _page(data, *, made, examples, likelihood, signatures, rest):
+def _page(data, *, made, examples, likelihood, signatures, has_marginals, is_imputed, rest):
+    limits = "\n".join(f"- {limit}" for limit in _limits(data, has_marginals, is_imputed))
     return f"""\
 # Model card: NICE on {data["name"]}
 
@@ -110,7 +117,7 @@ An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) {mad
 
 {data["name"]}: {examples} examples
 of shape {data["event_shape"]}. Values: {_unit(data)}.
-{_classes(data)}{_encodings(data)}
+{_classes(data)}{_columns(data)}
 ## Likelihood
 
 {likelihood}## Signatures
@@ -120,12 +127,37 @@ Every input is checked in the graph.
 
 ## Known limits
 
-- A low likelihood is not the same as an anomaly: for images, pictures of another kind can score higher than the data.
-- `log_prob` is a density, comparable between models of the same data and unit only.
-- Values far outside the data's range give very low but finite likelihoods.
-- Samples are not clipped to the range of the data.
+{limits}
 
 {rest}"""
+
+
+def _limits(data, has_marginals, is_imputed):
+    """What a user of the model must not expect, a sentence or two each."""
+    limits = ["A low likelihood is not the same as an anomaly."]
+    if is_image(data["event_shape"]) and "schema" not in data:
+        limits[0] += " Pictures of another kind can score higher than the data."
+    limits.append(
+        "`log_prob` is a density, comparable between models of the same data and unit only."
+    )
+    limits.append("Values far outside the data's range give very low but finite likelihoods.")
+    if not has_marginals:
+        limits.append("Samples are not clipped to the range of the data.")
+    elif "schema" not in data:
+        limits.append("A rare sample lies outside the range of the data.")
+    if "schema" in data:
+        limits.append(
+            "Samples of a signature are not rounded to the steps of their columns, and a rare one "
+            "lies outside their\n  ranges. `nice-tf sample` rounds and keeps to the ranges."
+        )
+    if "schema" in data:
+        limits.append("Signatures refuse missing values; `inpaint` fills what its mask hides.")
+    if is_imputed:
+        limits.append(
+            "Missing values of the training rows were filled with others of their column, drawn at "
+            "random: how columns\n  with many of them depend on others is understated."
+        )
+    return limits
 
 
 def _signatures(inpaint_steps, inpaint_noise, signature, has_ranks):
@@ -168,16 +200,13 @@ def _classes(data):
     )
 
 
-def _encodings(data):
-    """What the numbers of categories, dates and booleans stand for, if there are some."""
+def _columns(data):
+    """What a table's columns are, and what the numbers of some stand for."""
     if "schema" not in data:
         return ""
     rows = []
     for column in Schema.from_dict(data["schema"]).columns:
-        if column.encoding.kind != "number":
-            rows.append(f"| {_cell(column.name)} | {column.encoding.kind} | {_meaning(column)} |")
-    if not rows:
-        return ""
+        rows.append(f"| {_cell(column.name)} | {column.encoding.kind} | {_meaning(column)} |")
     lines = ["", "| column | kind | its numbers |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
@@ -189,6 +218,13 @@ def _meaning(column):
     if encoding.categories:
         named = [f"{code}: {_cell(text)}" for code, text in enumerate(encoding.categories)]
         return f"{', '.join(named)}; {len(named)}: any other"
+    steps = "continuous"
+    if column.step:
+        steps = f"in steps of {column.step:g}"
+    if column.spikes:
+        steps += f", often exactly {', '.join(f'{spike:g}' for spike in column.spikes)}"
+    if encoding.kind == "number":
+        return f"{column.low:g} to {column.high:g}, {steps}"
     # pyarrow is imported for a table alone: other exports need not wait for it.
     from nice_tf.data.tables.encodings import decoded_values, ticks_a_day
     from nice_tf.data.tables.types import type_of
@@ -197,9 +233,7 @@ def _meaning(column):
     unit = "second"
     if encoding.ticks == ticks_a_day(type_of(encoding.type)):
         unit = "day"
-    if not column.step:
-        return f"0: {origin}, 1 is a {unit}; continuous"
-    return f"0: {origin}, 1 is a {unit}; in steps of {column.step:g}"
+    return f"0: {origin}, 1 is a {unit}; {steps}"
 
 
 def _cell(text):

@@ -169,7 +169,7 @@ class RecorderAtEnd(tf_keras.callbacks.Callback):
 
 
 class Standing(tf_keras.callbacks.Callback):
-    """After all others, for the line that Keras prints of an epoch: the best validation
+    """After all others, for the line that is printed of an epoch: the best validation
     log-likelihood so far, and how many epochs without a better one are left.
     """
 

@@ -61,7 +61,7 @@ def fit(
       learning_rate: of Adam.
       schedule: `"constant"`, or `"cosine"`, which falls to 0.
       seed: of the split, the order and the noise.
-      verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch.
+      verbose: 0 for nothing, 1 for a line per epoch and a moving bar, 2 for the line alone.
 
     Returns:
       By name a list with a value for each epoch: `log_prob` of training, in nats per example, and

@@ -41,6 +41,7 @@ from nice_tf.training.callbacks import (
     SamplePictures,
     Standing,
 )
+from nice_tf.training.epoch_lines import EpochLines
 from nice_tf.training.model import FlowModel, make_model
 from nice_tf.training.samples import write_samples
 
@@ -145,7 +146,7 @@ def train_and_evaluate(
       on_start: called by the chief before the first step, with what there is to say, warnings
         among it; without it these are logged.
       on_trained: called by the chief after the last step, before the evaluation.
-      verbose: 0 for nothing, 1 for a moving bar, 2 for one line per epoch, by Keras.
+      verbose: 0 for nothing, 1 for a line per epoch and a moving bar, 2 for the line alone.
 
     Returns:
       The evaluation, and what was written; `None` on workers other than the chief.
@@ -347,7 +348,7 @@ def fit(
       data: the data set.
       epochs_done: how many epochs are not done again.
       callbacks: what happens around the steps.
-      verbose: as for `tf_keras.Model.fit`.
+      verbose: 0 for nothing, 1 for a line per epoch and a moving bar, 2 for the line alone.
     """
     steps_per_epoch = len(data.train) // config.batch_size
     train = batches.training_batches(
@@ -365,6 +366,9 @@ def fit(
         data.classes("validation"),
         data.weights_of("validation"),
     )
+    callbacks = list(callbacks)
+    if verbose:
+        callbacks.append(EpochLines(has_bar=verbose == 1))
     model.fit(
         train,
         initial_epoch=epochs_done,
@@ -372,8 +376,8 @@ def fit(
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
         validation_steps=-(-len(data.validation) // config.batch_size),
-        verbose=verbose,
-        callbacks=list(callbacks),
+        verbose=0,
+        callbacks=callbacks,
     )
 
 
