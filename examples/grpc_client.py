@@ -64,7 +64,7 @@ def label_input(inputs: dict, label: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Draws a batch, where the model can, then scores it or the rows of a file."""
+    """Scores the rows of a file, or a batch that the model draws."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,7 +72,7 @@ def main() -> None:
         "--server", default="localhost:8500", help="host:port of the gRPC interface"
     )
     parser.add_argument("--model", default="nice")
-    parser.add_argument("--input", help=".npy file with a batch to score instead of the samples")
+    parser.add_argument("--input", help=".npy file with a batch to score instead of samples")
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
@@ -85,19 +85,19 @@ def main() -> None:
         given = {}
         if arguments.label is not None:
             given["label"] = label_input(inputs, arguments.label)
-        if "sample_n" in signatures:
-            # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
-            asked = {"num_samples": np.int32(arguments.num_samples), **given}
-            drawn = call(stub, arguments.model, "sample_n", asked)
-            print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
-            rows = drawn["x"]
-        elif not arguments.input:
-            raise SystemExit("--input is needed: this model was exported without sample_n")
         name = row_input(inputs)
         if arguments.input:
             # Some tables are in float64: dtypes must be those of the signature.
             dtype = tf.as_dtype(inputs[name].dtype).as_numpy_dtype
             rows = np.load(arguments.input).astype(dtype)
+        elif "sample_n" in signatures:
+            # The server knows the defaults of sample_n over gRPC: seed [0, 0] and temperature 1.
+            asked = {"num_samples": np.int32(arguments.num_samples), **given}
+            drawn = call(stub, arguments.model, "sample_n", asked)
+            print("samples of shape", drawn["x"].shape, "log_prob", drawn["log_prob"])
+            rows = drawn["x"]
+        else:
+            raise SystemExit("--input is needed: this model was exported without sample_n")
         asked = {name: rows}
         if given:
             asked["label"] = np.repeat(given["label"], len(rows))

@@ -59,7 +59,7 @@ def label_input(inputs: dict, label: str) -> int | str:
 
 
 def main() -> None:
-    """Draws a batch, where the model can, then scores it or the rows of a file."""
+    """Scores the rows of a file, or a batch that the model draws."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,7 +67,7 @@ def main() -> None:
         "--server", default="localhost:8501", help="host:port of the REST interface"
     )
     parser.add_argument("--model", default="nice")
-    parser.add_argument("--input", help="JSON file with a batch to score instead of the samples")
+    parser.add_argument("--input", help="JSON file with a batch to score instead of samples")
     parser.add_argument("--num_samples", type=int, default=4)
     parser.add_argument("--label", help="class of a conditional model, of all rows")
     arguments = parser.parse_args()
@@ -83,7 +83,10 @@ def main() -> None:
         number = len(next(iter(inputs.values())))
         return {**inputs, "label": [label] * number}
 
-    if "sample" in signatures:
+    if arguments.input:
+        with open(arguments.input) as file:
+            rows = json.load(file)
+    elif "sample" in signatures:
         # A sample is a function of its row's seed: keep the seed to get the same sample again.
         seeds = [[0, random.getrandbits(31)] for _ in range(arguments.num_samples)]
         drawn = call(
@@ -95,11 +98,8 @@ def main() -> None:
         for seed, log_prob in zip(seeds, drawn["log_prob"], strict=True):
             print(f"sample of seed {seed}: log_prob {log_prob:.3f}")
         rows = drawn["x"]
-    elif not arguments.input:
+    else:
         raise SystemExit("--input is needed: this model was exported without sample")
-    if arguments.input:
-        with open(arguments.input) as file:
-            rows = json.load(file)
     # In a model with all signatures it is log_prob, in one with one signature that one.
     asked = with_label({row_input(inputs): rows})
     answer = call(arguments.server, arguments.model, "serving_default", asked)

@@ -2,6 +2,7 @@
 that many share.
 """
 
+import operator
 import re
 from collections.abc import Sequence
 
@@ -48,3 +49,16 @@ def check_at_least(name: str, value: float, lowest: float) -> None:
     """
     if not value >= lowest:
         raise UserError(f"{name} must be at least {lowest}, got {value}")
+
+
+def check_count(name: str, value: int, lowest: int) -> None:
+    """Checks that a number is whole, of any type of whole numbers, and keeps to its lower bound.
+
+    Raises:
+      UserError: it is not, or below.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise UserError(f"{name} must be a whole number, got {value!r}") from error
+    check_at_least(name, number, lowest)

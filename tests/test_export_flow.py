@@ -303,14 +303,23 @@ def built(**kwargs):
         (lambda: make_server(built(dtype=tf.float16)), "float32 or float64 is served, got float16"),
         (lambda: make_server(built(prior=cauchy())), "no finite standard deviation"),
         (lambda: make_server(built(prior=without_quantile())), "has no quantile, of which samples"),
-        (lambda: make_server(built(context_size=2)), "context_size 2 and got no context"),
+        (
+            lambda: make_server(built(context_size=2)),
+            "classes must be as many .* got none: .* context_size 2 and got no context$",
+        ),
+        (
+            lambda: make_server(
+                built(context_size=3), classes=Classes(("a", "b"), np.array([0.5, 0.5]))
+            ),
+            r"classes must be as many .*, got 2 \(a, b\): .* must have 3 values",
+        ),
         (
             lambda: make_server(nice_tf.condition(built(context_size=2), tf.ones(2))),
             r"holds a context of shape \(2,\), given by condition: what is served is the flow",
         ),
         (
             lambda: make_server(built(), classes=Classes(("a", "b"), np.array([0.5, 0.5]))),
-            "the context must have 0 values",
+            r"left out for a flow without one, got 2 \(a, b\): ",
         ),
         (
             lambda: make_server(built(context_size=1), classes=Classes(("a",), np.ones(1))),
@@ -325,7 +334,10 @@ def built(**kwargs):
             "cannot be served: .*inverse not implemented",
         ),
         (lambda: make_server(built(), levels=1), "levels must be at least 2, got 1"),
+        (lambda: make_server(built(), levels=2.5), "levels must be a whole number, got 2.5"),
         (lambda: make_server(built(), max_batch=-1), "max_batch must be at least 0, got -1"),
+        (lambda: make_server(built(), max_batch=0.5), "max_batch must be a whole number, got 0.5"),
+        (lambda: nice_tf.FlowServer(built(), levels=None), "validation_log_probs are needed"),
         (lambda: make_server(tfb.Shift(1.0)), "a flow as build_flow makes it is needed"),
         (
             lambda: make_server(
@@ -360,6 +372,11 @@ def test_what_cannot_be_served_is_refused_at_construction(call, message):
         ({"schema": {"a": -1, "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': -1"),
         ({"schema": {"a": "1", "b": 0, "c": 0}}, "steps of at least 0 by name, got 'a': '1'"),
         ({"classes": {"a": "x", "b": 1}, "labels": ["a"]}, "a number, must be above 0, got 'x'"),
+        ({"classes": ["x", "y"], "labels": ["x"] * 200}, r"by its name, as .*, got \['x', 'y'\]"),
+        (
+            {"classes": {"x": 1, "y": 1}, "labels": ["y"] * 200},
+            r"^classes must be as many as the context .* got 2 \(x, y\): [^\n]*$",
+        ),
         ({"classes": {"x": 1, "y": 1}}, "classes and labels go together"),
         ({"labels": ["x"] * 200}, "classes and labels go together"),
         ({"classes": {"x": 0, "y": 1}, "labels": ["y"] * 200}, "must be above 0, got 0"),

@@ -49,6 +49,14 @@ def test_a_correlated_prior_fills_the_conditional_mean(num_steps):
     np.testing.assert_allclose(filled, [[4.0, -2.0 + RHO]], rtol=1e-9)
 
 
+def test_one_mask_is_for_all_examples():
+    flow = nice_tf.flow_from_layers([], correlated(), 2)
+    x = tf.constant([[1.0, 7.0], [2.0, 7.0]], tf.float64)
+    seed = tf.zeros([2, 2], tf.int32)
+    filled, _ = nice_tf.inpaint(flow, x, [True, False], seed=seed, num_steps=1)
+    np.testing.assert_allclose(filled, [[1.0, RHO], [2.0, 2 * RHO]], rtol=1e-9)
+
+
 def test_steps_that_overshoot_are_halved():
     """Two narrow ridges that cross: by their covariance together the steps would grow for ever."""
     mirrored = FACTOR * np.array([[1.0, 1.0], [-1.0, 1.0]])

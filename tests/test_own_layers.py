@@ -230,6 +230,17 @@ def test_server_draws_from_own_priors_by_their_quantile():
             lambda: nice_tf.flow_from_layers([tfb.Reshape([2, 3], [6])], "logistic", 4),
             "the layers do not take a vector of 4 values",
         ),
+        (
+            lambda: nice_tf.flow_from_layers(tfb.Shift(1.0), "logistic", 4),
+            "layers must be a list of bijectors, got the one bijector shift",
+        ),
+        (lambda: nice_tf.freeze(tfb.Shift(1.0)), "a flow as build_flow makes it is needed"),
+        (lambda: nice_tf.freeze(3), "a flow as build_flow makes it is needed"),
+        (lambda: nice_tf.build_flow(True), "event_shape must be whole numbers"),
+        (
+            lambda: nice_tf.build_flow([4], context_size=2).log_prob([1.0] * 4, context="ab"),
+            "the context must be numbers, got text",
+        ),
         (lambda: nice_tf.layers(tfb.Shift(1.0)), "a flow as build_flow makes it is needed"),
         (lambda: nice_tf.summary(nice_tf.logistic_prior(4)), "a flow as build_flow makes it"),
         (

@@ -131,6 +131,12 @@ def with_context(x: tf.Tensor, context: tf.Tensor | None, size: int) -> tf.Tenso
                 "around it"
             )
         return x
+    context = tf.convert_to_tensor(context)
+    if context.dtype == tf.string:
+        raise UserError(
+            "the context must be numbers, got text: classes are given one-hot, as "
+            "tf.one_hot([0, 2], 3)"
+        )
     context = tf.cast(context, x.dtype)
     if not size or context.shape.rank == 0 or not context.shape[-1:].is_compatible_with([size]):
         raise UserError(

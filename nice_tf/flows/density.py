@@ -61,6 +61,8 @@ def flow_from_layers(
     """
     event_shape, event_size = check_event_shape(event_shape)
     latent = own_or_named(prior, event_size)
+    if isinstance(layers, tfb.Bijector):
+        raise UserError(f"layers must be a list of bijectors, got the one bijector {layers.name}")
     for place, layer in enumerate(layers):
         if not isinstance(layer, tfb.Bijector):
             raise UserError(

@@ -17,6 +17,8 @@ def check_event_shape(event_shape: int | Sequence[int]) -> tuple[list[int], int]
       UserError: a size that is no whole number or below 1, or fewer than 2 coordinates.
     """
     try:
+        if isinstance(event_shape, bool):
+            raise TypeError
         if isinstance(event_shape, Iterable):
             sizes = [operator.index(size) for size in event_shape]
         else:

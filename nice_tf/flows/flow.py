@@ -449,7 +449,8 @@ def freeze(
             name=layer.name,
         )
 
-    return as_density(flow.distribution, [frozen(layer) for layer in layers(flow)], flow.name)
+    frozen_layers = [frozen(layer) for layer in layers(flow)]
+    return as_density(flow.distribution, frozen_layers, flow.name)
 
 
 def _frozen_conditioner(conditioner, num_branches):

@@ -127,7 +127,7 @@ def inpaint(
         it; without one from what the prior's mean stands for; with marginals from the median; with
         a whitening, or a prior with a covariance, of at most 512 values from their mean given the
         observed ones.
-      observed: bool, of the shape of x; True where x is known.
+      observed: bool, of the shape of x, or one that is broadcast to it; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
       num_steps: how many steps.
       noise: deviation of the noise e ~ N(0, 1); 0 for none.
@@ -153,6 +153,7 @@ def inpaint(
     """
     check_holds_no_context(flow, "give inpaint the flow itself and context=")
     kwargs = context_kwargs(context)
+    observed = tf.broadcast_to(observed, tf.shape(x))
     parts = behind_marginals(flow)
     if parts is None:
         middle = _middle(flow, x, kwargs)
@@ -160,7 +161,7 @@ def inpaint(
         return x, flow.log_prob(x, **kwargs)
     front, behind = parts
     h = front.forward(tf.where(observed, x, data_mean(flow)))
-    is_known = tf.reshape(tf.broadcast_to(observed, tf.shape(x)), tf.shape(h))
+    is_known = tf.reshape(observed, tf.shape(h))
     middle = data_mean(behind)
     h = _climbed(behind, h, is_known, seed, num_steps, noise, None, kwargs, middle)
     filled = front.inverse(h)

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from nice_tf.bijectors.parameters import check_event_size
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows import kinds
+from nice_tf.flows.logistic import Logistic
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions
@@ -62,7 +63,7 @@ class ClusteredLogistics(tfd.Distribution):
         self._cluster_logits = cluster_logits
         self._groups = groups
         self._logits = logits
-        self._logistics = tfd.Logistic(loc, scale)
+        self._logistics = Logistic(loc, scale)
         super().__init__(
             dtype=self._logistics.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -236,7 +237,7 @@ def logistic_mixture_prior(
     )
     if num_clusters == 1:
         logits = _variable(np.broadcast_to(np.log(weights), shape), dtype, "logits")
-        each = tfd.MixtureSameFamily(tfd.Categorical(logits=logits), tfd.Logistic(loc, scale))
+        each = tfd.MixtureSameFamily(tfd.Categorical(logits=logits), Logistic(loc, scale))
         return tfd.Independent(each, reinterpreted_batch_ndims=1, name=name)
     moves = tf.random.stateless_normal(
         [num_clusters, *shape], stateless_seed(seed, "clusters"), stddev=_CLUSTER_DEVIATION

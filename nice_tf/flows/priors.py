@@ -8,6 +8,7 @@ from nice_tf.bijectors.parameters import check_event_size
 from nice_tf.choices import PRIORS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows import kinds, mixtures
+from nice_tf.flows.logistic import Logistic
 
 tfd = tfp.distributions
 
@@ -37,9 +38,7 @@ def logistic_prior(
     Raises:
       UserError: `event_size` below 1, or a negative `min_scale`.
     """
-    return _independent(
-        tfd.Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior"
-    )
+    return _independent(Logistic, event_size, trainable_scale, min_scale, dtype, "logistic_prior")
 
 
 def gaussian_prior(

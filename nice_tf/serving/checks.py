@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
-from nice_tf.errors import UserError, cause_of, check_at_least
+from nice_tf.errors import UserError, cause_of, check_count
 from nice_tf.flows.analysis import conditional_scales
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
 from nice_tf.flows.priors import check_quantile
@@ -67,7 +67,7 @@ def check_units(
       UserError: they are not.
     """
     if levels is not None:
-        check_at_least("levels", levels, 2)
+        check_count("levels", levels, 2)
     if schema is None:
         return
     if levels is not None:
@@ -85,8 +85,9 @@ def check_answers(flow: tfd.TransformedDistribution, classes: Classes | None) ->
     """Asks a flow once.
 
     Raises:
-      UserError: a context that is missing or of another size, a layer with one way alone, or a
-        density of another shape than one number for an example.
+      UserError: no classes for a flow with a context, another number of them, or classes for a flow
+        without one; a layer with one way alone, or a density of another shape than one number for
+        an example.
     """
     context = None
     if classes:
@@ -95,7 +96,7 @@ def check_answers(flow: tfd.TransformedDistribution, classes: Classes | None) ->
     kwargs = context_kwargs(context)
     x = tf.zeros([1, *flow.event_shape], flow.dtype)
     try:
-        found = flow.log_prob(x, **kwargs)
+        found = _asked(flow, x, classes, kwargs)
         z = tf.zeros([1, *flow.distribution.event_shape], flow.dtype)
         flow.bijector.forward(z, **kwargs.get("bijector_kwargs", {}))
     except NotImplementedError as error:
@@ -107,6 +108,23 @@ def check_answers(flow: tfd.TransformedDistribution, classes: Classes | None) ->
         raise UserError(
             f"the flow gives log_prob of shape {found.shape} for one example, [1] is needed"
         )
+
+
+def _asked(flow, x, classes, kwargs):
+    """The density of x, given the first class if there are classes."""
+    try:
+        return flow.log_prob(x, **kwargs)
+    except UserError as error:
+        rule = str(error).split(":")[0]
+        if "context" not in rule:
+            raise
+        given = "none"
+        if classes:
+            given = f"{len(classes.names)} ({classes.shown})"
+        raise UserError(
+            "classes must be as many as the context of the flow has values, and left out for a flow "
+            f"without one, got {given}: {rule}"
+        ) from error
 
 
 def check_has_ranks(flow: tfd.TransformedDistribution, schema: Schema | None) -> None:
@@ -122,7 +140,7 @@ def check_has_ranks(flow: tfd.TransformedDistribution, schema: Schema | None) ->
         )
 
 
-def sorted_log_probs(values: np.ndarray, name: str) -> np.ndarray:
+def sorted_log_probs(values: np.ndarray | None, name: str) -> np.ndarray:
     """Log-likelihoods of validation, ascending, as tail probabilities are counted.
 
     Args:

@@ -57,6 +57,7 @@ def model_card(
         made=f"with {config['num_couplings']} coupling\nlayers and a {trained.prior_text}, exported",
         examples=parts,
         likelihood=f"```\n{as_text(evaluation)}\n```\n\n{noise}",
+        signature=signature,
         signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
         has_marginals=trained.marginals != "none",
         is_imputed=trained.impute,
@@ -99,6 +100,7 @@ def card_of_flow(
         made=f"of {len(layers(flow))} layers and the prior {flow.distribution.name}, exported",
         examples=f"{data['num_validation']} validation",
         likelihood=likelihood,
+        signature=signature,
         signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
         has_marginals=any(isinstance(layer, QuantileTransform) for layer in layers(flow)),
         is_imputed=False,
@@ -106,7 +108,9 @@ def card_of_flow(
     )
 
 
-def _page(data, *, made, examples, likelihood, signatures, has_marginals, is_imputed, rest):
+def _page(
+    data, *, made, examples, likelihood, signature, signatures, has_marginals, is_imputed, rest
+):
     limits = "\n".join(f"- {limit}" for limit in _limits(data, has_marginals, is_imputed))
     return f"""\
 # Model card: NICE on {data["name"]}
@@ -117,7 +121,7 @@ An additive normalizing flow (Dinh, Krueger & Bengio 2014, arXiv 1410.8516) {mad
 
 {data["name"]}: {examples} examples
 of shape {data["event_shape"]}. Values: {_unit(data)}.
-{_classes(data)}{_columns(data)}
+{_classes(data, signature)}{_columns(data)}
 ## Likelihood
 
 {likelihood}## Signatures
@@ -183,7 +187,7 @@ def _signatures(inpaint_steps, inpaint_noise, signature, has_ranks):
     return "\n".join(lines)
 
 
-def _classes(data):
+def _classes(data, signature):
     """The classes of a conditional model, if it is one."""
     found = Classes.from_description(data)
     if found is None:
@@ -194,10 +198,10 @@ def _classes(data):
     shares = []
     for name, share in zip(found.names, found.frequencies, strict=True):
         shares.append(f"{_cell(name)} ({100 * share:.2g} %)")
-    return (
-        f"\nThe density is given {found.label}, the input `label` ({kind}) of every signature but "
-        f"`classify`: {', '.join(shares)}.\n"
-    )
+    asked = f"the input `label` ({kind}) of every signature but `classify`"
+    if signature == "classify":
+        asked = "which is found"
+    return f"\nThe density is given {found.label}, {asked}: {', '.join(shares)}.\n"
 
 
 def _columns(data):

@@ -14,7 +14,7 @@ from nice_tf.data.schema import Column, Schema
 from nice_tf.errors import UserError
 from nice_tf.evaluation.calibration import calibration
 from nice_tf.evaluation.metrics import standard_error
-from nice_tf.serving.checks import check_flow, check_units, check_weights
+from nice_tf.serving.checks import check_answers, check_flow, check_units, check_weights
 from nice_tf.serving.classes import Classes
 from nice_tf.serving.model_card import card_of_flow
 from nice_tf.serving.server import known_of_server
@@ -57,13 +57,15 @@ def server_of_flow(
         columns = _schema(schema, validation)
         check_units(flow, levels, columns)
     found = _classes(classes)
+    of_validation = _labels(found, labels, len(validation))
+    check_answers(flow, found)
     usual, usual_ranks = calibration(
         flow,
         validation,
         levels=levels,
         config=Config(),
         schema=columns,
-        labels=_labels(found, labels, len(validation)),
+        labels=of_validation,
     )
     server = FlowServer(
         flow,
@@ -131,6 +133,11 @@ def _schema(given, validation):
 def _classes(given):
     if given is None:
         return None
+    if not isinstance(given, Mapping):
+        raise UserError(
+            "classes must say how frequent each is by its name, as {'cat': 0.4, 'dog': 0.6}, got "
+            f"{given!r}"
+        )
     for count in given.values():
         if not (isinstance(count, int | float | np.number) and 0 < count < np.inf):
             raise UserError(

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.units import bin_centres, to_data_units
-from nice_tf.errors import check_at_least
+from nice_tf.errors import check_count
 from nice_tf.evaluation.likelihood import log_probs_of_classes
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
@@ -77,7 +77,7 @@ class FlowServer(tf.Module):
         flow: tfd.TransformedDistribution,
         *,
         levels: int | None,
-        validation_log_probs: np.ndarray,
+        validation_log_probs: np.ndarray | None = None,
         validation_rank_log_probs: np.ndarray | None = None,
         schema: Schema | None = None,
         classes: Classes | None = None,
@@ -114,7 +114,7 @@ class FlowServer(tf.Module):
         super().__init__()
         check_flow(flow)
         check_units(flow, levels, schema)
-        check_at_least("max_batch", max_batch, 0)
+        check_count("max_batch", max_batch, 0)
         num_branches = None
         if compile_single:
             # XLA runs one operation after the other: branches would only cost.
@@ -194,7 +194,7 @@ class FlowServer(tf.Module):
         return [log_prob, log_prob - log_det_of_marginals(self._flow, x)]
 
     def _log_prob(self, x, context):
-        return self._flow.log_prob(x, **context_kwargs(context))
+        return _of_known(context, self._flow.log_prob(x, **context_kwargs(context)))
 
     def _serve_encode(self, x, label=None):
         x = self._examples(x)
@@ -206,7 +206,8 @@ class FlowServer(tf.Module):
         z = self._checked(z, [None, self._flow.event_shape.num_elements()], "z")
         context = self._context(label, z, "z")
         z = tf.cast(z, self._flow.dtype)
-        return {"x": self._data_units(self._flow.bijector.forward(z, **_of_bijector(context)))}
+        x = self._flow.bijector.forward(z, **_of_bijector(context))
+        return {"x": self._data_units(_of_known(context, x))}
 
     def _serve_sample(self, seed, temperature, label=None):
         seed = self._checked(seed, [None, 2], "seed")
@@ -393,6 +394,15 @@ class FlowServer(tf.Module):
             return function(batch, context)
 
         return tf.cond(tf.equal(tf.shape(batch)[0], 1), by_xla, by_tensorflow)
+
+
+def _of_known(context, value):
+    """A value for each example, NaN where the label is no class: LiteRT cannot refuse it."""
+    if context is None:
+        return value
+    is_known = tf.reduce_any(context > 0, axis=-1)
+    is_known = tf.reshape(is_known, [-1] + [1] * (value.shape.rank - 1))
+    return tf.where(is_known, value, tf.constant(np.nan, value.dtype))
 
 
 def _of_bijector(context):

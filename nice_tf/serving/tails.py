@@ -13,7 +13,7 @@ class Tails(tf.Module):
     A signature calls it, and a SavedModel keeps it.
     """
 
-    def __init__(self, scores: np.ndarray, dtype: tf.DType, *, name: str):
+    def __init__(self, scores: np.ndarray | None, dtype: tf.DType, *, name: str):
         """Keeps the scores.
 
         Args:
