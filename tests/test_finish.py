@@ -1,10 +1,12 @@
 """A run that was stopped, closed with --finish."""
 
 import json
+import sys
 
 import pytest
 
 import nice_tf
+from nice_tf.cli import command
 from nice_tf.runs.workdir import Workdir
 from nice_tf.training import callbacks, run
 from nice_tf.training.run import finish_stopped, train_and_evaluate
@@ -133,6 +135,13 @@ def test_a_command_about_an_unfinished_run_says_so_before_tensorflow_is_imported
     refused = run_command("-c", code)
     assert refused.returncode == 1
     assert "is not finished" in refused.stderr
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_takes_a_while_is_said_on_a_terminal_alone(is_terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    command.tell("loading ...")
+    assert capsys.readouterr() == ("", "loading ...\n" if is_terminal else "")
 
 
 def test_ctrl_c_names_the_way_to_finish(run_here, tmp_path, monkeypatch):

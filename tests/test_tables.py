@@ -21,6 +21,7 @@ from nice_tf.cli.config_flags import define_flags, from_flags
 from nice_tf.data import dataset
 from nice_tf.data.rows import Rows, rebatched
 from nice_tf.data.schema import Column, Schema, csv_bytes
+from nice_tf.data.tables.encodings import decoded, for_csv, texts_of
 from nice_tf.data.tables.source import fill_from_column
 from nice_tf.data.tables.survey_table import survey_table
 from nice_tf.data.tables.table import Table
@@ -717,10 +718,46 @@ def test_samples_are_rows_of_the_table(finished):
     assert {row["kind"] for row in rows} == {"x", "y"}
     prices = {row["price"] for row in rows}
     assert {len(price.split(".")[1]) for price in prices} == {1} and len(prices) > 10
-    assert {row["year"] for row in rows} == {"2014.0"}
+    assert {row["year"] for row in rows} == {"2014"}
     weights = np.array([float(row["weight"]) for row in rows])
     assert 500 < weights.std() < 5000 and len(set(weights)) == 100, "in the table's own units"
     assert not (run.path / "samples.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (pa.timestamp("us"), 1_000_000, "1970-01-01 00:00:01"),
+        (pa.timestamp("us"), 1_500_000, "1970-01-01 00:00:01.500000"),
+        (pa.timestamp("ms", "+01:00"), 0, "1970-01-01 01:00:00+0100"),
+        (pa.time64("us"), 60_000_000, "00:01:00"),
+        (pa.date32(), 1, "1970-01-02"),
+        (pa.float64(), 2.0, "2"),
+    ],
+)
+def test_csv_has_no_fractions_that_are_zero(kind, value, text):
+    assert texts_of(pa.array([value, None], kind)).to_pylist() == [text, None]
+
+
+def test_amounts_of_money_come_back_with_their_decimals(tmp_path):
+    """Nearly all differ, so they are continuous; their samples have no more decimals for that."""
+    amounts = np.round(np.random.default_rng(0).lognormal(4, 1, 500), 2)
+    path = write_csv(
+        tmp_path / "a.csv", amount=amounts, weight=amounts**1.1, half=C.repeat(9)[:500] / 2
+    )
+    schema, _ = survey(path)
+    assert [column.step for column in schema.columns] == [0, 0, 0.5]
+    assert [column.decimals for column in schema.columns] == [2, None, None]
+    assert Schema.from_dict(json.loads(json.dumps(schema.as_dict()))) == schema
+    x = np.array([[12.3456, 12.3456, 1.2], [-0.001, 7.0, 3.0]], np.float32)
+    columns = decoded(schema, schema.as_rows(x))
+    assert columns["amount"].tolist() == [12.35, 0] and columns["weight"][0] == np.float32(12.3456)
+    texts = {name: values.to_pylist() for name, values in for_csv(schema, columns).items()}
+    assert texts == {
+        "amount": ["12.35", "0.00"],
+        "weight": ["12.3456", "7"],
+        "half": ["1.0", "3.0"],
+    }
 
 
 def test_noise_is_one_step_wide_and_new_at_each_visit(finished):

@@ -27,4 +27,5 @@ def _finished(name):
     run = Workdir(value)
     if run.config.exists():
         run.finished_evaluation()
+    command.tell(f"loading TensorFlow and {value} ...")
     return value

@@ -72,6 +72,12 @@ def run(
     app.run(guarded, flags_parser=parse)
 
 
+def tell(text: str) -> None:
+    """Says on a terminal what takes a while; files and pipes have the results alone."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
 def _names(groups):
     found = []
     for group in groups:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nice_tf.data.schema import Schema
+from nice_tf.data.schema import MAX_PLACES, Schema
 
 _MAX_SIZE = 2**31
 
@@ -51,12 +51,14 @@ def _check_encoding(column):
 
 
 def _check_spikes(column):
-    """Looks at the values that samples of a column are moved to."""
+    """Looks at the values that samples of a column are moved to, and at their decimals."""
     numbers = np.array([*column.spikes, column.spike_width], np.float64)
     if not np.all(np.isfinite(numbers)) or column.spike_width < 0:
         raise ValueError(f"schema has the spikes {column.spikes} of {column.name}")
     if list(column.spikes) != sorted(column.spikes):
         raise ValueError(f"schema has the spikes {column.spikes} of {column.name}")
+    if column.decimals not in (None, *range(MAX_PLACES + 1)):
+        raise ValueError(f"schema has the decimals {column.decimals} of {column.name}")
 
 
 def _check_type(encoding, name):

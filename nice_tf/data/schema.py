@@ -15,7 +15,8 @@ MAX_PLACES = 4  # of decimals that count as rounded
 # Keys of a column in a description that earlier versions did not write.
 _SPIKES = "spikes"
 _SPIKE_WIDTH = "spike_width"
-FOUND_IN_VALUES = (_SPIKES, _SPIKE_WIDTH)
+_DECIMALS = "decimals"
+FOUND_IN_VALUES = (_SPIKES, _SPIKE_WIDTH, _DECIMALS)
 # Of a schema: whether spikes are spread. Runs that do not have it were trained without their noise.
 SPREAD = "spread"
 _EXACT = 2**53  # from here on float64 has not all integers
@@ -100,6 +101,8 @@ class Column:
         of one that is zero in many rows.
       spike_width: of the interval around a spike over which it is spread, as an integer is over
         its bin, unless `spike_widths` says more.
+      decimals: of a continuous column, such as one of amounts of money, how many all its values
+        have at most; `None` where they have more than `MAX_PLACES`, or the column has a step.
     """
 
     name: str
@@ -109,17 +112,31 @@ class Column:
     encoding: Encoding = PLAIN
     spikes: tuple[float, ...] = ()
     spike_width: float = 0.0
+    decimals: int | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
         """Those of `encoding`; none of other columns."""
         return self.encoding.categories
 
+    @property
+    def shown_decimals(self) -> int | None:
+        """How many decimals tell the column's values apart; `None` where they have any number."""
+        if not self.step:
+            return self.decimals
+        for places in range(MAX_PLACES):
+            ends = np.array([self.low, self.step]) * 10.0**places
+            if np.allclose(ends, np.rint(ends), rtol=0, atol=1e-6):
+                return places
+        return MAX_PLACES
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON, those of `encoding` among the others."""
         own = {"name": self.name, "step": self.step, "low": self.low, "high": self.high}
         if self.spikes:
             own |= {_SPIKES: list(self.spikes), _SPIKE_WIDTH: self.spike_width}
+        if self.decimals is not None:
+            own[_DECIMALS] = self.decimals
         return own | self.encoding.as_dict()
 
     @classmethod
@@ -133,6 +150,7 @@ class Column:
             encoding=Encoding.from_dict(values),
             spikes=tuple(values.get(_SPIKES, ())),
             spike_width=values.get(_SPIKE_WIDTH, 0.0),
+            decimals=values.get(_DECIMALS),
         )
 
     @property
@@ -294,11 +312,15 @@ class Schema:
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Rows `[..., D]` with the values of discrete columns moved to the nearest that the column
-        can take, and those of continuous ones that lie near a spike to it.
+        can take. Those of continuous ones that lie near a spike are moved to it, and the others
+        rounded to the decimals of their column.
         """
         found = self._on_steps(x)
         for place, column in enumerate(self.columns):
-            found[..., place] = column.on_spikes(found[..., place])
+            values = column.on_spikes(found[..., place])
+            if column.decimals is not None:
+                values = np.round(values, column.decimals)
+            found[..., place] = values
         return found
 
     def _on_steps(self, x):
@@ -353,7 +375,9 @@ class Schema:
         x = np.asarray(x)
         on_steps = self._on_steps(x.astype(np.float64))
         for k, column in enumerate(self.columns):
-            if not column.step:
+            if column.decimals is not None:
+                result[column.name] = np.round(x[:, k].astype(np.float64), column.decimals)
+            elif not column.step:
                 result[column.name] = x[:, k]
             elif column.step.is_integer() and column.low.is_integer():
                 result[column.name] = on_steps[:, k].astype(np.int64)

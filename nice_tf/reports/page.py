@@ -196,8 +196,15 @@ def _simpler(scores):
 
 
 def _columns(table):
-    head = ("column", "kind", "step", "lowest", "highest", "missing", "most frequent", "in data")
+    head = ("column", "kind", "step", "lowest", "highest", "missing", "most frequent", "in train")
     parts = [_table((*head, "in samples"), table.columns(), numbers=(3, 4, 5, 7, 8))]
+    text = (
+        "Ranges and missing values are of all rows. The share of the most frequent value is that "
+    )
+    text += "in the rows of train"
+    if table.run.data.missing:
+        text += ", with missing values filled as they were for training"
+    parts.append(f"<p>{text}.</p>")
     for warning in table.run.data.warnings:
         parts.append(f"<p>Warning: {html.escape(warning)}</p>")
     parts.append(f"<p>Columns: {html.escape(table.run.schema.describe())}.</p>")

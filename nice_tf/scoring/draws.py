@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
-from nice_tf.data.tables.encodings import decoded
+from nice_tf.data.tables.encodings import decoded, for_csv
 from nice_tf.data.units import widths_of_spikes
 from nice_tf.errors import UserError
 from nice_tf.flows.conditional import THINNING, Draws, draw_between, needs_matrices
@@ -166,12 +166,15 @@ class Drawer:
         x = np.where(missing, rounded, values).astype(values.dtype)
         return dataclasses.replace(found, x=x)
 
-    def given(self, known: np.ndarray, first: int = 0) -> Iterator[pa.Table]:
+    def given(
+        self, known: np.ndarray, first: int = 0, *, as_text: bool = False
+    ) -> Iterator[pa.Table]:
         """Draws of one row of which some values are known, `[D]` with NaN for the rest.
 
         Args:
           known: the row.
           first: number of the first draw; one at which a table began.
+          as_text: give values as text for CSV.
 
         Yields:
           Tables with what `Trust` adds up, of some draws each, `num_draws` in all.
@@ -183,6 +186,9 @@ class Drawer:
             count = min(size, self.num_draws - number)
             chains = min(_MANY, count)
             found = self.draws_of(values, start, first=number, num_draws=count, num_chains=chains)
-            table = pa.table(decoded(self.schema, found.x[:, 0]))
+            columns = decoded(self.schema, found.x[:, 0])
+            if as_text:
+                columns = for_csv(self.schema, columns)
+            table = pa.table(columns)
             acceptances = found.acceptance.tolist()
             yield with_trust(table, acceptances, found.effective_sample_size.tolist())

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from nice_tf import drawing
 from nice_tf.data.cache import file_states, write_header, write_rows
-from nice_tf.data.tables.encodings import decoded
+from nice_tf.data.tables.encodings import decoded, for_csv
 from nice_tf.data.tables.paths import is_parquet
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.files import replaced
@@ -293,7 +293,7 @@ def _sample_given(model, output, num_samples, seed, temperature, given, overwrit
     }
 
     trust = Trust()
-    tables = functools.partial(drawer.given, known)
+    tables = functools.partial(drawer.given, known, as_text=output.endswith(".csv"))
     output_lib.write(output, tables, settings=settings, overwrite=overwrite, observe=trust.add)
     return f"{output}: {num_samples:,} rows; {trust.of_one_row().describe(num_samples)}"
 
@@ -381,6 +381,8 @@ def _write_table(output, draws, *, overwrite):
     def tables(first):
         for x in draws.blocks(first):
             columns = decoded(schema, schema.as_rows(x))
+            if output.endswith(".csv"):
+                columns = for_csv(schema, columns)
             if draws.labels is not None:
                 name = draws.model.classes.label
                 columns[name] = pa.array(draws.labels[first : first + len(x)])

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from nice_tf.data.tables.encodings import texts_of
 from nice_tf.errors import UserError, cause_of
 from nice_tf.files import Lock, remove_at_once, replaced, sync_folder, write_atomically
 
@@ -270,7 +270,7 @@ def _write_csv(file, tables):
     for number, table in enumerate(tables):
         if not number:
             writer.writerow(table.column_names)
-        texts = [pc.cast(column, pa.string()).to_pylist() for column in table.columns]
+        texts = [texts_of(column).to_pylist() for column in table.columns]
         writer.writerows(zip(*texts, strict=True))
     text.flush()
     text.detach()  # closing it would close the file

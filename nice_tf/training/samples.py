@@ -89,11 +89,10 @@ def write_samples(
 
 def _write_table(x, data, classes, run):
     # pyarrow is imported where a table is written: the start of other runs need not wait for it.
-    from nice_tf.data.tables.encodings import decoded, spelled
+    from nice_tf.data.tables.encodings import decoded, for_csv
 
-    columns = {}
-    for name, values in decoded(data.schema, data.schema.as_rows(x.numpy())).items():
-        columns[name] = spelled(values)
+    found = for_csv(data.schema, decoded(data.schema, data.schema.as_rows(x.numpy())))
+    columns = {name: texts.to_pylist() for name, texts in found.items()}
     if data.labels:
         columns[data.labels.name] = data.labels.names(classes)
     path = run.path / "samples.csv"

@@ -1,7 +1,6 @@
 """What columns hold that is no number: categories, dates and times, to numbers and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -220,8 +219,27 @@ def as_type(texts: pa.Array, kind: pa.DataType, categories: pa.Array | None = No
     return pa.DictionaryArray.from_arrays(codes, entries, ordered=kind.ordered)
 
 
-def spelled(values: np.ndarray | pa.Array) -> Iterable[Any]:
-    """What `decoded` gives of a column as CSV has it: of Arrow as text, numbers as they are."""
-    if isinstance(values, np.ndarray):
-        return values
-    return pc.cast(values, pa.string()).to_pylist()
+def for_csv(schema: Schema, columns: Mapping[str, np.ndarray | pa.Array]) -> dict[str, pa.Array]:
+    """What `decoded` gives as text for CSV: the numbers of a column have all as many decimals.
+
+    Args:
+      schema: of the table.
+      columns: by name.
+    """
+    texts = {name: texts_of(pa.array(values)) for name, values in columns.items()}
+    for column in schema.columns:
+        places = column.shown_decimals
+        if places and not column.encoding.is_read_apart:
+            numbers = np.round(columns[column.name], places) + 0.0  # never -0.00
+            texts[column.name] = pa.array([f"{number:.{places}f}" for number in numbers])
+    return texts
+
+
+def texts_of(column: pa.Array) -> pa.Array:
+    """A column of any type as text for CSV: numbers as short as they can be, times without a
+    fraction of a second that is zero.
+    """
+    texts = pc.cast(column, pa.string())
+    if pa.types.is_temporal(column.type):
+        texts = pc.replace_substring_regex(texts, r"\.0+($|[Z+-])", r"\1")
+    return texts

@@ -223,7 +223,7 @@ class Survey:
         places = self._grids[k].places
         start = start[~np.isnan(start)]
         if places is None or (places and len(np.unique(start)) > len(start) / 2):
-            return _continuous(name, start, low, high)
+            return _continuous(name, start, low, high, places)
         step = self._grids[k].step(places)
         return Column(name, step, round(low, places), round(high, places))
 
@@ -247,9 +247,11 @@ class Survey:
         return self._notes + found
 
 
-def _continuous(name, values, low, high):
-    """A column without steps, by its range and the values at the start, `[n]`."""
-    column = Column(name, 0.0, low, high)
+def _continuous(name, values, low, high, decimals):
+    """A column without steps, by its range, the values at the start, `[n]`, and how many decimals
+    all have.
+    """
+    column = Column(name, 0.0, low, high, decimals=decimals)
     spikes = degenerate.spikes(values)
     if not spikes:
         return column
