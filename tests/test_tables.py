@@ -267,12 +267,12 @@ def test_spikes_and_rounding_are_a_line_each_and_marginals_bound_them(load, tmp_
     assert spikes.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows and ")
     spread, same = load(path).warnings
     assert spread.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows and ")
-    assert "spread over about a thousandth" in spread and same == rounded
+    assert "kept as a spike about a thousandth" in spread and same == rounded
     assert rounded.startswith("column rounded is 1.23456 in 5.0% of rows, as rounded numbers do")
     assert "marginals quantile bounds it" in spikes and "marginals quantile" in rounded
     (only,) = load(path, marginals="quantile").warnings
     assert only.startswith("column zeros is 0 in 33.3%, twos is 2 in 25.0% of rows")
-    assert "no upper bound" not in only and "a spike, spread over" in only
+    assert "no upper bound" not in only and "kept as a spike about" in only
 
 
 def test_columns_that_follow_from_others_are_warned_of(load, tmp_path):

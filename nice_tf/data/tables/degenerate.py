@@ -18,8 +18,8 @@ _ALIKE_BY_CHANCE = 3
 _NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|ID)$")
 # What a line says of spikes: in new runs, and in those of earlier versions.
 SPREAD = (
-    "a spike, spread over about a thousandth of the column's deviation, or more where 32 bits have "
-    "few numbers there, as an integer is over its bin; log p of these rows goes by that width"
+    "nothing to do, it is kept as a spike about a thousandth of the column's deviation wide, by "
+    "which log p of these rows goes"
 )
 NOT_SPREAD = (
     "a spike, which this run of an earlier version does not spread: its density has no upper bound "
