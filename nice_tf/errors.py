@@ -2,6 +2,7 @@
 that many share.
 """
 
+import numbers
 import re
 from collections.abc import Sequence
 
@@ -48,3 +49,14 @@ def check_at_least(name: str, value: float, lowest: float) -> None:
     """
     if not value >= lowest:
         raise UserError(f"{name} must be at least {lowest}, got {value}")
+
+
+def check_count(name: str, value: object, lowest: int) -> None:
+    """Checks that a value is a whole number, of Python or NumPy, that keeps to its lower bound.
+
+    Raises:
+      UserError: it is none, or below.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    check_at_least(name, int(value), lowest)
