@@ -30,9 +30,8 @@ def of_one_kind(x: Any, texts: Collection[str]) -> Any:
         column = x[name]
         is_text = str(name) in texts
         if hasattr(column.dtype, "categories"):
-            categories = column.cat.categories
-            if _has_no_kind(list(map(_kind_of, categories))):
-                result[name] = column.cat.rename_categories(list(map(_spelled, categories)))
+            if _has_no_kind(list(map(_kind_of, column.cat.categories))):
+                result[name] = column.map(_spelled, na_action="ignore")
         elif column.dtype == object or is_text:
             values = column.to_numpy(object, copy=True)
             rows = np.flatnonzero(column.notna())
