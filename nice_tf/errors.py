@@ -2,7 +2,7 @@
 that many share.
 """
 
-import operator
+import numbers
 import re
 from collections.abc import Sequence
 
@@ -51,14 +51,12 @@ def check_at_least(name: str, value: float, lowest: float) -> None:
         raise UserError(f"{name} must be at least {lowest}, got {value}")
 
 
-def check_count(name: str, value: int, lowest: int) -> None:
-    """Checks that a number is whole, of any type of whole numbers, and keeps to its lower bound.
+def check_count(name: str, value: object, lowest: int) -> None:
+    """Checks that a value is a whole number, of Python or NumPy, that keeps to its lower bound.
 
     Raises:
-      UserError: it is not, or below.
+      UserError: it is none, or below.
     """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise UserError(f"{name} must be a whole number, got {value!r}") from error
-    check_at_least(name, number, lowest)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    check_at_least(name, int(value), lowest)

@@ -255,15 +255,17 @@ def test_what_is_left_out_is_said(tmp_path):
         gone=none,
         never=none.cast(pa.timestamp("us")),
         once=pa.array([18000] * N, pa.int32()).cast(pa.date32()),
+        lists=[[k] for k in range(N)],
     )
     schema, found = survey(path)
     assert schema.names == ["a"]
-    assert schema.ignored == ("many", "unlike", "gone", "never")
+    assert schema.ignored == ("many", "unlike", "gone", "never", "lists")
     assert schema.constants == {"single": 0, "once": 0}
     said = " / ".join(found.warnings(schema))
     assert "column many has more than 100 different texts (max_categories) and is left out" in said
     assert "column unlike has another text in most of its rows" in said
-    assert "column never, gone has no value at all and is left out" in said
+    assert "columns never, gone: each has no value at all and is left out" in said
+    assert "column lists is of type list<element: int64>, not of numbers, text, dates or" in said
     assert survey(path, max_categories=101)[0].names == ["a", "many"]
     with pytest.raises(
         UserError, match=r"many of .* has more than 100 different texts .*raise max"

@@ -511,7 +511,7 @@ def test_numbers_that_differ_in_every_row_are_named_once(load, tmp_path):
     assert found.schema.names == list(columns), "nothing is dropped"
     (warning,) = [line for line in found.warnings if "identifiers" in line]
     assert warning.startswith(
-        "column order, shuffled, customer_id has another whole number in every row"
+        "columns order, shuffled, customer_id: each has another whole number in every row"
     )
     assert "leave it out with --columns=NAME,..., the names of all others" in warning
     asked = load(path, columns="order,shuffled,customer_id,count")

@@ -1,5 +1,7 @@
 """What the estimators share: training, scores and samples of X."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -7,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nice_tf.data.schema import Schema, extra_names, said_of_extra
 from nice_tf.data.tables.encodings import decoded
 from nice_tf.data.weights import check_weights
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 from nice_tf.estimators.folders import RUN, WEIGHTS, about_x, folder_for, naming_parameters
 from nice_tf.estimators.frames import (
     Kind,
@@ -25,9 +28,9 @@ from nice_tf.estimators.frames import (
     without_columns,
 )
 from nice_tf.estimators.kept_run import KeptRun
-from nice_tf.estimators.messages import quiet, warn
+from nice_tf.estimators.messages import quiet, said_of_rows, warn
 from nice_tf.estimators.saved import DAMAGE, damaged, read_description, write_estimator
-from nice_tf.estimators.settings import seed_of, settings_of
+from nice_tf.estimators.settings import category_names, seed_of, settings_of
 from nice_tf.scoring.blocks import Block
 from nice_tf.scoring.scorer import LOG_PROBS, VALUES_A_CALL, Scorer
 from nice_tf.scoring.table_input import TableInput
@@ -60,7 +63,7 @@ class Estimator(BaseEstimator):
         """Trains on the rows of X, all of which are for training or validation.
 
         X lies in a temporary folder meanwhile, in which the training writes; it is removed at the
-        end. A second `fit` starts anew.
+        end. A second `fit` starts anew; one that fails leaves the estimator as it was.
 
         Args:
           X: `[N, D]`, N at least 6, D at least 2: numbers as an array, or a data frame of pandas,
@@ -78,6 +81,11 @@ class Estimator(BaseEstimator):
         Raises:
           UserError: a `ValueError`; X or a parameter breaks a rule, or the training diverged.
         """
+        with self._unchanged_on_error():
+            self._fit(X, sample_weight)
+        return self
+
+    def _fit(self, X, sample_weight):
         table, kind = self._read(X, reset=True)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
@@ -101,7 +109,16 @@ class Estimator(BaseEstimator):
         self.kind_ = kind
         self.seed_ = seed
         self._read_run()
-        return self
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self):
+        """All attributes as they were before the block, if it raises."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The log-density of each row, in nats and the units of X.
@@ -120,19 +137,18 @@ class Estimator(BaseEstimator):
         Raises:
           UserError: other columns or types than in `fit`, or missing values without `impute`.
         """
-        log_probs, is_off, is_unseen = self._log_probs(X)
-        if is_unseen.any():
+        scores = self._scores(X)
+        if scores.unseen:
             warn(
-                f"{is_unseen.sum()} rows of X have categories that fit had not: their log-density "
-                "is that of what lies beyond all categories"
+                f"X has categories that fit had not: {scores.unseen}. The log-density there is "
+                "that of what lies beyond all categories"
             )
-        if is_off.any():
+        if scores.off_constant:
             warn(
-                f"{is_off.sum()} rows of X differ from fit in columns that were constant there, "
-                f"where their density is 0 ({', '.join(self._schema.constants)}): the scores "
-                "are of the other columns alone"
+                f"X differs from fit in columns that were constant there: {scores.off_constant}. "
+                "The density there is 0, the scores are of the other columns alone"
             )
-        return log_probs
+        return scores.log_probs
 
     def sample(
         self, n_samples: int = 1, random_state: Any = None, *, temperature: float = 1.0
@@ -150,7 +166,7 @@ class Estimator(BaseEstimator):
           comes again and again in a continuous column, as its zeros, comes as itself.
         """
         model = self._model
-        check_at_least("n_samples", n_samples, 1)
+        check_count("n_samples", n_samples, 1)
         if random_state is None:
             random_state = self.random_state
         seed = seed_of(random_state)
@@ -228,11 +244,13 @@ class Estimator(BaseEstimator):
         if is_frame(X):
             if not reset:
                 X = self._without_extra(X)
-            table = as_table(X)
+            table = as_table(X, category_names(self.settings))
             named = table
             if is_pandas(X):  # where numbers are no names
                 named = X
             validate_data(self, named, reset=reset, skip_check_array=True)
+            if not table.column_names:
+                raise UserError(f"X has 0 columns (features): at least {num_columns} are needed")
             if len(table) < minimum:
                 raise UserError(f"X has {len(table)} rows (samples): at least {minimum} are needed")
         else:
@@ -265,29 +283,33 @@ class Estimator(BaseEstimator):
             warn(line)
         return without_columns(X, extra)
 
-    def _blocks(self, X: Any) -> Iterator[Block]:
+    def _blocks(self, table: pa.Table) -> Iterator[Block]:
         """The rows of X as the model takes them."""
         model = self._model
-        table, _ = self._read(X, reset=False)
         with folder_for(table) as path, quiet(self.verbose):
             source = TableInput(str(path), self._schema, dtype=model.dtype)
             yield from source.blocks(self._rows_at_once)
 
-    def _log_probs(self, X, by="density"):
-        """Of each row, or of its ranks; whether it differs in a column that was constant, and
-        whether it has a category that is new, `[N]` each.
-        """
+    def _scores(self, X, by="density"):
+        """Of the rows of X, or of their ranks."""
         scorer = Scorer(self._model, top=0, impute=self.impute, by=by)
+        table, _ = self._read(X, reset=False)
         log_probs = []
-        is_off = []
-        is_unseen = []
-        for block in self._blocks(X):
+        off_constant = []
+        unseen = []
+        for block in self._blocks(table):
             with naming_parameters():
                 answer = scorer(block)
             log_probs.append(answer[LOG_PROBS[by]].to_numpy().astype(np.float64))
-            is_off.append(_is_named(answer, "off_constant"))
-            is_unseen.append(_is_named(answer, "unseen"))
-        return np.concatenate(log_probs), np.concatenate(is_off), np.concatenate(is_unseen)
+            off_constant.append(scorer.off_constant(block))
+            unseen.append(block.unseen)
+        masks = [*_joined(off_constant).values(), *_joined(unseen).values()]
+        return Scores(
+            log_probs=np.concatenate(log_probs),
+            is_new=np.any([np.zeros(len(table), bool), *masks], axis=0),
+            off_constant=said_of_rows(table, _joined(off_constant)),
+            unseen=said_of_rows(table, _joined(unseen)),
+        )
 
     def _as_x(self, values):
         """Rows of the density as what X was."""
@@ -336,8 +358,24 @@ class Estimator(BaseEstimator):
         self.seed_ = values["params"]["random_state"]
 
 
-def _is_named(answer, column):
-    """Where a column of names, if there is one, names something, `[n]`."""
-    if column not in answer.column_names:
-        return np.zeros(len(answer), bool)
-    return answer[column].to_numpy() != ""
+@dataclasses.dataclass
+class Scores:
+    """What the model says of rows.
+
+    Attributes:
+      log_probs: `[N]` in float64.
+      is_new: where a row has what `fit` had not, `[N]`.
+      off_constant: the columns with another value than the only one in `fit`, and the first such
+        value of each, for messages; empty if there are none.
+      unseen: the same of categories.
+    """
+
+    log_probs: np.ndarray
+    is_new: np.ndarray
+    off_constant: str
+    unseen: str
+
+
+def _joined(blocks):
+    """Masks by name, of the blocks one after the other, as masks of all rows."""
+    return {name: np.concatenate([masks[name] for masks in blocks]) for name in blocks[0]}

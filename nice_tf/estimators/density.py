@@ -59,7 +59,8 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             left out.
           impute: fill missing values: in `fit` with others of their column, drawn at random; later
             with the most likely ones. Else they are refused.
-          settings: any other settings of `nice_tf.Config` by name, as `{"learning_rate": 2e-3}`.
+          settings: any other settings of `nice_tf.Config` by name, as `{"learning_rate": 2e-3}`;
+            names of columns may be a list.
           random_state: of the rows for validation, weights, order and noise: a whole number is
             `--seed` and `--split_seed` of `nice-tf train`.
           verbose: 0 for nothing, 1 for a line per epoch and a moving bar, 2 for the line alone.
@@ -90,7 +91,8 @@ class NiceDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """
         scorer = Scorer(self._model, top=0, impute=self.impute)
         codes = []
-        for block in self._blocks(X):
+        table, _ = self._read(X, reset=False)
+        for block in self._blocks(table):
             with naming_parameters():
                 values = scorer.filled(block).astype(self._model.dtype)
             codes.append(self._model("encode", x=values)["z"])

@@ -3,7 +3,8 @@
 import base64
 import dataclasses
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.interchange
 
 from nice_tf.errors import UserError
+from nice_tf.estimators.objects import of_one_kind
 
 
 def is_frame(x: Any) -> bool:
@@ -21,8 +23,12 @@ def is_frame(x: Any) -> bool:
     return isinstance(x, pa.RecordBatch) or has_protocol
 
 
-def as_table(x: Any) -> pa.Table:
+def as_table(x: Any, texts: Collection[str] = ()) -> pa.Table:
     """A data frame as an Arrow table; the index of pandas is no column.
+
+    Args:
+      x: the frame.
+      texts: as of `of_one_kind`, of pandas.
 
     Raises:
       UserError: a column's name twice; columns that Arrow cannot hold, as such of mixed types.
@@ -30,18 +36,25 @@ def as_table(x: Any) -> pa.Table:
     try:
         if is_pandas(x):
             names_of(x)  # which refuses a name that is there twice
-            return pa.Table.from_pandas(x, preserve_index=False)
+            return _table_of_pandas(of_one_kind(x, texts))
         if isinstance(x, pa.RecordBatch):
             table = pa.Table.from_batches([x])
         elif hasattr(x, "__arrow_c_stream__"):
             table = pa.table(x)
         else:
             table = pyarrow.interchange.from_dataframe(x)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, TypeError) as error:
         cause = "; ".join(map(str, error.args))
         raise UserError(f"X cannot be read as a table: {cause}") from error
     _check_unique(table.column_names)
     return table
+
+
+def _table_of_pandas(x):
+    with warnings.catch_warnings():
+        # Of pandas 3.1, for how Arrow reads times with a time zone.
+        warnings.filterwarnings("ignore", "Series.values returning an ndarray that drops timezone")
+        return pa.Table.from_pandas(x, preserve_index=False)
 
 
 def names_of(x: Any) -> list[str]:

@@ -4,9 +4,13 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
+
+from nice_tf.data.tables.cells import shown
 
 _OURS = ("nice_tf", "sklearn")
 
@@ -21,6 +25,28 @@ def warn(message: str) -> None:
         frame = frame.f_back
         level += 1
     warnings.warn(message, stacklevel=level)
+
+
+def said_of_rows(table: pa.Table, masks: Mapping[str, np.ndarray]) -> str:
+    """The value of each column in the first of some rows, and how many rows these are: "region
+    ('Mars' in row 3, the first of 2 rows), rows counted from 0". Nothing of no rows.
+
+    Args:
+      table: with the values.
+      masks: which rows, by the column's name, `[N]` each.
+    """
+    parts = []
+    for name, mask in masks.items():
+        if not mask.any():
+            continue
+        row = int(mask.argmax())
+        more = ""
+        if mask.sum() > 1:
+            more = f", the first of {mask.sum()} rows"
+        parts.append(f"{name} ({shown(table[name][row])} in row {row}{more})")
+    if not parts:
+        return ""
+    return f"{', '.join(parts)}, rows counted from 0"
 
 
 @contextlib.contextmanager

@@ -93,28 +93,29 @@ class NiceOutlierDetector(OutlierMixin, Estimator):
         """As `NiceDensity.fit`, and sets the threshold, for which all rows count alike."""
         self._check_contamination()
         self._check_by()
-        super().fit(X, y, sample_weight)
-        self.by_ = self.by
-        if isinstance(self.contamination, str):
-            self.offset_ = below_which(self.run_.usual_log_probs(self.by_), _USUAL_SHARE)
-        else:
-            self.offset_ = float(np.quantile(self.score_samples(X), self.contamination))
+        with self._unchanged_on_error():
+            super().fit(X, y, sample_weight)
+            self.by_ = self.by
+            if isinstance(self.contamination, str):
+                self.offset_ = below_which(self.run_.usual_log_probs(self.by_), _USUAL_SHARE)
+            else:
+                self.offset_ = float(np.quantile(self.score_samples(X), self.contamination))
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
         """As `NiceDensity.score_samples`, or with `by="ranks"` what `nice_tf.rank_log_prob` gives;
         but -infinity where a column that was constant in `fit` has another value, or a column a
-        category that it had not: no row of `fit` was so, and a warning says how many are.
+        category that it had not: no row of `fit` was so, and a warning names them.
         """
         check_is_fitted(self)
-        log_probs, is_off, is_unseen = self._log_probs(X, self.by_)
-        is_new = is_off | is_unseen
-        if is_new.any():
+        scores = self._scores(X, self.by_)
+        if scores.is_new.any():
+            found = "; ".join(filter(None, [scores.unseen, scores.off_constant]))
             warn(
-                f"{is_new.sum()} rows of X have a category that fit had not, or another value "
-                "where a column was constant: they are outliers, of score -infinity"
+                "X has categories that fit had not, or other values where a column was constant: "
+                f"{found}. Such rows are outliers, of score -infinity"
             )
-        return np.where(is_new, -np.inf, log_probs)
+        return np.where(scores.is_new, -np.inf, scores.log_probs)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """`score_samples` less the threshold, `[N]`: below 0 for outliers."""

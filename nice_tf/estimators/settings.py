@@ -1,5 +1,7 @@
 """The settings of the run that an estimator makes."""
 
+import csv
+import io
 import os
 import pathlib
 from typing import Any
@@ -25,6 +27,7 @@ _OWN = (
     "test_rows",
     "weights",
 )
+_OF_NAMES = ("categories", "columns", "numbers")
 _BY_NAME = ("num_couplings", "hidden_units", "epochs", "early_stopping_epochs")
 
 
@@ -63,6 +66,7 @@ def settings_of(
         changes["num_validation"] = max(2, round(fraction * num_rows))
     changes |= {
         **settings,
+        **{name: _by_commas(settings[name]) for name in _OF_NAMES if name in settings},
         "dataset": str(path),
         "data_dir": str(path.parent / "cache"),  # of large tables, to be removed as well
         "impute": bool(params["impute"]),
@@ -75,6 +79,21 @@ def settings_of(
     if unknown:
         raise UserError(f"settings has {', '.join(unknown)}, which is no setting of a run")
     return read_flagfile(shipped_flagfile("table"), **changes)
+
+
+def category_names(settings: dict[str, Any] | None) -> list[str]:
+    """The names of columns that `settings` says are categories."""
+    value = (settings or {}).get("categories", Config.categories)
+    return Config(categories=_by_commas(value)).category_names
+
+
+def _by_commas(names):
+    """Names as a setting has them, which may have been given as a list."""
+    if not isinstance(names, (list, tuple)):
+        return names
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()
 
 
 def seed_of(random_state: Any) -> int:

@@ -17,7 +17,7 @@ from nice_tf import drawing
 from nice_tf.data.cache import file_states, write_header, write_rows
 from nice_tf.data.tables.encodings import decoded, for_csv
 from nice_tf.data.tables.paths import is_parquet
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 from nice_tf.files import replaced
 from nice_tf.scoring import imputation
 from nice_tf.scoring import output as output_lib
@@ -117,7 +117,7 @@ def fill_file(
     Raises:
       UserError: as for `score_file`; draws of an export.
     """
-    check_at_least("draws", num_draws, 0)
+    check_count("draws", num_draws, 0)
     _check_seed(seed)
     output = os.fspath(output)
     output_lib.check_output(output, overwrite=overwrite)
@@ -299,7 +299,7 @@ def _sample_given(model, output, num_samples, seed, temperature, given, overwrit
 
 
 def _check_wanted(num_samples, seed, temperature):
-    check_at_least("num_samples", num_samples, 1)
+    check_count("num_samples", num_samples, 1)
     _check_seed(seed)
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature must be finite and above 0, got {temperature}")

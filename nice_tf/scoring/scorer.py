@@ -96,7 +96,7 @@ class Scorer:
         if self.impute:
             columns["num_imputed"] = missing.sum(axis=1)
         if block.constants:
-            columns["off_constant"] = self._off_constant(block)
+            columns["off_constant"] = _names_of(self.off_constant(block))
             columns["is_anomaly"] |= columns["off_constant"] != ""
         if block.unseen:
             columns["unseen"] = _names_of(block.unseen)
@@ -130,13 +130,15 @@ class Scorer:
         place = f"row {block.first + row} (counted from 0)"
         return f"{where} in {place}: --impute fills missing values first, or leave these rows out"
 
-    def _off_constant(self, block):
-        """Names of the constant columns with another value; a missing one is no other."""
+    def off_constant(self, block: Block) -> dict[str, np.ndarray]:
+        """By name, where the constant columns have another value, `[n]` in bool; a missing one is
+        no other.
+        """
         differs = {}
         for name, values in block.constants.items():
             kind = np.dtype(block.stored_as.get(name, "float64")).type
             differs[name] = self._schema.differs(name, values, kind)
-        return _names_of(differs)
+        return differs
 
     @property
     def _schema(self):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.tables.booleans import words_of
-from nice_tf.data.tables.cells import is_number, no_number
+from nice_tf.data.tables.cells import is_number, no_number, shown
 from nice_tf.data.tables.choice import check_holds_numbers
 from nice_tf.data.tables.columns import is_text_like
 from nice_tf.data.tables.decimals import decimals_of
@@ -258,7 +258,7 @@ class TableInput:
             where = ""
             for row, value in enumerate(column):
                 if not _is_taken(column.slice(row, 1), encoding):
-                    where = f" has {value.as_py()!r} in row {first + row} (counted from 0), and"
+                    where = f" has {shown(value)} in row {first + row} (counted from 0), and"
                     break
             raise UserError(
                 f"column {name} of {self._what}{where} must be {wanted(encoding)}: {error}"

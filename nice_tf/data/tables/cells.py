@@ -85,6 +85,13 @@ class Tally:
         return self.first_logical
 
 
+def shown(value: pa.Scalar) -> str:
+    """A value of a table for a message: dates and times as ISO 8601, text in quotes."""
+    if pa.types.is_temporal(value.type):
+        return str(value.as_py())
+    return repr(value.as_py())
+
+
 def trimmed(column: pa.Array) -> pa.Array:
     """Texts without white space around them; also of bytes that are no UTF-8."""
     if not pa.types.is_string(column.type):

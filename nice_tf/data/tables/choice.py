@@ -49,11 +49,14 @@ def choose(
     for name in others:
         if name in found.encodings or name in table.numeric:
             chosen.append(name)
-        elif names and name not in found.left_out:
-            raise UserError(
-                f"column {name} of {table.what} is of type {table.types[name]}: numbers, text, "
-                "dates or times are needed"
-            )
+        elif name not in found.left_out:
+            what = f"is of type {table.types[name]}"
+            if names:
+                raise UserError(
+                    f"column {name} of {table.what} {what}: numbers, text, dates or times are "
+                    "needed"
+                )
+            found.left_out[name] = f"{what}, not of numbers, text, dates or times, and is left out"
     if not chosen:
         raise UserError(_said_of_none(table, found.left_out))
     return chosen, found.left_out

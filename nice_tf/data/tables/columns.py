@@ -48,6 +48,13 @@ def precision(kind: pa.DataType) -> float:
     return float(np.finfo(np.float64).eps)
 
 
+def said_of(names: Sequence[str], what: str) -> str:
+    """What columns are or have, as "has no value at all", said of one or of each of several."""
+    if len(names) == 1:
+        return f"column {names[0]} {what}"
+    return f"columns {', '.join(names)}: each {what}"
+
+
 def repeated(names: Sequence[str]) -> list[str]:
     """The names that are there more than once, sorted."""
     return sorted({name for name in names if names.count(name) > 1})

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nice_tf.data.tables.columns import said_of
+
 _MAX_TIES = 0.01  # share of rows
 _SPIKE = 0.1  # share of rows from which on a value that comes back is no rounding
 _REPEATED = 0.02  # share of a column's values from which on samples have such a value itself
@@ -52,10 +54,11 @@ def warnings(
     found += _repeats(rows)
     dependent = [continuous[k] for k in _dependent(rows[:, places])]
     if dependent:
-        found.append(
-            f"column {', '.join(dependent)} follows from columns before it as a sum of "
-            "multiples: the density has no upper bound; leave it out with columns"
+        what = (
+            "follows from columns before it as a sum of multiples: the density has no upper bound; "
+            "leave it out with columns"
         )
+        found.append(said_of(dependent, what))
     return found
 
 
@@ -74,11 +77,11 @@ def identifiers(names: Sequence[str]) -> list[str]:
     """A line on columns of numbers that look like identifiers, if there are any."""
     if not names:
         return []
-    return [
-        f"column {', '.join(names)} has another whole number in every row, as identifiers have, "
-        "and is taken for a number like others. If it numbers or names the rows, leave it out with "
-        f"{OTHERS}"
-    ]
+    what = (
+        "has another whole number in every row, as identifiers have, and is taken for a number "
+        f"like others. If it numbers or names the rows, leave it out with {OTHERS}"
+    )
+    return [said_of(names, what)]
 
 
 def is_identifier(name: str, values: np.ndarray) -> bool:

@@ -194,6 +194,8 @@ def wanted(encoding: Encoding) -> str:
         return "a time like 23:59:00"
     if pa.types.is_timestamp(kind):
         return "a date and time like 2026-01-31 23:59:00"
+    if pa.types.is_duration(kind):
+        return "a duration"
     return f"of type {encoding.type}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from nice_tf.bijectors.bins import width_of_spike
 from nice_tf.data.schema import Column, Schema
 from nice_tf.data.tables import degenerate
+from nice_tf.data.tables.columns import said_of
 from nice_tf.data.tables.grids import Grid
 from nice_tf.errors import UserError
 
@@ -48,7 +49,7 @@ class Survey:
         self._names = list(names)
         self._precisions = precisions
         self._grids = list(map(Grid, precisions))
-        self._notes: list[str] = []
+        self._left_out: dict[str, list[str]] = {}  # names by reason
         self._num_missing = np.zeros(len(names), np.int64)
         self._first_missing = np.full(len(names), -1)
         self._low = np.full(len(names), np.inf)
@@ -155,8 +156,11 @@ class Survey:
     def leave_out(self, names: Collection[str], reason: str) -> None:
         """Takes columns out of the schema, for a reason that `warnings` says, "counts the rows"."""
         if names:
-            self._notes.append(f"column {', '.join(names)} {reason}")
+            self._left_out.setdefault(reason, []).extend(names)
         self.names = [name for name in self.names if name not in names]
+
+    def _notes(self):
+        return [said_of(names, reason) for reason, names in self._left_out.items()]
 
     def largest(self) -> dict[str, float]:
         """By name, the largest absolute value of each column."""
@@ -211,7 +215,7 @@ class Survey:
         if columns:
             return
         if not constants:
-            raise UserError(f"no column of numbers is left: {'; '.join(self._notes)}")
+            raise UserError(f"no column of numbers is left: {'; '.join(self._notes())}")
         raise UserError(
             f"the columns {', '.join(constants)} have the same value in all of {self.num_rows} "
             "rows: there is no density of constants"
@@ -244,7 +248,7 @@ class Survey:
         found = degenerate.warnings(
             rows, self.names, continuous, has_marginals=has_marginals, has_noise=has_noise
         )
-        return self._notes + found
+        return self._notes() + found
 
 
 def _continuous(name, values, low, high, decimals):
