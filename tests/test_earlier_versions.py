@@ -69,8 +69,12 @@ def test_scores_stay(folder, model):
         elif name == "off_constant":
             assert set(now[name]) == {""}
         else:
+            tolerance = 1e-3
+            if name == "tail_probability":
+                # A row of validation is compared with itself, which rounding puts on either side.
+                tolerance += 1 / len(np.load(Workdir("run").calibration))
             np.testing.assert_allclose(
-                np.float64(now[name]), np.float64(values), atol=1e-3, err_msg=name
+                np.float64(now[name]), np.float64(values), atol=tolerance, err_msg=name
             )
 
 

@@ -253,7 +253,7 @@ def test_where_numbers_are_coarse_a_spike_is_spread_over_more(tmp_path):
         dataset=str(tmp_path / "a.parquet"), batch_size=50, marginals="quantile", num_couplings=2
     )
     data = dataset.load(config)
-    assert "pressure is 101325" in data.warnings[0] and "spread over" in data.warnings[0]
+    assert "pressure is 101325" in data.warnings[0] and "kept as a spike" in data.warnings[0]
     width = float(data.spikes.widths[0, 0])
     assert data.schema.columns[0].spike_width < width < 2
     values = data.train

@@ -760,6 +760,13 @@ def test_amounts_of_money_come_back_with_their_decimals(tmp_path):
     }
 
 
+def test_a_given_value_keeps_more_decimals_than_its_column():
+    schema = Schema((Column("amount", 0.0, 0.0, 9.0, decimals=2),))
+    columns = decoded(schema, np.array([[0.0005], [1.25]], np.float32))
+    np.testing.assert_array_equal(columns["amount"], np.float32([0.0005, 1.25]))
+    assert float(for_csv(schema, columns)["amount"][0].as_py()) == columns["amount"][0]
+
+
 def test_noise_is_one_step_wide_and_new_at_each_visit(finished):
     config, _, found, _ = finished
     model = model_lib.make_model(config, found)

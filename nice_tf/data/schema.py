@@ -376,7 +376,7 @@ class Schema:
         on_steps = self._on_steps(x.astype(np.float64))
         for k, column in enumerate(self.columns):
             if column.decimals is not None:
-                result[column.name] = np.round(x[:, k].astype(np.float64), column.decimals)
+                result[column.name] = _with_decimals(x[:, k], column.decimals)
             elif not column.step:
                 result[column.name] = x[:, k]
             elif column.step.is_integer() and column.low.is_integer():
@@ -539,6 +539,14 @@ def same_number(first: float, second: float, *stored_as: type[np.floating]) -> b
         kinds.add(np.float32)
     with np.errstate(over="ignore"):
         return any(kind(first) == kind(second) for kind in kinds)
+
+
+def _with_decimals(values, decimals):
+    """Values in float64, those that lie on so many decimals exactly there; a seen or given value
+    may have more, and keeps them.
+    """
+    rounded = np.round(values.astype(np.float64), decimals)
+    return np.where(rounded.astype(values.dtype) == values, rounded, values)
 
 
 def _is_apart(value, usual):

@@ -222,7 +222,8 @@ def as_type(texts: pa.Array, kind: pa.DataType, categories: pa.Array | None = No
 
 
 def for_csv(schema: Schema, columns: Mapping[str, np.ndarray | pa.Array]) -> dict[str, pa.Array]:
-    """What `decoded` gives as text for CSV: the numbers of a column have all as many decimals.
+    """What `decoded` gives as text for CSV: the numbers of a column have all as many decimals,
+    except one that was seen or given with more.
 
     Args:
       schema: of the table.
@@ -232,8 +233,11 @@ def for_csv(schema: Schema, columns: Mapping[str, np.ndarray | pa.Array]) -> dic
     for column in schema.columns:
         places = column.shown_decimals
         if places and not column.encoding.is_read_apart:
-            numbers = np.round(columns[column.name], places) + 0.0  # never -0.00
-            texts[column.name] = pa.array([f"{number:.{places}f}" for number in numbers])
+            values = np.asarray(columns[column.name])
+            rounded = np.round(values, places) + 0.0  # never -0.00
+            cells = [f"{number:.{places}f}" for number in rounded]
+            plain = texts[column.name].to_pylist()
+            texts[column.name] = pa.array(np.where(rounded == values, cells, plain))
     return texts
 
 
