@@ -164,7 +164,7 @@ def test_evaluation_draws_are_independent_between_draws_and_examples(finished):
         dataset.load(config).test[:1], 250, axis=0
     )  # one image 250 times, over three batches
     draws = evaluation.log_probs(flow, same, levels=17, config=config, split="test")
-    assert len(np.unique(draws)) == draws.size
+    assert len(np.unique(draws)) > 0.99 * draws.size, "float32 gives a tie by chance"
     other = evaluation.log_probs(flow, same, levels=17, config=config, split="validation")
     assert not np.any(draws == other)
 
