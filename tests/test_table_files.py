@@ -216,7 +216,11 @@ def off_constant(schema, path):
     (block,) = TableInput(str(path), schema).blocks(100)
     model = Model("", {"schema": schema.as_dict()}, signatures={})
     scorer = scorer_lib.Scorer(model, top=0)
-    return np.any(list(scorer.off_constant(block).values()), axis=0).tolist()
+    found = scorer.off_constant(block)
+    named = np.full(len(next(iter(found.values()))), "", object)
+    for name, differs in found.items():
+        named[differs] = name
+    return named.tolist()
 
 
 def test_constants_differ_where_their_digits_do():
