@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.data.schema import Schema
 from nice_tf.drawing import is_image
 from nice_tf.evaluation.ledger import as_text
 from nice_tf.flows.density import layers
+from nice_tf.flows.ranks import has_marginals
 from nice_tf.flows.summary import summary
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.classes import Classes
@@ -102,7 +102,7 @@ def card_of_flow(
         likelihood=likelihood,
         signature=signature,
         signatures=_signatures(inpaint_steps, inpaint_noise, signature, has_ranks),
-        has_marginals=any(isinstance(layer, QuantileTransform) for layer in layers(flow)),
+        has_marginals=has_marginals(flow),
         is_imputed=False,
         rest=f"## Layers\n\n```\n{summary(flow)}\n```\n",
     )
@@ -152,9 +152,9 @@ def _limits(data, has_marginals, is_imputed):
     if "schema" in data:
         limits.append(
             "Samples of a signature are not rounded to the steps of their columns, and a rare one "
-            "lies outside their\n  ranges. `nice-tf sample` rounds and keeps to the ranges."
+            "lies outside their\n  ranges. `nice-tf sample` rounds and keeps to the ranges of columns "
+            "with steps."
         )
-    if "schema" in data:
         limits.append("Signatures refuse missing values; `inpaint` fills what its mask hides.")
     if is_imputed:
         limits.append(
