@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # setuptools warns of each editable installation.
 PIP := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5
 
-.PHONY: demo demo-start noise-experiment bench docs dist fuzz test test-start crash-test test-matrix lint clean
+.PHONY: demo demo-start noise-experiment bench docs dist fuzz test test-all test-start crash-test test-matrix lint clean
 
 .venv/package: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else "nice_tf needs Python 3.10 to 3.12, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % v)'
@@ -52,13 +53,18 @@ dist: .venv/package  ## source distribution and wheel in dist, and whether an in
 	$(BIN)/twine check --strict dist/*
 
 # In three parts: TensorFlow gives a process's memory back only at its end, and two processes for all tests take 24 GB.
-test: test-start lint  ## lint, then every test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[a-d]*.py
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[e-m]*.py
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=5 tests/test_[n-z]*.py
+test: test-start lint  ## lint, then the tests, except the slow ones that another one covers on a smaller scale
+	$(PYTEST) -m 'not slow' tests/test_[a-d]*.py
+	$(PYTEST) -m 'not slow' tests/test_[e-m]*.py
+	$(PYTEST) -m 'not slow' tests/test_[n-z]*.py
+
+test-all: lint  ## lint, then every test; an hour
+	$(PYTEST) tests/test_[a-d]*.py
+	$(PYTEST) tests/test_[e-m]*.py
+	$(PYTEST) tests/test_[n-z]*.py
 
 test-start:
-	@echo 'make test: 10 to 20 minutes on two cores; the first time it installs its tools in .venv before that'
+	@echo 'make test: 15 to 30 minutes on two cores; the first time it installs its tools in .venv before that'
 
 fuzz: .venv/installed  ## odd flags, damaged files and odd requests, 1,000 of each; minutes
 	$(BIN)/python tests/fuzz.py --number=1000

@@ -1,6 +1,7 @@
 """Shared fixtures. TensorFlow's import-time messages are kept out of the test report."""
 
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -33,6 +34,15 @@ LONGEST = (
     "test_killed_run_continues_to_the_same_bits",
     "test_page_holds",
 )
+
+
+def pytest_collection_finish():
+    """Makes Python look for garbage less often: graphs are a million objects, of which hardly any
+    are garbage, and that took an eighth of the time of all tests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):

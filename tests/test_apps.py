@@ -208,6 +208,7 @@ def test_an_output_is_not_overwritten_unasked(run, tmp_path):
     assert len(read_csv(output)) == 5
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_bytes(run, tmp_path):
     source = write_csv(tmp_path / "rows.csv", table(150_000, seed=3))
     whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
@@ -294,6 +295,7 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
     assert np.abs(filled - truth).mean() < 0.2 * np.abs(truth - truth.mean()).mean()
 
 
+@pytest.mark.slow
 def test_filled_numbers_are_written_as_those_of_their_column(run, tmp_path):
     """With the decimals that pandas gives integers beside missing values, and without."""
     columns = table(40, seed=4)
@@ -327,6 +329,7 @@ def test_decimals_are_those_of_the_column():
     assert with_decimals(np.array([-1e-9]), 3, 3) == ["0.000"]
 
 
+@pytest.mark.slow
 def test_true_and_false_are_kept_and_filled_as_they_are_spelled(tmp_path):
     generator = np.random.default_rng(0)
     a = generator.normal(size=300)
@@ -486,6 +489,7 @@ def test_arrays_of_any_file_get_the_same_scores(array_run, tmp_path):
         imputation.filled_table(model, gap)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(array_run, tmp_path, run_command):
     """300,000 rows more are 48 MB in float32 and 96 in float64, of which nothing may stay."""
     script = """
@@ -515,6 +519,7 @@ def beam_scores(pattern):
     return pa.concat_tables(tables).sort_by("row")
 
 
+@pytest.mark.slow
 def test_beam_gives_the_scores_of_the_local_path(run, tmp_path, run_command, run_here):
     pytest.importorskip("apache_beam")
     columns = table(900, seed=5)

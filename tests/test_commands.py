@@ -16,6 +16,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from pace import slow_except
 from table_files import write_csv
 
 import nice_tf
@@ -230,7 +231,7 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
 
 
 @pytest.mark.usefixtures("without_denoising")
-def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
+def test_readme_commands_run_one_after_the_other(run_here, tmp_path):
     """As written and in their order, in a copy of the tree; only the runs are cut short."""
     for name in ("configs", "train.py", "export.py"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -249,26 +250,16 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path, request):
             arguments = ["-c", "from nice_tf.cli import front; front.main()", *arguments]
         if "--flagfile" in command:
             arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
-        if "mnist" in command:
-            try:
-                files = request.getfixturevalue("mnist_files")
-                prepared = request.getfixturevalue("mnist_prepared")
-            except pytest.skip.Exception:
-                continue
-            arguments += [
-                f"--manual_dir={files}",
-                f"--data_dir={prepared}",
-                "--hidden_units=8",
-                "--channels=4",
-                "--residual_blocks=1",
-                "--batch_size=5000",
-            ]
         finished = run_here(*arguments, cwd=tmp_path)
-        assert finished.returncode == 0, (command, finished.stderr)
+        if "FOLDER_WITH_THE_FOUR_FILES" in command:
+            # `test_mnist_through_the_real_builder` has them.
+            assert "FOLDER_WITH_THE_FOUR_FILES" in finished.stderr, (command, finished.stderr)
+        else:
+            assert finished.returncode == 0, (command, finished.stderr)
     assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", slow_except(PAGES, "README.md", "docs/runs.md", "docs/pieces.md"))
 def test_python_of_pages_runs(run_here, tmp_path, page):
     for block in page_commands(page)[1]:
         finished = run_here("-c", block, cwd=tmp_path)
@@ -371,6 +362,7 @@ def test_ablation_refuses_what_it_would_have_to_guess(run_here, tmp_path, line, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     (tmp_path / "variants.txt").write_text("too_many --batch_size=5000\nplain\n")
     finished = run_command(
@@ -385,6 +377,7 @@ def test_ablation_goes_on_after_a_variant_that_fails(run_command, tmp_path):
     assert "| plain-seed0 | " in finished.stdout.split("\n\n")[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(CORES) < 2, reason="two jobs need two cores")
 @pytest.mark.skipif(
     bool(tf.config.list_physical_devices("GPU")), reason="the cores are named where there is no GPU"

@@ -7,7 +7,7 @@ from flows import random_points, randomize
 from scipy import stats
 
 import nice_tf
-from nice_tf.flows.conditional import draw_between
+from nice_tf.flows.conditional import ConditionalSampler, draw_between
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,22 @@ def bent_flow():
     for k, variable in enumerate(flow.trainable_variables):
         variable.assign(0.6 * random_points(*variable.shape, seed=k))
     return flow
+
+
+def test_chains_are_compiled_once_for_any_number_of_examples(gaussian):
+    flow, mean, _ = gaussian
+    sampler = ConditionalSampler(flow, num_warmup=20)
+    settings = {"num_draws": 8, "seed": [3, 4]}
+    for number in (1, 3):
+        hidden = np.arange(4 * number).reshape([number, 4]) % 3 == 0
+        start = np.tile(mean, [number, 1])
+        low = np.where(hidden, -np.inf, start)
+        high = np.where(hidden, np.inf, start)
+        found = sampler(low, high, start=start, **settings)
+        again = draw_between(flow, low, high, start=start, num_warmup=20, **settings)
+        np.testing.assert_allclose(found.x, again.x, rtol=1e-6)
+        assert found.x[:, hidden].std(axis=0).min() > 0
+    assert sampler._run.experimental_get_tracing_count() == 1
 
 
 def test_an_integer_is_known_up_to_its_bin():

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import flags
 from bijector_laws import fresh
+from pace import slow_except
 
 import nice_tf
 from nice_tf import memory
@@ -218,7 +219,14 @@ def test_flag_files_say_what_they_are_for(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_denoising")  # which the runs of the README have
-@pytest.mark.parametrize("name", [name for name in FLAG_FILES if name.count("/") == 2])
+@pytest.mark.parametrize(
+    "name",
+    slow_except(
+        [name for name in FLAG_FILES if name.count("/") == 2],
+        "configs/paper/mnist.flags",
+        "configs/code_2014/tfd.flags",
+    ),
+)
 def test_presets_train_and_are_read_back(name, tmp_path, monkeypatch):
     """Each experiment's own settings on the digits, with m narrowed: whitening, range and schedule
     as they stand.

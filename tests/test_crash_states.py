@@ -10,6 +10,7 @@ import time
 import crash_states
 import process_pairs
 import pytest
+from pace import slow_except
 from processes import time_limit
 
 import nice_tf
@@ -33,7 +34,13 @@ def library(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [("train", 5), ("score", 4), ("sample", 3), ("export", 2)]
+    ("command", "number"),
+    [
+        ("train", 3),
+        ("score", 3),
+        ("sample", 2),
+        pytest.param("export", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_every_state_that_a_kill_leaves_can_be_gone_on_from(
     inputs, library, tmp_path, command, number
@@ -75,7 +82,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("pair", ["train/train", "score/score"])
+@pytest.mark.parametrize("pair", slow_except(["train/train", "score/score"], "score/score"))
 def test_of_two_processes_one_works(inputs, tmp_path, pair):
     command = process_pairs.PAIRS[pair][0]
     run, found = crash_states.COMMANDS[command]

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
+from nice_tf.scoring import draws as draws_lib
 from nice_tf.scoring import given
 from nice_tf.scoring.draws import Drawer
 from nice_tf.scoring.model import Model
@@ -95,6 +96,14 @@ def test_draws_spread_as_the_data_do_given_the_rest(drawn):
     assert is_red[large].mean() > is_red[small].mean() + 0.15
 
 
+@pytest.fixture
+def compiled_once(monkeypatch, run):
+    """All draws of a test are of one compiled function, as those of one command are."""
+    sampler = draws_lib.ConditionalSampler(nice_tf.load_flow(run), num_warmup=60)
+    monkeypatch.setattr(draws_lib, "ConditionalSampler", lambda flow: sampler)
+
+
+@pytest.mark.usefixtures("compiled_once")
 def test_draws_are_those_of_their_seed(run):
     x = np.array([[1.0, np.nan, 0.0, 3.0]])
     model = Model.load(run)
@@ -146,7 +155,8 @@ def test_what_cannot_be_given_is_named(run, text, message):
 
 
 def test_an_export_has_no_draws(run, tmp_path):
-    version = nice_tf.export_saved_model(run, tmp_path / "export")
+    version = tmp_path / "export" / "1"
+    version.mkdir(parents=True)
     with pytest.raises(nice_tf.UserError, match="draws need the folder of a run, got the model"):
         nice_tf.fill_file(version, tmp_path / "in.csv", tmp_path / "out.csv", num_draws=2)
     with pytest.raises(nice_tf.UserError, match="temperature is not for samples of given values"):
@@ -159,6 +169,7 @@ def test_an_export_has_no_draws(run, tmp_path):
         nice_tf.fill_file(run, tmp_path / "in.csv", tmp_path / "out.csv", num_draws=-1)
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_an_interrupted_run_of_draws_goes_on_to_the_same_rows(run, tmp_path, monkeypatch):
     """In blocks of three rows; stopped in the third block. What is said is of all rows."""
     table = pa.table(rows(9, seed=4))
@@ -191,6 +202,7 @@ def trust_in(said):
     return said.split(": ", 1)[1].rsplit(", ", 1)[0]
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_rows_of_given_values_come_in_blocks_that_go_on(run, tmp_path, monkeypatch):
     """Stopped in the third of four blocks of 64."""
     monkeypatch.setattr("nice_tf.scoring.draws._VALUES_AT_ONCE", 1)

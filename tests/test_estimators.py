@@ -163,6 +163,7 @@ def test_what_needs_the_data_says_that_a_saved_estimator_has_none(fitted, tmp_pa
         ask(tmp_path / "saved")
 
 
+@pytest.mark.slow
 def test_files_tell_of_x_and_not_of_the_temporary_folder(fitted, tmp_path):
     fitted.save(tmp_path / "saved")
     fitted.export(tmp_path / "export")

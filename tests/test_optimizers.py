@@ -55,6 +55,7 @@ def test_settings_of_the_released_code():
     )
 
 
+@pytest.mark.slow
 def test_training_with_rmsprop_resumes(tmp_path):
     """The optimizer's own variables are in the checkpoint: two epochs, then a third, as three at
     once.

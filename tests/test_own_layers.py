@@ -96,6 +96,7 @@ def test_helpers_take_any_prior_with_a_deviation(name):
     check_helpers(flow, random_points(3, SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesting", NESTED)
 def test_helpers_take_any_nesting(nesting):
     found, prior = own_layers(), PRIORS["logistic"]()

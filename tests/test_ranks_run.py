@@ -241,6 +241,7 @@ def test_a_table_without_marginals_has_none(config, tmp_path):
         model.contributions(np.ones([2, 3]), by="rank")
 
 
+@pytest.mark.slow
 def test_a_conditional_run(config, tmp_path):
     """Of each row given its class."""
     given = settings(config.dataset, condition_on="kind", epochs=1, ema_decay=0.0)

@@ -350,6 +350,7 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_here):
         finished_lib.load_finished_run(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_noise_experiment(tmp_path):
     config = nice_tf.Config(**{**SMALL, "epochs": 3, "num_draws": 1})
     with_noise, without = noise_experiment.noise_experiment(config, tmp_path)

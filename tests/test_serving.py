@@ -181,6 +181,7 @@ def test_inpainting_climbs_and_leaves_what_is_known(model, flow, digits):
     )
 
 
+@pytest.mark.slow
 def test_inpainting_noise_is_seeded_by_row(flow, digits):
     x = tf.constant((digits.test[:3] + 0.5) / 17, tf.float32)
     observed = tf.constant(np.arange(64).reshape(8, 8, 1) % 2 == 0) & tf.ones_like(x, tf.bool)

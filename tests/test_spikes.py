@@ -66,6 +66,7 @@ def test_couplings_gain_nothing_inside_a_spike(run):
     assert 0.2 < gain < 1.0, "narrower zeros add a nat or more"
 
 
+@pytest.mark.slow
 def test_given_rows_are_zero_as_often_as_free_ones(run, tmp_path):
     folder, _, _ = run
     kind = "queue"
@@ -87,6 +88,7 @@ def with_gaps(path):
     return columns["kind"]
 
 
+@pytest.mark.slow
 def test_gaps_are_drawn_as_often_on_a_spike_and_filled_where_that_is_more_probable(run, tmp_path):
     """What is more probable is told by the draws."""
     folder, _, _ = run

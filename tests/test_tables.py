@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from absl import flags
+from pace import slow_except
 from table_files import write_csv, write_parquet
 
 import nice_tf
@@ -616,6 +617,7 @@ print(peak() - before, len(found.train))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_table(tmp_path, run_command):
     """300,000 rows of 40 numbers, 96 MB in float64, beside a table of a quarter of them."""
@@ -898,9 +900,9 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
-def test_the_settings_for_tables_take_any(tmp_path, make):
-    values = make(np.random.default_rng(0).normal)
+@pytest.mark.parametrize("name", slow_except(TABLES, "collinear"))
+def test_the_settings_for_tables_take_any(tmp_path, name):
+    values = TABLES[name](np.random.default_rng(0).normal)
     path = write_csv(
         tmp_path / "a.csv", **{f"c{number}": column for number, column in enumerate(values.T)}
     )

@@ -478,6 +478,7 @@ def test_sorted_data_are_initialized_from_all_of_it(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_run(trained, tmp_path):
     config = small(jit_compile="true", epochs=1)
     model = model_lib.make_model(config, dataset.load(config))

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+from pace import slow_except
 
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "tutorials"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md"))
@@ -19,7 +20,7 @@ def runner():
     return module
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", slow_except(PAGES, "csv_to_serving.md", "own_conditioner.md"))
 def test_page_holds(run_here, tmp_path, page):
     finished = run_here(RUN, FOLDER / page, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr

@@ -67,13 +67,13 @@ def main() -> None:
         signature=values.signature or None,
         format=values.format,
     )
-    answers = warmup.replay_warmup(version)
+    shown = {"sample": "sampled ", "log_prob": "scored  "}
+    if values.signature:
+        shown = {"serving_default": "answered"}
+    answers = warmup.replay_warmup(version, only=shown)
     print(
         f"exported {version}, with the server's settings beside it\n\nthrough the exported model:"
     )
-    shown = {"sample": "sampled ", "log_prob": "scored  "}
-    if list(answers) == ["serving_default"]:
-        shown = {"serving_default": "answered"}
     for signature, said in shown.items():
         for name, value in sorted(answers[signature].items()):
             print(f"  {said} {name}", _shown(value))

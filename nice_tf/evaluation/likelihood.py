@@ -62,7 +62,15 @@ def log_probs(
             values, levels, kind, seed, steps=steps, spikes=spikes, dtype=flow.dtype
         )
 
-    @tf.function(reduce_retracing=True)
+    classes = None
+    if labels:
+        classes = labels.numbers[split]
+    batches = evaluation_batches(values, config.batch_size, classes)
+
+    # One graph for all batches, of which the last may be smaller.
+    @tf.function(
+        input_signature=[tf.TensorSpec([], tf.int32), *batches.element_spec], autograph=False
+    )
     def batch_log_prob(draw, numbers, batch):
         if labels is None:
             return flow.log_prob(density_units(batch, draw, numbers[0]))
@@ -70,10 +78,6 @@ def log_probs(
         x = density_units(values, draw, numbers[0])
         return by_bayes(flow, x, classes, labels.frequencies)
 
-    classes = None
-    if labels:
-        classes = labels.numbers[split]
-    batches = evaluation_batches(values, config.batch_size, classes)
     draws = []
     for draw in range(num_draws):
         found = [batch_log_prob(tf.constant(draw), *batch).numpy() for batch in batches]

@@ -272,7 +272,7 @@ def denoise(
 
     # This alone is compiled. A graph of the whole search takes three times as long to build as this
     # way takes in all, and TensorFlow would keep some 130 MB of it for each call.
-    @tf.function
+    @tf.function(autograph=False)
     def value_and_gradient(scaled):
         return tfp.math.value_and_gradient(
             lambda u: -flow.log_prob(tf.reshape(u * scale, tf.shape(x)), **context_kwargs(context)),

@@ -1,6 +1,7 @@
 """Draws of what is not known of an example, given what is known: by Hamiltonian Monte Carlo."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -79,56 +80,133 @@ def draw_between(
       UserError: ends of which one is infinite, or the lower one is above the higher; a number below
         1; draws that are more than fits into memory.
     """
-    for name, number in (
-        ("num_draws", num_draws),
-        ("num_chains", num_chains),
-        ("num_warmup", num_warmup),
-        ("thinning", thinning),
-    ):
-        check_at_least(name, number, 1)
-    low = np.asarray(low, flow.dtype.as_numpy_dtype)
-    high = np.asarray(high, low.dtype)
-    start = np.asarray(start, low.dtype)
-    _check_ends(low, high)
-    event_shape = flow.event_shape.as_list()
-    size = flow.event_shape.num_elements()
-    num_examples = len(low)
-    num_chains = min(num_chains, num_draws)
-    num_kept = -(-num_draws // num_chains)
-    _check_memory(flow, num_examples, num_draws, num_kept * thinning * num_chains)
-    front = None
-    behind = flow
-    parts = behind_marginals(flow)
-    if parts is not None:
-        front, behind = parts
-    is_hidden = np.isinf(low)
-    ends = []
-    for end in (low, high):
-        # Where there is no end, any value will do.
-        ends.append(_mapped(front, np.where(is_hidden, start, end), size))
-    middle = _mapped(front, np.clip(start, low, high), size)
-    target = _Target(
-        behind,
-        is_hidden=tf.reshape(is_hidden, [num_examples, size]),
-        low=ends[0],
-        high=ends[1],
-        middle=middle,
+    sampler = ConditionalSampler(flow, num_warmup=num_warmup, thinning=thinning)
+    return sampler(
+        low,
+        high,
+        start=start,
+        num_draws=num_draws,
+        seed=seed,
         num_chains=num_chains,
-        kwargs=_repeated_context(context, num_examples, num_chains),
+        context=context,
     )
-    alone = None
-    if parts is not None:
-        alone = marginal_of_h(flow)
-    states, accepted = _run(target, num_kept * thinning, num_warmup, seed, alone)
-    h = target.to_h(states[::thinning])  # [num_kept, num_chains * B, D]
-    x = _values(front, h, [num_kept, num_chains, num_examples, *event_shape])
-    is_known = low == high
-    x = np.where(is_known, low, x)
-    drawn = np.reshape(x, [num_kept * num_chains, num_examples, *event_shape])[:num_draws]
-    steps = tf.reshape(states, [num_kept * thinning, num_chains, num_examples, size])
-    worth = _effective(steps, is_hidden.reshape(num_examples, size), num_draws)
-    share = tf.reduce_mean(tf.reshape(accepted, [-1, num_chains, num_examples]), axis=[0, 1])
-    return Draws(drawn, share.numpy(), worth)
+
+
+class ConditionalSampler:
+    """What `draw_between` draws with. Its chains are compiled at the first call and serve all later
+    ones, which saves seconds per block of rows.
+    """
+
+    def __init__(
+        self,
+        flow: tfd.TransformedDistribution,
+        *,
+        num_warmup: int = 300,
+        thinning: int = THINNING,
+    ) -> None:
+        """Takes the density; arguments as for `draw_between`.
+
+        Raises:
+          UserError: a number below 1.
+        """
+        check_at_least("num_warmup", num_warmup, 1)
+        check_at_least("thinning", thinning, 1)
+        self.flow = flow
+        self._num_warmup = num_warmup
+        self._thinning = thinning
+        self._front = None
+        self._behind = flow
+        self._alone = None
+        parts = behind_marginals(flow)
+        if parts is not None:
+            self._front, self._behind = parts
+            self._alone = marginal_of_h(flow)
+        self._run = tf.function(self._chains, autograph=False)
+
+    def __call__(
+        self,
+        low: np.ndarray,
+        high: np.ndarray,
+        *,
+        start: np.ndarray,
+        num_draws: int,
+        seed: tf.Tensor,
+        num_chains: int = 4,
+        context: tf.Tensor | None = None,
+    ) -> Draws:
+        """Draws; arguments, result and errors as those of `draw_between`."""
+        check_at_least("num_draws", num_draws, 1)
+        check_at_least("num_chains", num_chains, 1)
+        flow = self.flow
+        low = np.asarray(low, flow.dtype.as_numpy_dtype)
+        high = np.asarray(high, low.dtype)
+        start = np.asarray(start, low.dtype)
+        _check_ends(low, high)
+        event_shape = flow.event_shape.as_list()
+        size = flow.event_shape.num_elements()
+        num_examples = len(low)
+        num_chains = min(num_chains, num_draws)
+        num_kept = -(-num_draws // num_chains)
+        num_steps = num_kept * self._thinning
+        _check_memory(flow, num_examples, num_draws, num_steps * num_chains)
+        is_hidden = np.isinf(low)
+        ends = []
+        for end in (low, high):
+            # Where there is no end, any value will do.
+            ends.append(_mapped(self._front, np.where(is_hidden, start, end), size))
+        known = _known(
+            self._behind,
+            is_hidden=tf.reshape(is_hidden, [num_examples, size]),
+            low=ends[0],
+            high=ends[1],
+            middle=_mapped(self._front, np.clip(start, low, high), size),
+            num_chains=num_chains,
+            context=context,
+        )
+        # Of any number of examples, so that the last block of a file, or one with fewer missing
+        # values, needs no graph of its own.
+        chains = self._run.get_concrete_function(
+            _of_any_number(known), tf.TensorSpec([2], tf.int32), num_steps
+        )
+        states, accepted = chains(known, seed, num_steps)
+        h = _Target(self._behind, known).to_h(states[:: self._thinning])
+        x = _values(self._front, h, [num_kept, num_chains, num_examples, *event_shape])
+        is_known = low == high
+        x = np.where(is_known, low, x)
+        drawn = np.reshape(x, [num_kept * num_chains, num_examples, *event_shape])[:num_draws]
+        steps = tf.reshape(states, [num_steps, num_chains, num_examples, size])
+        worth = _effective(steps, is_hidden.reshape(num_examples, size), num_draws)
+        share = tf.reduce_mean(tf.reshape(accepted, [-1, num_chains, num_examples]), axis=[0, 1])
+        return Draws(drawn, share.numpy(), worth)
+
+    def _chains(self, known, seed, num_steps):
+        """States after the warm-up `[num_steps, num_chains * B, D]`, and 1 where a step was
+        accepted.
+        """
+        target = _Target(self._behind, known)
+        state = target.start()
+        kernel = tfp.mcmc.HamiltonianMonteCarlo(
+            target.log_prob,
+            step_size=tf.fill([tf.shape(state)[0], 1], tf.constant(0.3, state.dtype)),
+            num_leapfrog_steps=_NUM_LEAPFROG_STEPS,
+        )
+        kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
+            kernel,
+            num_adaptation_steps=max(1, int(0.8 * self._num_warmup)),
+            target_accept_prob=tf.constant(_TARGET_ACCEPTANCE, state.dtype),
+        )
+        if self._alone is not None:
+            kernel = WithJumps(kernel, target, self._alone)
+        kernel = _WithKnownShapes(kernel)
+        states, accepted = tfp.mcmc.sample_chain(
+            num_results=num_steps,
+            num_burnin_steps=self._num_warmup,
+            current_state=state,
+            kernel=kernel,
+            trace_fn=lambda _, results: results.inner_results.is_accepted,
+            seed=seed,
+        )
+        return states, tf.cast(accepted, states.dtype)
 
 
 def _check_ends(low, high):
@@ -172,12 +250,91 @@ def _values(front, h, shape):
     return np.reshape(front.inverse(flat).numpy().reshape(-1, *event_shape), shape)
 
 
-def _repeated_context(context, num_examples, num_chains):
-    if context is None:
-        return {}
-    context = tf.convert_to_tensor(context)
-    context = tf.broadcast_to(context, [num_examples, context.shape[-1]])
-    return context_kwargs(tf.tile(context, [num_chains, 1]))
+class _Known(NamedTuple):
+    """What is known of examples, for their chains: tensors alone, so that one compiled function
+    serves all examples. `[num_chains * B, D]`, except as said.
+    """
+
+    is_hidden: tf.Tensor
+    is_between: tf.Tensor
+    low: tf.Tensor
+    width: tf.Tensor
+    middle: tf.Tensor
+    scale: tf.Tensor  # [D]
+    factors: tf.Tensor | None  # [B, D, D], as `_factors` says
+    inverses: tf.Tensor | None
+    context: tf.Tensor | None  # [num_chains * B, C]
+
+
+def _known(behind, *, is_hidden, low, high, middle, num_chains, context):
+    """Of examples, `[B, D]`."""
+
+    def repeated(value):
+        return tf.tile(value, [num_chains] + [1] * (len(value.shape) - 1))
+
+    scale = tf.reshape(conditional_scales(behind), [-1])
+    factors = None
+    inverses = None
+    if needs_matrices(behind):
+        factors, inverses = _factors(behind, scale, is_hidden)
+    if context is not None:
+        context = tf.convert_to_tensor(context)
+        context = repeated(tf.broadcast_to(context, [len(is_hidden), context.shape[-1]]))
+    return _Known(
+        is_hidden=repeated(is_hidden),
+        is_between=repeated(~is_hidden & (low < high)),
+        low=repeated(low),
+        width=repeated(high - low),
+        middle=repeated(middle),
+        scale=scale,
+        factors=factors,
+        inverses=inverses,
+        context=context,
+    )
+
+
+def _of_any_number(known):
+    """Specifications of these tensors, except for the number of examples."""
+
+    def spec(value):
+        if value is None:
+            return None
+        shape = value.shape
+        if len(shape) > 1:
+            shape = [None, *shape[1:]]
+        return tf.TensorSpec(shape, value.dtype)
+
+    return tf.nest.map_structure(spec, known)
+
+
+class _WithKnownShapes(tfp.mcmc.TransitionKernel):
+    """The same steps. What TFP's adaptation makes of a batch of unknown size has lost its other
+    dimensions, and a loop asks that a tensor keep its shape.
+    """
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    @property
+    def is_calibrated(self):
+        return self._inner.is_calibrated
+
+    @property
+    def parameters(self):
+        return {"inner": self._inner}
+
+    def bootstrap_results(self, state):
+        return self._inner.bootstrap_results(state)
+
+    def one_step(self, state, results, seed=None):
+        new = self._inner.one_step(state, results, seed=seed)
+        return tf.nest.map_structure(_with_shape_of, new, (state, results))
+
+
+def _with_shape_of(new, old):
+    if not tf.is_tensor(new):
+        return new
+    return tf.ensure_shape(new, old.shape)
 
 
 class _Target:
@@ -189,54 +346,43 @@ class _Target:
     number of coordinates.
     """
 
-    def __init__(self, behind, *, is_hidden, low, high, middle, num_chains, kwargs):
-        def repeated(value):
-            return tf.tile(value, [num_chains] + [1] * (len(value.shape) - 1))
-
+    def __init__(self, behind, known):
         self._behind = behind
-        self.is_hidden = repeated(is_hidden)
-        self._is_between = repeated(~is_hidden & (low < high))
-        self._low = repeated(low)
-        self._width = repeated(high - low)
-        self._scale = tf.reshape(conditional_scales(behind), [-1])
-        self._factors = None
-        self._inverses = None
-        if needs_matrices(behind):
-            self._factors, self._inverses = _factors(behind, self._scale, is_hidden)
-        self._middle = repeated(middle)
-        self._kwargs = kwargs
+        self._known = known
+        self.is_hidden = known.is_hidden
 
     def to_h(self, state):
         """The state as h."""
-        between = self._low + self._width * tf.sigmoid(state)
-        h = tf.where(self._is_between, between, self._low)
+        known = self._known
+        between = known.low + known.width * tf.sigmoid(state)
+        h = tf.where(known.is_between, between, known.low)
         moved = tf.where(self.is_hidden, state, tf.zeros_like(state))
-        hidden = self._middle + self._scale * self._mixed(moved)
+        hidden = known.middle + known.scale * _times(known.factors, moved)
         return tf.where(self.is_hidden, hidden, h)
 
     def to_state(self, h, state):
         """The state of which the hidden coordinates are those of h, the others those of `state`."""
-        moved = tf.where(self.is_hidden, (h - self._middle) / self._scale, tf.zeros_like(h))
-        return tf.where(self.is_hidden, _times(self._inverses, moved), state)
-
-    def _mixed(self, moved):
-        return _times(self._factors, moved)
+        known = self._known
+        moved = tf.where(self.is_hidden, (h - known.middle) / known.scale, tf.zeros_like(h))
+        return tf.where(self.is_hidden, _times(known.inverses, moved), state)
 
     def start(self):
         """The state at the middle, `[num_chains * B, D]`."""
-        width = tf.where(self._is_between, self._width, tf.ones_like(self._width))
-        place = tf.clip_by_value((self._middle - self._low) / width, 0.01, 0.99)
+        known = self._known
+        width = tf.where(known.is_between, known.width, tf.ones_like(known.width))
+        place = tf.clip_by_value((known.middle - known.low) / width, 0.01, 0.99)
         logit = tf.math.log(place / (1 - place))
-        return tf.where(self._is_between, logit, tf.zeros_like(logit))
+        return tf.where(known.is_between, logit, tf.zeros_like(logit))
 
     def log_prob(self, state):
         """Up to a constant, `[num_chains * B]`."""
+        is_between = self._known.is_between
         h = self.to_h(state)
         event = tf.reshape(h, [-1, *self._behind.event_shape])
-        result = self._behind.log_prob(event, **self._kwargs)
+        result = self._behind.log_prob(event, **context_kwargs(self._known.context))
         log_slope = -tf.nn.softplus(state) - tf.nn.softplus(-state)
-        is_idle = ~self.is_hidden & ~self._is_between
-        own = tf.where(self._is_between, log_slope, tf.zeros_like(state))
+        is_idle = ~self.is_hidden & ~is_between
+        own = tf.where(is_between, log_slope, tf.zeros_like(state))
         own = tf.where(is_idle, -0.5 * state**2, own)
         return result + tf.reduce_sum(own, axis=-1)
 
@@ -245,7 +391,7 @@ def _times(factors, moved):
     """What moves times the matrix of its example, which all chains and steps share."""
     if factors is None:
         return moved
-    apart = tf.reshape(moved, [-1, *factors.shape[:2]])
+    apart = tf.reshape(moved, [-1, tf.shape(factors)[0], factors.shape[1]])
     return tf.reshape(tf.einsum("bij,nbj->nbi", factors, apart), tf.shape(moved))
 
 
@@ -272,39 +418,6 @@ def _factors(behind, scale, is_hidden):
     inverse = tf.linalg.triangular_solve(factor, identity + tf.zeros_like(factor))
     both_ways = (tf.linalg.matrix_transpose(inverse), tf.linalg.matrix_transpose(factor))
     return [tf.cast(found, scale.dtype) for found in both_ways]
-
-
-def _run(target, num_steps, num_warmup, seed, alone):
-    """States after the warm-up `[num_steps, num_chains * B, D]`, and whether each step was
-    accepted.
-    """
-
-    @tf.function
-    def run():
-        state = target.start()
-        kernel = tfp.mcmc.HamiltonianMonteCarlo(
-            target.log_prob,
-            step_size=tf.fill([tf.shape(state)[0], 1], tf.constant(0.3, state.dtype)),
-            num_leapfrog_steps=_NUM_LEAPFROG_STEPS,
-        )
-        kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
-            kernel,
-            num_adaptation_steps=max(1, int(0.8 * num_warmup)),
-            target_accept_prob=tf.constant(_TARGET_ACCEPTANCE, state.dtype),
-        )
-        if alone is not None:
-            kernel = WithJumps(kernel, target, alone)
-        return tfp.mcmc.sample_chain(
-            num_results=num_steps,
-            num_burnin_steps=num_warmup,
-            current_state=state,
-            kernel=kernel,
-            trace_fn=lambda _, results: results.inner_results.is_accepted,
-            seed=seed,
-        )
-
-    states, accepted = run()
-    return states, tf.cast(accepted, states.dtype)
 
 
 def _effective(steps, is_hidden, num_draws):

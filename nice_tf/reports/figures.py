@@ -133,7 +133,7 @@ def inpainting(
     bounds = None
     if run.data.levels is not None:
         bounds = (0.0, 1.0)
-    filled, _ = tf.function(inpaint, reduce_retracing=True)(
+    filled, _ = tf.function(inpaint, reduce_retracing=True, autograph=False)(
         run.flow,
         x,
         tf.constant(observed),

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from nice_tf.data.schema import Schema
 from nice_tf.data.tables.encodings import decoded, for_csv
 from nice_tf.data.units import widths_of_spikes
 from nice_tf.errors import UserError
-from nice_tf.flows.conditional import THINNING, Draws, draw_between, needs_matrices
+from nice_tf.flows.conditional import THINNING, ConditionalSampler, Draws, needs_matrices
 from nice_tf.runs.finished import load_flow
 from nice_tf.runs.workdir import Workdir
 from nice_tf.scoring.blocks import Block
@@ -23,8 +22,6 @@ from nice_tf.scoring.model import Model
 from nice_tf.scoring.scorer import fill_gaps, find_missing
 from nice_tf.scoring.trust import with_trust
 from nice_tf.seeds import stateless_seed
-
-tfd = tfp.distributions
 
 _VALUES_AT_ONCE = 2**24  # of all steps of all chains
 _MATRICES = 8  # of D x D, in float64 some of them, that a row takes where there are any
@@ -38,13 +35,13 @@ class Drawer:
 
     Attributes:
       model: of the run.
-      flow: its density.
+      sampler: of its density.
       num_draws: of each row.
       seed: of all draws.
     """
 
     model: Model
-    flow: tfd.TransformedDistribution
+    sampler: ConditionalSampler
     num_draws: int
     seed: int
 
@@ -68,7 +65,7 @@ class Drawer:
                 f"draws are of p(x), the model {path} is of p(x | {model.classes.label}): in "
                 "Python draw_between of nice_tf.flows.conditional takes its context"
             )
-        return cls(model, load_flow(path), num_draws, seed)
+        return cls(model, ConditionalSampler(load_flow(path)), num_draws, seed)
 
     @property
     def schema(self) -> Schema:
@@ -80,7 +77,7 @@ class Drawer:
         """How many rows a block should have."""
         size = self.model.event_size
         values = max(self.num_draws, _NUM_CHAINS) * THINNING * size
-        if needs_matrices(self.flow):
+        if needs_matrices(self.sampler.flow):
             values = max(values, _MATRICES * size**2)
         return max(1, min(256, _VALUES_AT_ONCE // values))
 
@@ -153,8 +150,7 @@ class Drawer:
         half = widths / 2
         low = np.where(missing, -np.inf, values - half)
         high = np.where(missing, np.inf, values + half)
-        found = draw_between(
-            self.flow,
+        found = self.sampler(
             low,
             high,
             start=start,

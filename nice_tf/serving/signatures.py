@@ -152,17 +152,17 @@ class FlowServer(tf.Module):
         label = []
         if self.classes:
             label = [self.classes.spec]
-        self.log_prob = tf.function(self._serve_log_prob, input_signature=[x, *label])
-        self.encode = tf.function(self._serve_encode, input_signature=[x, *label])
-        self.decode = tf.function(self._serve_decode, input_signature=[z, *label])
-        self.sample = tf.function(self._serve_sample, input_signature=[seeds, temperatures, *label])
+        self.log_prob = _graph(self._serve_log_prob, [x, *label])
+        self.encode = _graph(self._serve_encode, [x, *label])
+        self.decode = _graph(self._serve_decode, [z, *label])
+        self.sample = _graph(self._serve_sample, [seeds, temperatures, *label])
         self.sample_n = self._make_sample_n()
         # Not for all: every function of a module is traced as it is saved.
         if self._schema:
-            self.explain = tf.function(self._serve_explain, input_signature=[x, *label])
+            self.explain = _graph(self._serve_explain, [x, *label])
         if self.classes:
-            self.classify = tf.function(self._serve_classify, input_signature=[x])
-        self.inpaint = tf.function(self._serve_inpaint, input_signature=[x, mask, seeds, *label])
+            self.classify = _graph(self._serve_classify, [x])
+        self.inpaint = _graph(self._serve_inpaint, [x, mask, seeds, *label])
 
     def signatures(self) -> dict[str, Callable]:
         """Signature name to function, for `tf.saved_model.save`."""
@@ -237,9 +237,9 @@ class FlowServer(tf.Module):
             return self._serve_sample_n(num_samples, seed, temperature, label)
 
         if not self.classes:
-            return tf.function(sample_n, input_signature=[number, *others])
+            return _graph(sample_n, [number, *others])
         label = tf.TensorSpec([], self.classes.spec.dtype, "label")
-        return tf.function(sample_n_of_class, input_signature=[number, label, *others])
+        return _graph(sample_n_of_class, [number, label, *others])
 
     def _serve_sample_n(self, num_samples, seed, temperature, label=None):
         num_samples = tf.ensure_shape(num_samples, [])
@@ -385,7 +385,7 @@ class FlowServer(tf.Module):
         """
         if not self._compile_single:
             return function(batch, context)
-        compiled = tf.function(function, jit_compile=True)
+        compiled = tf.function(function, jit_compile=True, autograph=False)
 
         def by_xla():
             return compiled(batch, context)
@@ -394,6 +394,13 @@ class FlowServer(tf.Module):
             return function(batch, context)
 
         return tf.cond(tf.equal(tf.shape(batch)[0], 1), by_xla, by_tensorflow)
+
+
+def _graph(function, specs):
+    """A function of TensorFlow. Nothing here needs AutoGraph, which takes seconds to look at all that
+    is called.
+    """
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _of_known(context, value):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -103,8 +104,14 @@ def write_warmup(
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
+def replay_warmup(
+    directory: str | os.PathLike, only: Collection[str] | None = None
+) -> dict[str, dict[str, np.ndarray]]:
     """Loads a version and runs each warm-up request, as the server will when it starts.
+
+    Args:
+      directory: the version's.
+      only: names of the signatures to run; `None` for all.
 
     Returns:
       Signature name to its outputs.
@@ -118,6 +125,8 @@ def replay_warmup(directory: str | os.PathLike) -> dict[str, dict[str, np.ndarra
     for record in tf.data.TFRecordDataset(str(pathlib.Path(directory) / WARMUP)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         name = request.model_spec.signature_name
+        if only is not None and name not in only:
+            continue
         answers[name] = _answer(signatures[name], request)
         if not _is_finite(answers[name]) and name not in overflowing:
             overflowing.append(name)
