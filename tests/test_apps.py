@@ -178,7 +178,7 @@ def test_missing_cells_are_filled_first_where_asked_and_another_constant_is_said
     assert [row["off_constant"] for row in rows] == ["", "k", "", "", ""] and rows[1][
         "is_anomaly"
     ] == "true"
-    assert "1 of the rows differ from training in columns that were constant" in said
+    assert "1 row off the values of training in columns that were constant" in said
 
 
 def test_a_threshold_finer_than_the_validation_rows_tell_is_said(run, model, tmp_path):

@@ -335,7 +335,7 @@ def test_constants_of_any_kind_are_checked_and_come_back(of_one_value, tmp_path,
     assert np.isfinite(scores["log_prob"].to_numpy()).all()
     flagged = scores["is_anomaly"].to_pylist()
     assert all(flag for flag, names in zip(flagged, off, strict=True) if names)
-    assert "5 of the rows differ from training in columns that were constant" in said
+    assert "5 rows off the values of training in columns that were constant" in said
 
     gaps = tmp_path / f"gaps.{suffix}"
     write(columns, gaps)
@@ -443,7 +443,7 @@ def test_new_categories_are_finite_flagged_and_named(run, tmp_path):
     said = batch.score_file(
         str(run), str(tmp_path / "a.parquet"), str(tmp_path / "s.csv"), impute=True
     )
-    assert "2 of the rows have categories that the table of the run does not" in said
+    assert "2 rows with categories that the table of the run does not have" in said
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nice_tf
+from nice_tf.apps import asked
 from nice_tf.scoring import draws as draws_lib
 from nice_tf.scoring import given
 from nice_tf.scoring.draws import Drawer
@@ -151,7 +152,7 @@ def test_samples_have_the_values_that_are_given(run, run_here, tmp_path):
 def test_what_cannot_be_given_is_named(run, text, message):
     schema = Model.load(run).schema
     with pytest.raises(nice_tf.UserError, match=message):
-        given.known_values(schema, given.parse(text))
+        given.known_values(schema, asked.parse_given(text))
 
 
 def test_an_export_has_no_draws(run, tmp_path):

@@ -1,6 +1,9 @@
-"""The run or model that a command is about, looked at before TensorFlow is imported."""
+"""The run or model that a command is about, and what it is given, looked at before TensorFlow is
+imported.
+"""
 
 from nice_tf.cli import command
+from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
 
 
@@ -20,6 +23,24 @@ def model() -> str:
       UserError: it was not given, or it is that of a run that is not finished.
     """
     return _finished("model")
+
+
+def parse_given(texts: list[str]) -> dict[str, str]:
+    """Texts NAME=VALUE as values by name.
+
+    Raises:
+      UserError: one without a name or without a value, or a name that comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        name = name.strip()
+        if not (name and sign and value):
+            raise UserError(f"--given must be NAME=VALUE, by commas, got {text!r}")
+        if name in found:
+            raise UserError(f"--given has {name} twice")
+        found[name] = value
+    return found
 
 
 def _finished(name):

@@ -55,7 +55,7 @@ def main() -> None:
     workdir = asked.workdir()
     export_dir = command.required("export_dir")
     with command.quiet_tensorflow():
-        from nice_tf.serving import export, lite, warmup
+        from nice_tf.serving import export, lite, saving, warmup
     print(f"exporting {workdir}: writing the signatures, loading them, trying them ...", flush=True)
     version = export.export_saved_model(
         workdir,
@@ -68,9 +68,9 @@ def main() -> None:
         format=values.format,
     )
     shown = {"sample": "sampled ", "log_prob": "scored  "}
-    if values.signature:
-        shown = {"serving_default": "answered"}
-    answers = warmup.replay_warmup(version, only=shown)
+    answers = warmup.replay_warmup(version, only=[*shown, saving.DEFAULT])
+    if list(answers) == [saving.DEFAULT]:
+        shown = {saving.DEFAULT: "answered"}
     print(
         f"exported {version}, with the server's settings beside it\n\nthrough the exported model:"
     )

@@ -37,17 +37,18 @@ flags.DEFINE_string(
 def main() -> None:
     """Writes the samples."""
     values = flags.FLAGS
-    model = asked.model()
+    given = asked.parse_given(values.given)
     output = command.required("output")
+    model = asked.model()
     with command.quiet_tensorflow():
-        from nice_tf.scoring import files, given
+        from nice_tf.scoring import files
     path = files.sample_file(
         model,
         output,
         num_samples=values.num_samples,
         seed=values.seed,
         temperature=values.temperature,
-        given=given.parse(values.given),
+        given=given,
         label=values.label,
         overwrite=values.overwrite,
     )

@@ -16,24 +16,6 @@ _FEW = 8  # categories that a message names
 _OFF_STEP = 1e-3  # of a step: more is no rounding
 
 
-def parse(texts: list[str]) -> dict[str, str]:
-    """Texts NAME=VALUE as values by name.
-
-    Raises:
-      UserError: one without a name or without a value, or a name that comes twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        name = name.strip()
-        if not (name and sign and value):
-            raise UserError(f"--given must be NAME=VALUE, by commas, got {text!r}")
-        if name in found:
-            raise UserError(f"--given has {name} twice")
-        found[name] = value
-    return found
-
-
 def known_values(schema: Schema, given: Mapping[str, str]) -> np.ndarray:
     """A row of which some values are known, `[D]` in float64 with NaN for the rest.
 

@@ -249,27 +249,31 @@ class Summary:
         """For the user, one line each; `tail_step` is that of tail_probability, `by` that of the
         scorer.
         """
-        noun = "row"
-        if self.num_rows > 1:
-            noun = "rows"
         coarse = ""
         if tail_step > threshold:
             coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone"
         mean = self.sum_log_prob / self.num_rows
         lines = [
-            f"{self.num_rows:,} {noun}, mean log_prob {mean:.3f} nats; "
+            f"{_rows(self.num_rows)}, mean log_prob {mean:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
             f"of {TAILS[by]} at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(
-                f"warning: {self.num_off_constant:,} of the rows differ from training in columns "
-                "that were constant there, where their density is 0: off_constant names these "
+                f"warning: {_rows(self.num_off_constant)} off the values of training in columns "
+                "that were constant there, where the density is 0: off_constant names these "
                 "columns, log_prob is of the others alone"
             )
         if self.num_unseen:
             lines.append(
-                f"warning: {self.num_unseen:,} of the rows have categories that the table of the "
-                "run does not: unseen names their columns"
+                f"warning: {_rows(self.num_unseen)} with categories that the table of the run does "
+                "not have: unseen names their columns"
             )
         return "\n".join(lines)
+
+
+def _rows(number):
+    """A number of rows, in words."""
+    if number == 1:
+        return "1 row"
+    return f"{number:,} rows"
