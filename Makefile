@@ -64,7 +64,7 @@ test-all: lint  ## lint, then every test; an hour
 	$(PYTEST) tests/test_[n-z]*.py
 
 test-start:
-	@echo 'make test: 15 to 30 minutes on two cores; the first time it installs its tools in .venv before that'
+	@echo 'make test: 20 to 45 minutes on two cores; the first time it installs its tools in .venv before that'
 
 fuzz: .venv/installed  ## odd flags, damaged files and odd requests, 1,000 of each; minutes
 	$(BIN)/python tests/fuzz.py --number=1000

@@ -60,11 +60,11 @@ def interpreter_of(version):
     ("make", "signature"),
     [
         (pictures, "log_prob"),
-        (pictures, "decode"),
+        pytest.param(pictures, "decode", marks=pytest.mark.slow),
         (table, "encode"),
-        (classes, "encode"),
+        pytest.param(classes, "encode", marks=pytest.mark.slow),
         (words, "log_prob"),
-        (mixture, "log_prob"),
+        pytest.param(mixture, "log_prob", marks=pytest.mark.slow),
         (mixture, "decode"),
     ],
 )

@@ -20,7 +20,7 @@ def runner():
     return module
 
 
-@pytest.mark.parametrize("page", slow_except(PAGES, "csv_to_serving.md", "own_conditioner.md"))
+@pytest.mark.parametrize("page", slow_except(PAGES, "csv_to_serving.md"))
 def test_page_holds(run_here, tmp_path, page):
     finished = run_here(RUN, FOLDER / page, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
