@@ -53,15 +53,17 @@ dist: .venv/package  ## source distribution and wheel in dist, and whether an in
 	$(BIN)/twine check --strict dist/*
 
 # In three parts: TensorFlow gives a process's memory back only at its end, and two processes for all tests take 24 GB.
+define RUN_TESTS
+$(PYTEST) $(1) tests/test_[a-d]*.py
+$(PYTEST) $(1) tests/test_[e-m]*.py
+$(PYTEST) $(1) tests/test_[n-z]*.py
+endef
+
 test: test-start lint  ## lint, then the tests, except the slow ones that another one covers on a smaller scale
-	$(PYTEST) -m 'not slow' tests/test_[a-d]*.py
-	$(PYTEST) -m 'not slow' tests/test_[e-m]*.py
-	$(PYTEST) -m 'not slow' tests/test_[n-z]*.py
+	$(call RUN_TESTS,-m 'not slow')
 
 test-all: lint  ## lint, then every test; an hour
-	$(PYTEST) tests/test_[a-d]*.py
-	$(PYTEST) tests/test_[e-m]*.py
-	$(PYTEST) tests/test_[n-z]*.py
+	$(call RUN_TESTS)
 
 test-start:
 	@echo 'make test: 20 to 45 minutes on two cores; the first time it installs its tools in .venv before that'

@@ -252,11 +252,38 @@ def test_readme_commands_run_one_after_the_other(run_here, tmp_path):
             arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
         finished = run_here(*arguments, cwd=tmp_path)
         if "FOLDER_WITH_THE_FOUR_FILES" in command:
-            # `test_mnist_through_the_real_builder` has them.
+            # `test_commands_about_mnist_run` has them.
+            assert finished.returncode == 1, command
             assert "FOLDER_WITH_THE_FOUR_FILES" in finished.stderr, (command, finished.stderr)
         else:
             assert finished.returncode == 0, (command, finished.stderr)
     assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_denoising")
+def test_commands_about_mnist_run(run_here, tmp_path, mnist_files, mnist_prepared):
+    """As written, with its files in the place of the folder's name; only the runs are cut short."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    commands = [line for page in PAGES for line in page_commands(page)[0] if "mnist" in line]
+    commands = [line for line in commands if line.startswith("nice-tf ")]
+    assert commands
+    for command in commands:
+        finished = run_here(
+            "-c",
+            "from nice_tf.cli import front; front.main()",
+            *shlex.split(command)[1:],
+            "--epochs=1",
+            "--num_draws=1",
+            "--hidden_units=8",
+            "--channels=4",
+            "--residual_blocks=1",
+            "--batch_size=5000",
+            f"--manual_dir={mnist_files}",
+            f"--data_dir={mnist_prepared}",
+            cwd=tmp_path,
+        )
+        assert finished.returncode == 0, (command, finished.stderr)
 
 
 @pytest.mark.parametrize("page", slow_except(PAGES, "README.md", "docs/runs.md", "docs/pieces.md"))

@@ -39,6 +39,9 @@ def library(tmp_path_factory):
         ("train", 3),
         ("score", 3),
         ("sample", 2),
+        pytest.param("train", 5, marks=pytest.mark.slow),
+        pytest.param("score", 4, marks=pytest.mark.slow),
+        pytest.param("sample", 3, marks=pytest.mark.slow),
         pytest.param("export", 2, marks=pytest.mark.slow),
     ],
 )

@@ -270,10 +270,7 @@ def sample_file(
         _write_grid(output, draws)
     else:
         _write_npz(output, draws)
-    noun = "sample"
-    if num_samples > 1:
-        noun = "samples"
-    return f"{output}: {num_samples:,} {noun}"
+    return f"{output}: {scorer_lib.counted(num_samples, 'sample')}"
 
 
 def _sample_given(model, output, num_samples, seed, temperature, given, overwrite):

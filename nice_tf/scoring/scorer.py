@@ -254,26 +254,26 @@ class Summary:
             coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone"
         mean = self.sum_log_prob / self.num_rows
         lines = [
-            f"{_rows(self.num_rows)}, mean log_prob {mean:.3f} nats; "
+            f"{counted(self.num_rows, 'row')}, mean log_prob {mean:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
             f"of {TAILS[by]} at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(
-                f"warning: {_rows(self.num_off_constant)} off the values of training in columns "
-                "that were constant there, where the density is 0: off_constant names these "
+                f"warning: {counted(self.num_off_constant, 'row')} off the values of training in "
+                "columns that were constant there, where the density is 0: off_constant names these "
                 "columns, log_prob is of the others alone"
             )
         if self.num_unseen:
             lines.append(
-                f"warning: {_rows(self.num_unseen)} with categories that the table of the run does "
-                "not have: unseen names their columns"
+                f"warning: {counted(self.num_unseen, 'row')} with categories that the table of the "
+                "run does not have: unseen names their columns"
             )
         return "\n".join(lines)
 
 
-def _rows(number):
-    """A number of rows, in words."""
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words: `1 row`, `2,000 rows`."""
     if number == 1:
-        return "1 row"
-    return f"{number:,} rows"
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"
