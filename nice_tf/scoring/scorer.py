@@ -261,8 +261,8 @@ class Summary:
         if self.num_off_constant:
             lines.append(
                 f"warning: {counted(self.num_off_constant, 'row')} off the values of training in "
-                "columns that were constant there, where the density is 0: off_constant names these "
-                "columns, log_prob is of the others alone"
+                "columns that were constant there, where the density is 0: off_constant names "
+                "these columns, log_prob is of the others alone"
             )
         if self.num_unseen:
             lines.append(
