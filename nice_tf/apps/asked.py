@@ -7,22 +7,23 @@ from nice_tf.errors import UserError
 from nice_tf.runs.workdir import Workdir
 
 
-def workdir() -> str:
-    """The value of --workdir, the folder of a finished run.
+def workdir(*others: str) -> list[str]:
+    """The value of --workdir, the folder of a finished run, and those of other needed flags.
 
     Raises:
-      UserError: it was not given, or the run is not finished.
+      UserError: one of them was not given, or the run is not finished.
     """
-    return _finished("workdir")
+    return _finished("workdir", *others)
 
 
-def model() -> str:
-    """The value of --model, the folder of a finished run or of an export.
+def model(*others: str) -> list[str]:
+    """The value of --model, the folder of a finished run or of an export, and those of other
+    needed flags.
 
     Raises:
-      UserError: it was not given, or it is that of a run that is not finished.
+      UserError: one of them was not given, or the folder is that of a run that is not finished.
     """
-    return _finished("model")
+    return _finished("model", *others)
 
 
 def parse_given(texts: list[str]) -> dict[str, str]:
@@ -43,10 +44,11 @@ def parse_given(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def _finished(name):
-    value = command.required(name)
-    run = Workdir(value)
+def _finished(name, *others):
+    values = command.required(name, *others)
+    folder = values[0]
+    run = Workdir(folder)
     if run.config.exists():
         run.finished_evaluation()
-    command.tell(f"loading TensorFlow and {value} ...")
-    return value
+    command.tell(f"loading TensorFlow and {folder} ...")
+    return values

@@ -52,8 +52,7 @@ flags.DEFINE_string(
 def main() -> None:
     """Exports, then samples and scores one batch through the exported model."""
     values = flags.FLAGS
-    workdir = asked.workdir()
-    export_dir = command.required("export_dir")
+    workdir, export_dir = asked.workdir("export_dir")
     with command.quiet_tensorflow():
         from nice_tf.serving import export, lite, saving, warmup
     print(f"exporting {workdir}: writing the signatures, loading them, trying them ...", flush=True)

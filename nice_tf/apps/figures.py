@@ -28,7 +28,7 @@ def main() -> None:
     unknown = sorted(set(values.figures) - set(FIGURES))
     if unknown:
         raise UserError(f"--figures must be of {', '.join(FIGURES)}, got {', '.join(unknown)}")
-    workdir = asked.workdir()
+    (workdir,) = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.reports import figures
         from nice_tf.runs import finished

@@ -23,9 +23,7 @@ flags.DEFINE_integer("seed", 0, "of the draws", module_name="impute")
 
 def main() -> None:
     """Writes the filled table."""
-    model = asked.model()
-    source = command.required("input")
-    output = command.required("output")
+    model, source, output = asked.model("input", "output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
     values = flags.FLAGS

@@ -40,7 +40,7 @@ flags.DEFINE_string(
 def main() -> None:
     """Writes the picture."""
     values = flags.FLAGS
-    workdir = asked.workdir()
+    (workdir,) = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf import drawing
         from nice_tf.data import arrays

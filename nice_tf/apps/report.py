@@ -19,7 +19,7 @@ flags.DEFINE_string(
 def main() -> None:
     """Writes the page."""
     values = flags.FLAGS
-    workdir = asked.workdir()
+    (workdir,) = asked.workdir()
     with command.quiet_tensorflow():
         from nice_tf.reports import page
         from nice_tf.runs import finished

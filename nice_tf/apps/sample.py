@@ -38,8 +38,7 @@ def main() -> None:
     """Writes the samples."""
     values = flags.FLAGS
     given = asked.parse_given(values.given)
-    output = command.required("output")
-    model = asked.model()
+    model, output = asked.model("output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
     path = files.sample_file(

@@ -26,9 +26,7 @@ command.define_score_flags("score")
 def main() -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model = asked.model()
-    source = command.required("input")
-    output = command.required("output")
+    model, source, output = asked.model("input", "output")
     with command.quiet_tensorflow():
         from nice_tf.scoring import files
     path = files.score_file(

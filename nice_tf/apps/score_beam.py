@@ -21,9 +21,7 @@ command.define_score_flags("score_beam")
 def main(beam_flags: list[str]) -> None:
     """Writes the scores."""
     values = flags.FLAGS
-    model = command.required("model")
-    source = command.required("input")
-    output = command.required("output")
+    model, source, output = command.required("model", "input", "output")
     with command.quiet_tensorflow():
         try:
             from nice_tf.scoring import beam

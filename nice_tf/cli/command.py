@@ -272,16 +272,18 @@ def define_score_flags(group: str) -> None:
     )
 
 
-def required(name: str) -> str:
-    """The value of a flag that must be given.
+def required(*names: str) -> list[str]:
+    """The values of flags that must be given.
 
     Raises:
-      UserError: it was not.
+      UserError: one or more were not; all of them are named.
     """
-    value = flags.FLAGS[name].value
-    if not value:
-        raise UserError(f"--{name} is needed, see --help")
-    return value
+    values = [flags.FLAGS[name].value or "" for name in names]
+    missing = [f"--{name}" for name, value in zip(names, values, strict=True) if not value]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise UserError(f"{' and '.join(missing)} {verb} needed, see --help")
+    return values
 
 
 @contextlib.contextmanager
