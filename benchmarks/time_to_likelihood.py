@@ -1,13 +1,14 @@
 r"""Seconds of training until MNIST's validation split passes a likelihood: ours beside plain PyTorch.
 
     python benchmarks/time_to_likelihood.py --manual_dir=../shared/data/mnist --workdir=runs/time \
-        --runs=mnist_fast,mnist_plain,torch,torch_ours --output=time.png
+        --runs=mnist_fast,mnist_plain,torch,torch_ours --minutes=30 --output=time.png
 
 A run is a file of configs/, trained by `train.py`, or the paper's network in PyTorch, compiled where there is a compiler:
 `torch` with Adam at a constant rate, as the libraries' examples have it, `torch_ours` with the optimizer's settings of
 configs/mnist_plain.flags. They run one after another, each in a process of its own. Seconds are those of the epochs,
 compilation and validation with them, up to the end of the first epoch whose validation passes the figure; reading the
-data and starting the program are not in them. The test split is not looked at.
+data and starting the program are not in them. A run is stopped after `--minutes`; its schedule stays that of all its
+epochs. The test split is not looked at.
 """
 
 import argparse
@@ -49,9 +50,16 @@ def curve_of_metrics(file: pathlib.Path) -> list[tuple[float, float]]:
     return curve
 
 
-def train_ours(name: str, workdir: pathlib.Path, more: list[str]) -> list[tuple[float, float]]:
-    """Trains a configuration; continues it if it was cut off."""
+def train_ours(
+    name: str, workdir: pathlib.Path, minutes: float, more: list[str]
+) -> list[tuple[float, float]]:
+    """Trains a configuration; continues it if it was cut off before its minutes were over."""
     run = workdir / name
+    metrics = run / "metrics.csv"
+    trained = curve_of_metrics(metrics)[-1][0] if metrics.exists() else 0.0
+    left = 60 * minutes - trained
+    if left <= 0:
+        return curve_of_metrics(metrics)
     command = [
         sys.executable,
         str(REPOSITORY / "train.py"),
@@ -60,8 +68,16 @@ def train_ours(name: str, workdir: pathlib.Path, more: list[str]) -> list[tuple[
         "--sample_every_epochs=0",
         *more,
     ]
-    subprocess.run(command, check=True, cwd=REPOSITORY)
-    return curve_of_metrics(run / "metrics.csv")
+    process = subprocess.Popen(command, cwd=REPOSITORY)
+    try:
+        failed = process.wait(timeout=left)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # writes a checkpoint first
+        process.wait()
+        failed = not metrics.exists()
+    if failed:
+        sys.exit(f"{name} failed, or did not end an epoch in {minutes:g} minutes")
+    return curve_of_metrics(metrics)
 
 
 def pictures(folder: pathlib.Path) -> np.ndarray:
@@ -71,7 +87,7 @@ def pictures(folder: pathlib.Path) -> np.ndarray:
 
 
 def train_torch(
-    name: str, folder: pathlib.Path, epochs: int, precision: str, seed: int = 0
+    name: str, folder: pathlib.Path, epochs: int, minutes: float, precision: str, seed: int = 0
 ) -> list[tuple[float, float]]:
     """Trains the paper's network in PyTorch."""
     import peers_torch
@@ -99,6 +115,8 @@ def train_torch(
         nats = peer.mean_log_prob(validation, BATCH)
         curve.append((time.perf_counter() - start, nats))
         print(f"{name} epoch {epoch + 1}: {nats:.1f} after {curve[-1][0]:.1f} s", flush=True)
+        if curve[-1][0] >= 60 * minutes:
+            break
     return curve
 
 
@@ -138,6 +156,7 @@ def main() -> None:
     options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/time"))
     options.add_argument("--manual_dir", type=pathlib.Path, required=True)
     options.add_argument("--torch_epochs", type=int, default=20)
+    options.add_argument("--minutes", type=float, default=60, help="of each run, at most")
     options.add_argument("--precision", choices=contest.PRECISIONS, default="float32")
     options.add_argument("--output", type=pathlib.Path, help="picture of the curves")
     options.add_argument("--one", help=argparse.SUPPRESS)  # a run of PyTorch in its own process
@@ -145,7 +164,11 @@ def main() -> None:
     arguments.workdir.mkdir(parents=True, exist_ok=True)
     if arguments.one:
         curve = train_torch(
-            arguments.one, arguments.manual_dir, arguments.torch_epochs, arguments.precision
+            arguments.one,
+            arguments.manual_dir,
+            arguments.torch_epochs,
+            arguments.minutes,
+            arguments.precision,
         )
         (arguments.workdir / f"{arguments.one}.json").write_text(json.dumps(curve))
         return
@@ -153,7 +176,9 @@ def main() -> None:
     for name in arguments.runs.split(","):
         if name not in TORCH_RUNS:
             manual_dir = f"--manual_dir={arguments.manual_dir.resolve()}"
-            curves[name] = train_ours(name, arguments.workdir.resolve(), [manual_dir, *more])
+            curves[name] = train_ours(
+                name, arguments.workdir.resolve(), arguments.minutes, [manual_dir, *more]
+            )
             continue
         result = arguments.workdir / f"{name}.json"
         if not result.exists():

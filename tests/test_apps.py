@@ -194,7 +194,7 @@ def test_a_threshold_finer_than_the_validation_rows_tell_is_said(run, model, tmp
         )
         assert (
             f"{threshold:g}" in said
-            and (f"which moves in steps of {step:.2g}: of 0 alone" in said) == is_said
+            and (f"(it moves in steps of {step:.2g}, so only 0 is)" in said) == is_said
         )
 
 

@@ -196,12 +196,14 @@ def test_float32_decimals_are_named_as_they_were_written(tmp_path):
     assert written.tolist() == [0.3, 0.7, -0.1], "no 0.30000001"
 
 
-def test_row_numbers_are_left_out_unless_asked_for(tmp_path):
+def test_row_numbers_are_left_out_unless_asked_for(load, tmp_path):
     path = write_parquet(tmp_path / "a.parquet", a=A, __index_level_0__=np.arange(N))
     assert survey(path)[0].names == ["a"] and survey(path)[0].ignored == ("__index_level_0__",)
     assert survey(path, ["__index_level_0__", "a"])[0].names == ["__index_level_0__", "a"]
     schema, _ = survey(write_csv(tmp_path / "a.csv", **{"": np.arange(N), "a": A}))
     assert schema.names == ["a"] and "left out: (no name)" in schema.describe()
+    (said,) = load(write_csv(tmp_path / "b.csv", **{"": np.arange(N), "a": A, "b": B})).warnings
+    assert said == "column (no name) is taken for row numbers by its name, and is left out"
 
 
 def test_constants_are_left_out_and_named(load, tmp_path):

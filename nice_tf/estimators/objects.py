@@ -11,6 +11,7 @@ import pyarrow as pa
 from nice_tf.data.tables.encodings import as_texts
 from nice_tf.errors import UserError
 
+_NUMBER = "a number"
 _OTHER = "a value of another type"
 
 
@@ -18,12 +19,14 @@ def of_one_kind(x: Any, texts: Collection[str]) -> Any:
     """A data frame of pandas whose columns each hold values of one kind, as Arrow needs them.
 
     Args:
-      x: the frame, in which a categorical of no such kind becomes one of texts.
+      x: the frame, in which a categorical of no such kind becomes one of texts, a sparse column a
+        dense one, and decimals beside floats become floats.
       texts: names of columns that become text where they are of several kinds, or of one that
         tables do not have.
 
     Raises:
-      UserError: another column of several kinds; the first value of a second one is named.
+      UserError: another column of several kinds; the first value of a second one is named. Or an
+        integer that its column cannot hold.
     """
     result = x.copy(deep=False)
     for name in x.columns:
@@ -32,15 +35,22 @@ def of_one_kind(x: Any, texts: Collection[str]) -> Any:
         if hasattr(column.dtype, "categories"):
             if _has_no_kind(list(map(_kind_of, column.cat.categories))):
                 result[name] = column.map(_spelled, na_action="ignore")
+        elif hasattr(column, "sparse"):
+            result[name] = column.sparse.to_dense()
         elif column.dtype == object or is_text:
             values = column.to_numpy(object, copy=True)
             rows = np.flatnonzero(column.notna())
             kinds = [_kind_of(values[row]) for row in rows]
-            if is_text and _has_no_kind(kinds):
+            too_large = _too_large(values, rows)
+            if is_text and (_has_no_kind(kinds) or too_large):
                 values[rows] = list(map(_spelled, values[rows]))
                 result[name] = values
-            else:
-                _check_is_one(name, values, rows, kinds)
+                continue
+            _check_is_one(name, values, rows, kinds)
+            _check_is_held(name, values, too_large)
+            if _has_floats(values, rows):
+                values[rows] = list(map(float, values[rows]))
+                result[name] = values
     return result
 
 
@@ -57,9 +67,36 @@ def _check_is_one(name, values, rows, kinds):
             value = repr(value)
         raise UserError(
             f"column {name} of X has {value} in row {row} (counted from 0), {kind}, and {kinds[0]} "
-            f"in row {rows[0]}: values of one kind are needed; or settings="
-            f"{{'categories': {[str(name)]}}} takes all as text"
+            f"in row {rows[0]}: values of one kind are needed; or {_as_text(name)}"
         )
+
+
+def _has_floats(values, rows):
+    return any(isinstance(values[row], (float, np.floating)) for row in rows)
+
+
+def _too_large(values, rows):
+    """The rows of integers that a column of such values cannot hold exactly."""
+    bits = 53 if _has_floats(values, rows) else 63
+    found = []
+    for row in rows:
+        value = values[row]
+        if isinstance(value, (int, np.integer)) and abs(int(value)) >= 2**bits:
+            found.append(row)
+    return found
+
+
+def _check_is_held(name, values, too_large):
+    if too_large:
+        row = too_large[0]
+        raise UserError(
+            f"column {name} of X has {values[row]} in row {row} (counted from 0): integers are "
+            f"below 2**63 in size, and below 2**53 beside fractions; or {_as_text(name)}"
+        )
+
+
+def _as_text(name):
+    return f"settings={{'categories': {[str(name)]}}} takes all as text"
 
 
 def _kind_of(value):
@@ -71,7 +108,7 @@ def _kind_of(value):
     if isinstance(value, (datetime.timedelta, np.timedelta64)):
         return "a duration"
     if isinstance(value, (int, float, decimal.Decimal, np.integer, np.floating)):
-        return "a number"
+        return _NUMBER
     if isinstance(value, np.datetime64):
         return "a time without time zone"
     if isinstance(value, datetime.datetime):
@@ -89,5 +126,5 @@ def _spelled(value):
     """As a column of such values is spelled, so that a part of the rows gives the same texts."""
     try:
         return as_texts(pa.array([value]))[0].as_py()
-    except pa.ArrowException:
+    except (pa.ArrowException, OverflowError):
         return str(value)

@@ -251,12 +251,12 @@ class Summary:
         """
         coarse = ""
         if tail_step > threshold:
-            coarse = f", which moves in steps of {tail_step:.2g}: of 0 alone"
+            coarse = f" (it moves in steps of {tail_step:.2g}, so only 0 is)"
         mean = self.sum_log_prob / self.num_rows
         lines = [
             f"{counted(self.num_rows, 'row')}, mean log_prob {mean:.3f} nats; "
-            f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}), "
-            f"of {TAILS[by]} at most {threshold:g}{coarse}"
+            f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}): "
+            f"{TAILS[by]} is at most {threshold:g}{coarse}"
         ]
         if self.num_off_constant:
             lines.append(

@@ -12,6 +12,7 @@ from nice_tf.data.tables.table import Table
 from nice_tf.errors import UserError
 
 _ROW_NUMBER = re.compile(r"|__index_level_\d+__")
+_SAID_OF_ROW_NUMBER = "is taken for row numbers by its name, and is left out"
 
 
 def choose(
@@ -39,27 +40,31 @@ def choose(
     kinds.check(candidates, table.what)
     asked_for = {*names, *kinds.categories, *kinds.numbers}
     others = []
+    left_out = {}
     for name in candidates:
         if name in asked_for or not _ROW_NUMBER.fullmatch(name):
             others.append(name)
+        else:
+            left_out[name] = _SAID_OF_ROW_NUMBER
     _find_types(table, others, kinds)
     found = kinds_lib.find(table, others, kinds, is_wanted=bool(names))
     table.encodings = found.encodings
+    left_out.update(found.left_out)
     chosen = []
     for name in others:
         if name in found.encodings or name in table.numeric:
             chosen.append(name)
-        elif name not in found.left_out:
+        elif name not in left_out:
             what = f"is of type {table.types[name]}"
             if names:
                 raise UserError(
                     f"column {name} of {table.what} {what}: numbers, text, dates or times are "
                     "needed"
                 )
-            found.left_out[name] = f"{what}, not of numbers, text, dates or times, and is left out"
+            left_out[name] = f"{what}, not of numbers, text, dates or times, and is left out"
     if not chosen:
-        raise UserError(_said_of_none(table, found.left_out))
-    return chosen, found.left_out
+        raise UserError(_said_of_none(table, left_out))
+    return chosen, left_out
 
 
 def _said_of_none(table, left_out):

@@ -50,9 +50,10 @@ def precision(kind: pa.DataType) -> float:
 
 def said_of(names: Sequence[str], what: str) -> str:
     """What columns are or have, as "has no value at all", said of one or of each of several."""
+    shown = [name or "(no name)" for name in names]
     if len(names) == 1:
-        return f"column {names[0]} {what}"
-    return f"columns {', '.join(names)}: each {what}"
+        return f"column {shown[0]} {what}"
+    return f"columns {', '.join(shown)}: each {what}"
 
 
 def repeated(names: Sequence[str]) -> list[str]:
