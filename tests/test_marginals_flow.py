@@ -12,8 +12,8 @@ from marginal_data import (
 )
 
 import nice_tf
-from nice_tf.flows.flow import marginals_alone
 from nice_tf.flows.inpainting import inpaint
+from nice_tf.flows.marginals import marginals_alone
 
 pytestmark = pytest.mark.usefixtures("without_denoising")
 

@@ -15,7 +15,7 @@ from flows import random_flow, random_points, randomize
 import nice_tf
 from nice_tf.data import dataset
 from nice_tf.flows import mixtures, priors
-from nice_tf.flows.flow import marginals_alone
+from nice_tf.flows.marginals import marginals_alone
 from nice_tf.reports import figures
 from nice_tf.runs import architecture
 from nice_tf.runs import finished as finished_lib

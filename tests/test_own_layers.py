@@ -232,6 +232,14 @@ def test_server_draws_from_own_priors_by_their_quantile():
             "the layers do not take a vector of 4 values",
         ),
         (
+            lambda: nice_tf.flow_from_layers([nice_tf.DiagonalScaling(5)], "logistic", 4),
+            r"of 4 values: diagonal_scaling is of 5 values, got event shape \(4,\)",
+        ),
+        (
+            lambda: nice_tf.num_parameters(3),
+            "a distribution is needed, got int",
+        ),
+        (
             lambda: nice_tf.flow_from_layers(tfb.Shift(1.0), "logistic", 4),
             "layers must be a list of bijectors, got the one bijector shift",
         ),

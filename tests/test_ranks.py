@@ -9,8 +9,8 @@ from cpp_loader import LoadedModel
 from flows import random_points, randomize
 
 import nice_tf
-from nice_tf.flows.flow import behind_marginals
-from nice_tf.flows.ranks import has_marginals, log_det_of_marginals
+from nice_tf.flows.marginals import behind_marginals, has_marginals
+from nice_tf.flows.ranks import log_det_of_marginals
 from nice_tf.serving import lite
 
 tfb = tfp.bijectors

@@ -18,7 +18,7 @@ from nice_tf.apps import terminal
 from nice_tf.data import batches, dataset
 from nice_tf.evaluation import likelihood as evaluation
 from nice_tf.evaluation import metrics
-from nice_tf.flows.flow import data_mean
+from nice_tf.flows.marginals import data_mean
 from nice_tf.runs import architecture, checkpoints, workdir
 from nice_tf.runs import finished as finished_lib
 from nice_tf.runs.workdir import Workdir

@@ -2,18 +2,19 @@
 quantile function of the prior's family.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors import bins
+from nice_tf.bijectors import bins, piecewise
 from nice_tf.bijectors.parameters import (
     Layer,
     check_event_size,
     check_examples,
     kept_or_new,
 )
+from nice_tf.bijectors.piecewise import Tensors
 from nice_tf.choices import FAMILIES
 from nice_tf.errors import UserError, check_at_least, check_choice
 
@@ -21,8 +22,6 @@ _ROWS_AT_ONCE = 4096
 _MAX_ROWS = 50_000  # whose values are sorted
 _MAX_LEVELS = 1024  # that have a bin each
 MAX_BINS = 256  # of a coordinate of other data, unless told
-
-Tensors = dict[str, tf.Tensor]
 
 
 class QuantileTransform(Layer):
@@ -159,7 +158,7 @@ class QuantileTransform(Layer):
             arguments["offsets"] = kept_or_new(offsets, start, name="offsets")
         super().__init__(arguments, starts=starts, is_constant_jacobian=False)
         self._offsets = arguments["offsets"]
-        self._family = family
+        self._family = piecewise.FAMILIES[family]
         self._tail_mass = tail_mass
         self._max_bins = max_bins
         self._fitted = {key: arguments[key] for key in starts}
@@ -170,7 +169,7 @@ class QuantileTransform(Layer):
     @property
     def family(self) -> str:
         """Of which the quantile function is: `"logistic"` or `"normal"`."""
-        return self._family
+        return self.parameters["family"]
 
     @property
     def edges(self) -> tf.Tensor:
@@ -189,7 +188,7 @@ class QuantileTransform(Layer):
 
     def deviations_before(self, sigma: tf.Tensor) -> tf.Tensor:
         """Sigma by the deviation of the family, times that of the values, `[D]`."""
-        return sigma / _deviation_of(self._family) * self.deviations
+        return sigma / self._family.deviation * self.deviations
 
     def fit(self, x: np.ndarray) -> None:
         """Fits F to training examples, dequantized where they are discrete.
@@ -392,7 +391,7 @@ class QuantileTransform(Layer):
         arrays is made once.
         """
         found = self.copy(is_trained=False, offsets=None, **self._trained_tables())
-        found._kept = kept(found._tables_of(found._fitted))
+        found._kept = piecewise.kept(piecewise.tables_of(found._fitted, self._family))
         return found
 
     def _check_used_after_fit(self):
@@ -414,40 +413,16 @@ class QuantileTransform(Layer):
     def _mapped(self, x):
         """Z and log dz/dx of each coordinate, `[..., D]`."""
         self._check_used_after_fit()
-        x = self._sized(x)
-        quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        tables = self._kept or self._tables_of(self._trained_tables())
-        within = tf.clip_by_value(x, tables["lowest"], tables["highest"])
-        bin_ = self._bin_at(self._search(within, tables["edges"]), tables)
-        t = (within - bin_["low"]) / (bin_["high"] - bin_["low"])
-        rest = (bin_["high"] - within) / (bin_["high"] - bin_["low"])
-        denominator = 1 + (bin_["first"] + bin_["last"] - 2) * t * rest
-        share_below = t * (t + bin_["first"] * rest) / denominator
-        share_above = rest * (rest + bin_["last"] * t) / denominator
-        z = quantile(
-            bin_["below"] + bin_["mass"] * share_below, bin_["above"] + bin_["mass"] * share_above
-        )
-        slope = bin_["last"] * t**2 + 2 * t * rest + bin_["first"] * rest**2
-        log_density = (
-            tf.math.log(bin_["mass"] / (bin_["high"] - bin_["low"]))
-            + tf.math.log(slope)
-            - 2 * tf.math.log(denominator)
-        )
-        outside = x - within
-        is_below = outside < 0
-        slope_outside = tables["slope_outside"]
-        log_slope_outside = tables["log_slope_outside"]
-        z += outside * tf.where(is_below, slope_outside[:, 0], slope_outside[:, 1])
-        log_slope = tf.where(
-            outside == 0,
-            log_density - log_density_of(z),
-            tf.where(is_below, log_slope_outside[:, 0], log_slope_outside[:, 1]),
-        )
-        return z, log_slope
+        return piecewise.scores(self._sized(x), self._read_tables(), self._family)
+
+    def _read_tables(self):
+        if self._kept is not None:
+            return self._kept
+        return piecewise.tables_of(self._trained_tables(), self._family)
 
     def _inverse(self, z):
-        tables = self._kept or self._tables_of(self._trained_tables())
-        return self._values(self._sized(z), tables)
+        self._check_used_after_fit()
+        return piecewise.values(self._sized(z), self._read_tables(), self._family)
 
     def standardized_values(
         self, z: tf.Tensor, coordinates: np.ndarray, *, tables: Tensors | None = None
@@ -465,7 +440,8 @@ class QuantileTransform(Layer):
         """
         if tables is None:
             tables = self.tables_of_values(coordinates)
-        return (self._values(z, tables) - tables["means"]) / tables["deviations"]
+        self._check_used_after_fit()
+        return (piecewise.values(z, tables, self._family) - tables["means"]) / tables["deviations"]
 
     def tables_of_values(self, coordinates: np.ndarray) -> Tensors:
         """What `standardized_values` makes of the fitted arrays of these coordinates, `[n]`."""
@@ -475,109 +451,12 @@ class QuantileTransform(Layer):
         deviations = fitted["deviations"]
         if self._levels:
             deviations = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
-        return {**self._tables_of(fitted), "means": fitted["means"], "deviations": deviations}
-
-    def _values(self, z, tables):
-        """X of z, both `[..., n]`, by the tables of these coordinates."""
-        self._check_used_after_fit()
-        probabilities = _FUNCTIONS[self._family][2]
-        within = tf.clip_by_value(z, tables["lowest_knot"], tables["highest_knot"])
-        bin_ = self._bin_at(self._search(within, tables["knots"]), tables)
-        below, above = probabilities(within)
-        # Of the two the smaller one has more digits.
-        share = tf.where(
-            below < above,
-            (below - bin_["below"]) / bin_["mass"],
-            1 - (above - bin_["above"]) / bin_["mass"],
-        )
-        share = tf.clip_by_value(share, 0, 1)
-        bend = share * (bin_["first"] + bin_["last"] - 2)
-        linear = bin_["first"] - bend
-        square = 1 - bin_["first"] + bend
-        root = tf.sqrt(tf.maximum(linear**2 + 4 * square * share, 0))
-        t = 2 * share / tf.maximum(linear + root, np.finfo(z.dtype.as_numpy_dtype).tiny)
-        x = bin_["low"] + tf.clip_by_value(t, 0, 1) * (bin_["high"] - bin_["low"])
-        slope_outside = tables["slope_outside"]
-        outside = z - within
-        return x + outside / tf.where(outside < 0, slope_outside[:, 0], slope_outside[:, 1])
-
-    def _tables_of(self, fitted: Tensors) -> Tensors:
-        """What both directions read of the fitted arrays of n coordinates.
-
-        Returns:
-          `edges` and `knots`, those of z, `[n * (max_bins + 1)]` for `_search`, and the lowest and
-          the highest of each, `[n]`; `bins`, `[n * max_bins, 7]` for `_bin_at`; `slope_outside`,
-          dz/dx below and above the outer edges, and its logarithm, `[n, 2]`.
-        """
-        quantile, log_density_of = _FUNCTIONS[self._family][:2]
-        edges = tf.convert_to_tensor(fitted["edges"])
-        below = tf.convert_to_tensor(fitted["below"])
-        above = tf.convert_to_tensor(fitted["above"])
-        knots = quantile(below, above)
-        columns = [
-            edges[:, :-1],
-            edges[:, 1:],
-            below[:, :-1],
-            above[:, 1:],
-            tf.convert_to_tensor(fitted["masses"]),
-            fitted["slopes"][:, :, 0],
-            fitted["slopes"][:, :, 1],
-        ]
-        tail_mass = below[:, :1]
-        end = quantile(tail_mass, 1 - tail_mass)
-        log_slope = (
-            tf.math.log(tail_mass) - log_density_of(end) - tf.math.log(fitted["tail_scales"])
-        )
-        return {
-            "edges": _for_search(edges),
-            "lowest": edges[:, 0],
-            "highest": edges[:, -1],
-            "knots": _for_search(knots),
-            "lowest_knot": knots[:, 0],
-            "highest_knot": knots[:, -1],
-            "bins": tf.reshape(tf.stack(columns, axis=-1), [-1, len(columns)]),
-            "slope_outside": tf.exp(log_slope),
-            "log_slope_outside": log_slope,
-        }
-
-    def _search(self, values, ascending):
-        """The number of the bin of each value, `[..., n]`, by halving; `ascending` is of
-        `_for_search`.
-        """
-        size = self._max_bins + 1
-        first = tf.range(ascending.shape[0] // size) * size
-        found = tf.zeros(tf.shape(values), tf.int32)
-        width = 1 << (size - 1).bit_length()
-        while width > 1:
-            width //= 2
-            tried = tf.minimum(found + width, size - 1)
-            is_above = values >= tf.gather(ascending, first + tried)
-            found = tf.where(is_above, tried, found)
-        return found
-
-    def _bin_at(self, place: tf.Tensor, tables: Tensors) -> Tensors:
-        """What is known of the bins of these numbers, each `[..., n]`."""
-        first = tf.range(tables["lowest"].shape[0]) * self._max_bins
-        names = ["low", "high", "below", "above", "mass", "first", "last"]
-        found = tf.gather(tables["bins"], first + place)
-        parts = tf.unstack(found, num=len(names), axis=-1)
-        return dict(zip(names, parts, strict=True))
+        read = piecewise.tables_of(fitted, self._family)
+        return {**read, "means": fitted["means"], "deviations": deviations}
 
     def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
         """Part by part: what is made on the way is many times larger than x."""
         return tf.concat([self.forward(part) for part in _parts(x)], axis=0)
-
-
-def kept(tables: Tensors) -> Tensors:
-    """Tables as variables that are not trained."""
-    return {key: tf.Variable(table, trainable=False) for key, table in tables.items()}
-
-
-def _for_search(ascending):
-    """Rows of ascending numbers, which may repeat their last, one after the other."""
-    is_last = ascending >= ascending[:, -1:]
-    infinity = tf.constant(np.inf, ascending.dtype)
-    return tf.reshape(tf.where(is_last, infinity, ascending), [-1])
 
 
 def _parts(x):
@@ -639,43 +518,3 @@ def _unfitted(event_size, max_bins, dtype):
         "deviations": [event_size],
     }
     return {key: tf.fill(shape, tf.constant(np.nan, dtype)) for key, shape in shapes.items()}
-
-
-def _deviation_of(family):
-    """The standard deviation of a family's distribution of scale 1."""
-    if family == "logistic":
-        return np.pi / np.sqrt(3)
-    return 1.0
-
-
-def _logistic_quantile(below, above):
-    return tf.math.log(below) - tf.math.log(above)
-
-
-def _logistic_log_density(z):
-    return -tf.math.softplus(z) - tf.math.softplus(-z)
-
-
-def _logistic_probabilities(z):
-    return tf.math.sigmoid(z), tf.math.sigmoid(-z)
-
-
-def _normal_quantile(below, above):
-    z = tf.math.ndtri(tf.minimum(below, above))
-    return tf.where(below < above, z, -z)
-
-
-def _normal_log_density(z):
-    return -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
-
-
-def _normal_probabilities(z):
-    scaled = z / np.sqrt(2)
-    return 0.5 * tf.math.erfc(-scaled), 0.5 * tf.math.erfc(scaled)
-
-
-# Of each family: the quantile function by F and 1 - F, the logarithm of the density, F and 1 - F.
-_FUNCTIONS: dict[str, tuple[Callable, Callable, Callable]] = {
-    "logistic": (_logistic_quantile, _logistic_log_density, _logistic_probabilities),
-    "normal": (_normal_quantile, _normal_log_density, _normal_probabilities),
-}

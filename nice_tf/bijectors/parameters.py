@@ -85,8 +85,20 @@ class Layer(tfb.Bijector):
         """The examples that `fit` saw as new ones would come out of the layer, `[N, D]`."""
         return self.forward(x)
 
+    def _forward_event_shape(self, input_shape):
+        return self._sized_shape(input_shape)
+
+    def _inverse_event_shape(self, output_shape):
+        return self._sized_shape(output_shape)
+
     def _sized(self, x):
         return check_last_axis(x, self.parameters["event_size"])
+
+    def _sized_shape(self, shape):
+        size = self.parameters.get("event_size")
+        if size is not None and not shape[-1:].is_compatible_with([size]):
+            raise UserError(f"{self.name} is of {size} values, got event shape {shape}")
+        return shape
 
 
 def kept_or_new(

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nice_tf.bijectors.marginals import QuantileTransform, Tensors, kept
+from nice_tf.bijectors.marginals import QuantileTransform
+from nice_tf.bijectors.piecewise import Tensors, kept
 
 
 class View(tf.Module):

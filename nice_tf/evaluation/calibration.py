@@ -10,7 +10,8 @@ from nice_tf.data.labels import Labels
 from nice_tf.data.rows import Array
 from nice_tf.data.schema import Schema
 from nice_tf.evaluation.likelihood import log_probs
-from nice_tf.flows.ranks import has_marginals, log_det_of_marginals
+from nice_tf.flows.marginals import has_marginals
+from nice_tf.flows.ranks import log_det_of_marginals
 
 tfd = tfp.distributions
 MAX_QUANTILES = 10_000

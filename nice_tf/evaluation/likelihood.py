@@ -14,7 +14,7 @@ from nice_tf.data.schema import Schema, Spikes
 from nice_tf.data.units import is_discrete, to_density_units
 from nice_tf.evaluation.metrics import bits_per_dim, importance_weighted, on_range, standard_error
 from nice_tf.flows.density import context_kwargs
-from nice_tf.flows.flow import marginals_alone
+from nice_tf.flows.marginals import marginals_alone
 from nice_tf.seeds import stateless_seed
 
 tfd = tfp.distributions

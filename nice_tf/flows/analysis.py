@@ -11,7 +11,7 @@ from nice_tf.choices import INTERPOLATIONS
 from nice_tf.errors import UserError, check_at_least, check_choice
 from nice_tf.flows import linear
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, encoder, layers
-from nice_tf.flows.flow import behind_marginals
+from nice_tf.flows.marginals import behind_marginals
 from nice_tf.flows.priors import covariance, relative_deviation
 
 tfb = tfp.bijectors

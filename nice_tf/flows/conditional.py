@@ -10,9 +10,9 @@ import tensorflow_probability as tfp
 from nice_tf.errors import UserError, check_at_least
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.density import context_kwargs
-from nice_tf.flows.flow import behind_marginals, marginal_of_h
 from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
 from nice_tf.flows.jumps import WithJumps
+from nice_tf.flows.marginals import behind_marginals, marginal_of_h
 from nice_tf.memory import available_memory
 
 tfd = tfp.distributions

@@ -10,7 +10,7 @@ from nice_tf.choices import MASKS
 from nice_tf.errors import UserError, check_choice
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
-from nice_tf.flows.flow import behind_marginals, data_mean
+from nice_tf.flows.marginals import behind_marginals, data_mean
 
 tfd = tfp.distributions
 

@@ -3,9 +3,9 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.bijectors.marginals import QuantileTransform
 from nice_tf.errors import UserError
-from nice_tf.flows.density import context_kwargs, layers
+from nice_tf.flows.density import context_kwargs
+from nice_tf.flows.marginals import cut
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -60,11 +60,6 @@ def rank_log_prob(
     return flow.log_prob(x, **context_kwargs(context)) - log_det
 
 
-def has_marginals(flow: tfd.TransformedDistribution) -> bool:
-    """Whether the first layer, except for a reshaping, maps each coordinate to its quantiles."""
-    return bool(_up_to_marginals(flow))
-
-
 def log_det_of_marginals(flow: tfd.TransformedDistribution, x: tf.Tensor) -> tf.Tensor | None:
     """What log p has less than it minus `rank_log_prob`: sum_d log |dz_d / dx_d|, `[...]`; `None`
     of a flow that has no marginals in front.
@@ -75,10 +70,10 @@ def log_det_of_marginals(flow: tfd.TransformedDistribution, x: tf.Tensor) -> tf.
       flow: any.
       x: `[..., *event_shape]` in density units.
     """
-    found = _up_to_marginals(flow)
-    if not found:
+    up_to_marginals, _ = cut(flow)
+    if not up_to_marginals:
         return None
-    front = tfb.Chain(tuple(reversed(found)))
+    front = tfb.Chain(tuple(reversed(up_to_marginals)))
     return front.forward_log_det_jacobian(x, event_ndims=flow.event_shape.rank)
 
 
@@ -96,17 +91,7 @@ def rank_contributions(
     Returns:
       Nats, `[B, D]`.
     """
-    marginals = _up_to_marginals(flow)[-1]
+    up_to_marginals, _ = cut(flow)
+    marginals = up_to_marginals[-1]
     usual = tf.cast(usual, x.dtype)[tf.newaxis]
     return contribution - marginals.log_slopes(usual) + marginals.log_slopes(x)
-
-
-def _up_to_marginals(flow):
-    """The layers up to marginals that stand in front; empty where others, or none, do."""
-    found = layers(flow)
-    for place, layer in enumerate(found):
-        if isinstance(layer, QuantileTransform):
-            return found[: place + 1]
-        if not isinstance(layer, tfb.Reshape):
-            break  # behind it stand other values than those of the data
-    return ()

@@ -15,7 +15,7 @@ from nice_tf.data.units import to_density_units
 from nice_tf.evaluation import likelihood, simple_densities
 from nice_tf.evaluation.metrics import standard_error
 from nice_tf.flows.contributions import contributions
-from nice_tf.flows.flow import data_mean
+from nice_tf.flows.marginals import data_mean
 from nice_tf.reports.table_columns import text_of
 from nice_tf.runs.finished import FinishedRun
 from nice_tf.seeds import stateless_seed

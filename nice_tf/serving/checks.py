@@ -8,8 +8,8 @@ from nice_tf.data.schema import Schema
 from nice_tf.errors import UserError, cause_of, check_count
 from nice_tf.flows.analysis import conditional_scales
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
+from nice_tf.flows.marginals import has_marginals
 from nice_tf.flows.priors import check_quantile
-from nice_tf.flows.ranks import has_marginals
 from nice_tf.serving.classes import Classes
 
 tfd = tfp.distributions

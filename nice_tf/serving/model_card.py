@@ -10,7 +10,7 @@ from nice_tf.data.schema import Schema
 from nice_tf.drawing import is_image
 from nice_tf.evaluation.ledger import as_text
 from nice_tf.flows.density import layers
-from nice_tf.flows.ranks import has_marginals
+from nice_tf.flows.marginals import has_marginals
 from nice_tf.flows.summary import summary
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving.classes import Classes

@@ -20,8 +20,9 @@ from nice_tf.evaluation.likelihood import log_probs_of_classes
 from nice_tf.evaluation.metrics import bits_per_dim
 from nice_tf.flows.contributions import contributions
 from nice_tf.flows.density import context_kwargs, encoder
-from nice_tf.flows.flow import data_mean, freeze
+from nice_tf.flows.flow import freeze
 from nice_tf.flows.inpainting import inpaint
+from nice_tf.flows.marginals import data_mean
 from nice_tf.flows.priors import codes_from_uniforms, num_uniforms
 from nice_tf.flows.ranks import log_det_of_marginals, rank_contributions
 from nice_tf.serving.checks import check_answers, check_flow, check_has_ranks, check_units
