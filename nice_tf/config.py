@@ -690,9 +690,12 @@ class Config:
         return json.dumps({name: value for name, value in self.as_dict().items() if name in kept})
 
     def differences(self, other: "Config") -> list[str]:
-        """Lines `name: mine, not theirs` for the settings that change a result and differ."""
+        """Lines `name: mine, where the run has theirs` for the settings that change a result and
+        differ from those of a run.
+        """
         return [
-            f"{field.name}: {getattr(self, field.name)!r}, not {getattr(other, field.name)!r}"
+            f"{field.name}: {getattr(self, field.name)!r}, where the run has "
+            f"{getattr(other, field.name)!r}"
             for field in dataclasses.fields(self)
             if field.metadata["changes_result"]
             and getattr(self, field.name) != getattr(other, field.name)

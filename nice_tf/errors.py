@@ -45,9 +45,13 @@ def check_at_least(name: str, value: float, lowest: float) -> None:
     """Checks that a number keeps to its lower bound; NaN does not.
 
     Raises:
-      UserError: it is below.
+      UserError: it is below, or no number.
     """
-    if not value >= lowest:
+    try:
+        is_kept = bool(value >= lowest)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be a number, got {_shown(value)}") from error
+    if not is_kept:
         raise UserError(f"{name} must be at least {lowest}, got {value}")
 
 
@@ -58,5 +62,13 @@ def check_count(name: str, value: object, lowest: int) -> None:
       UserError: it is none, or below.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise UserError(f"{name} must be a whole number, got {value!r}")
+        raise UserError(f"{name} must be a whole number, got {_shown(value)}")
     check_at_least(name, int(value), lowest)
+
+
+def _shown(value):
+    """A value as messages show it: of arrays the shape alone."""
+    shape = getattr(value, "shape", ())
+    if len(shape):
+        return f"an array of shape {list(shape)}"
+    return repr(value)

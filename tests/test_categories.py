@@ -251,6 +251,7 @@ def test_what_is_left_out_is_said(tmp_path):
         a=np.arange(N) % 9,
         many=[f"k{k % 101}" for k in range(N)],
         unlike=[f"k{k % 130}" if k < 50 else None for k in range(N)],
+        slashed=[f"{1 + k % 28:02}/{2 + k // 28:02}/2024" for k in range(N)],
         single=pa.array(["x"] * N).dictionary_encode(),
         gone=none,
         never=none.cast(pa.timestamp("us")),
@@ -259,13 +260,14 @@ def test_what_is_left_out_is_said(tmp_path):
     )
     schema, found = survey(path)
     assert schema.names == ["a"]
-    assert schema.ignored == ("many", "unlike", "gone", "never", "lists")
+    assert schema.ignored == ("many", "unlike", "slashed", "gone", "never", "lists")
     assert schema.constants == {"single": 0, "once": 0}
     said = " / ".join(found.warnings(schema))
     assert "column many has more than 100 different texts (max_categories) and is left out" in said
     assert "column unlike has another text in most of its rows" in said
     assert "columns never, gone: each has no value at all and is left out" in said
     assert "column lists is of type list<element: int64>, not of numbers, text, dates or" in said
+    assert "column slashed has dates such as 01/02/2024, which are read as dates only when" in said
     assert survey(path, max_categories=101)[0].names == ["a", "many"]
     with pytest.raises(
         UserError, match=r"many of .* has more than 100 different texts .*raise max"

@@ -134,7 +134,10 @@ def test_mistakes_get_one_message_and_no_traceback(run_here, tmp_path, arguments
 def test_workdir_of_another_config(run_here, tmp_path):
     assert run_here(*SMOKE, f"--workdir={tmp_path}").returncode == 0
     finished = run_here(*SMOKE, f"--workdir={tmp_path}", "--seed=1")
-    assert finished.returncode == 1 and "other settings (--seed: 1, not 0)" in finished.stderr
+    assert (
+        finished.returncode == 1
+        and "other settings (--seed: 1, where the run has 0)" in finished.stderr
+    )
 
 
 def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):

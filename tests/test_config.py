@@ -341,7 +341,9 @@ def test_runs_from_before_output_scales_are_read_and_continued(tmp_path):
         "output_scale" in variable.name for variable in nice_tf.load_flow(tmp_path).variables
     )
     nice_tf.train_and_evaluate(config, tmp_path)
-    with pytest.raises(nice_tf.UserError, match="output_scale: 'deviation', not 'one'"):
+    with pytest.raises(
+        nice_tf.UserError, match="output_scale: 'deviation', where the run has 'one'"
+    ):
         nice_tf.train_and_evaluate(dataclasses.replace(config, output_scale="deviation"), tmp_path)
 
 
@@ -357,8 +359,8 @@ def test_differences_leave_out_what_changes_no_result():
     config = nice_tf.Config()
     assert config.differences(nice_tf.Config(data_dir="/elsewhere", num_draws=3)) == []
     assert config.differences(nice_tf.Config(seed=1, prior="gaussian")) == [
-        "prior: 'logistic', not 'gaussian'",
-        "seed: 0, not 1",
+        "prior: 'logistic', where the run has 'gaussian'",
+        "seed: 0, where the run has 1",
     ]
 
 

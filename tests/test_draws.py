@@ -157,7 +157,9 @@ def test_what_cannot_be_given_is_named(run, text, message):
 
 def test_an_export_has_no_draws(run, tmp_path):
     version = nice_tf.export_saved_model(run, tmp_path / "export", inpaint_steps=1)
-    with pytest.raises(nice_tf.UserError, match="draws need the folder of a run, got the model"):
+    with pytest.raises(
+        nice_tf.UserError, match="given values, need the folder of a run, got the model"
+    ):
         nice_tf.fill_file(version, tmp_path / "in.csv", tmp_path / "out.csv", num_draws=2)
     with pytest.raises(nice_tf.UserError, match="temperature is not for samples of given values"):
         nice_tf.sample_file(

@@ -70,7 +70,10 @@ def test_other_flags_are_those_of_the_run_or_change_no_result(run_here, stopped,
     finish = ("train.py", "--finish", f"--workdir={stopped.path}")
     refused = run_here(*finish, "--epochs=9", "--hidden_units=8", "--prior=gaussian")
     assert refused.returncode == 1 and not stopped.evaluation.exists()
-    assert "--prior: 'gaussian', not 'logistic'; --epochs: 9, not 3" in refused.stderr
+    assert (
+        "--prior: 'gaussian', where the run has 'logistic'; --epochs: 9, where the run has 3"
+        in refused.stderr
+    )
     assert "leave them out" in refused.stderr and "hidden_units" not in refused.stderr
     finished = run_here(*finish, "--epochs=3", "--batch_size=0", f"--data_dir={tmp_path}/moved")
     assert finished.returncode == 0, finished.stderr

@@ -116,8 +116,8 @@ def test_version(run_here):
         ("epochs must be at least 1, got 0", "--epochs must be at least 1, got 0"),
         ("a.flags: seed must be below 9", "a.flags: --seed must be below 9"),
         (
-            "other settings (seed: 1, not 0; epochs: 2, not 3)",
-            "other settings (--seed: 1, not 0; --epochs: 2, not 3)",
+            "other settings (seed: 1, where the run has 0; epochs: 2, where the run has 3)",
+            "other settings (--seed: 1, where the run has 0; --epochs: 2, where the run has 3)",
         ),
         (
             "batch_size 9 is more than 5: give a smaller batch_size.",

@@ -57,6 +57,29 @@ def test_one_mask_is_for_all_examples():
     np.testing.assert_allclose(filled, [[1.0, RHO], [2.0, 2 * RHO]], rtol=1e-9)
 
 
+@pytest.mark.parametrize("is_one_mask", [True, False])
+def test_many_values_start_at_their_conditional_mean(is_one_mask):
+    """More than are solved at once for all examples, whether these hide the same or not."""
+    size = 600
+    place = np.arange(size)
+    covariance = 0.9 ** np.abs(place[:, np.newaxis] - place)
+    prior = tfd.MultivariateNormalTriL(tf.zeros(size, tf.float64), np.linalg.cholesky(covariance))
+    flow = nice_tf.flow_from_layers([], prior, size)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=[2, size]) @ np.linalg.cholesky(covariance).T
+    observed = np.tile(generator.random(size) < 0.5, [2, 1])
+    if not is_one_mask:
+        observed[1] = ~observed[0]
+    expected = x.copy()
+    for row, known in enumerate(observed):
+        of_known = np.linalg.solve(covariance[known][:, known], x[row, known])
+        expected[row, ~known] = covariance[~known][:, known] @ of_known
+    filled, _ = nice_tf.inpaint(
+        flow, tf.constant(x), observed, seed=tf.zeros([2, 2], tf.int32), num_steps=1
+    )
+    np.testing.assert_allclose(filled, expected, atol=1e-4)
+
+
 def test_steps_that_overshoot_are_halved():
     """Two narrow ridges that cross: by their covariance together the steps would grow for ever."""
     mirrored = FACTOR * np.array([[1.0, 1.0], [-1.0, 1.0]])

@@ -433,7 +433,7 @@ def test_an_interrupted_run_continues_to_the_same_result(table_run, tmp_path, mo
     )
     assert again["epoch"] == result["epoch"]
     np.testing.assert_allclose(again["log_prob"], result["log_prob"], atol=1e-3)
-    with pytest.raises(nice_tf.UserError, match="condition_on: '', not 'bird'"):
+    with pytest.raises(nice_tf.UserError, match="condition_on: '', where the run has 'bird'"):
         nice_tf.train_and_evaluate(dataclasses.replace(config, condition_on=""), tmp_path)
 
 

@@ -240,6 +240,26 @@ def test_server_draws_from_own_priors_by_their_quantile():
             "a distribution is needed, got int",
         ),
         (
+            lambda: nice_tf.fit(3, np.zeros([9, 3])),
+            "a distribution is needed, got int",
+        ),
+        (
+            lambda: nice_tf.DiagonalScaling(np.zeros([5, 3])),
+            r"event_size must be a whole number, got an array of shape \[5, 3\]",
+        ),
+        (
+            lambda: nice_tf.AdditiveCoupling(nice_tf.MLP(1, 2), num_passthrough="1"),
+            "num_passthrough must be a whole number, got '1'",
+        ),
+        (
+            lambda: nice_tf.MLP(1, 2, hidden_units=20),
+            r"hidden_units must be widths, as \(1000, 1000\), got 20",
+        ),
+        (
+            lambda: nice_tf.MLP(4, 2, hidden_units=(8,))(tf.zeros([3, 2, 2])),
+            r"a network of 4 inputs got values of shape \(3, 2, 2\)",
+        ),
+        (
             lambda: nice_tf.flow_from_layers(tfb.Shift(1.0), "logistic", 4),
             "layers must be a list of bijectors, got the one bijector shift",
         ),

@@ -119,9 +119,11 @@ def test_the_chosen_score_flags_rows_and_names_columns(run, model, tmp_path, by)
     flagged = found["is_anomaly"].to_numpy()
     np.testing.assert_array_equal(flagged, found[tail[by]].to_numpy() <= 0.2)
     other = {"density": "ranks", "ranks": "density"}[by]
-    assert np.any(flagged != (found[tail[other]].to_numpy() <= 0.2))
+    flagged_by_other = found[tail[other]].to_numpy() <= 0.2
+    assert np.any(flagged != flagged_by_other)
     said = found.schema.metadata[b"said"].decode()
-    assert f"{flagged.sum()} flagged" in said and f"of {tail[by]} at most 0.2" in said
+    assert f"{flagged.sum()} flagged" in said and f"{tail[by]} is at most 0.2" in said
+    assert f"; by {other} {flagged_by_other.sum()}\n" in said
     x = np.stack([columns[name] for name in COLUMNS], axis=-1).astype(np.float32)
     nats = model.contributions(x, by=by)
     np.testing.assert_array_equal(

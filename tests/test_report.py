@@ -228,7 +228,8 @@ def test_report_of_a_table_has_no_pictures(table, run_here):
     wrong = run_here("-m", "nice_tf.apps.inpaint", f"--workdir={table}")
     assert (
         wrong.returncode == 1
-        and "in-painting draws pictures, the examples have shape [4]" in wrong.stderr
+        and "in-painting draws pictures, the examples have shape [4]: nice-tf impute"
+        in wrong.stderr
     )
 
 
@@ -345,7 +346,8 @@ def test_what_is_no_finished_run_is_refused(workdir, tmp_path, run_here):
         finished_lib.load_finished_run(tmp_path / "run")
     (tmp_path / "run" / "checksums.json").unlink()  # as of an earlier version
     with pytest.raises(
-        nice_tf.UserError, match=r"trained on other data \(data num_test: 300, not 299\)"
+        nice_tf.UserError,
+        match=r"trained on other data \(data num_test: 300, where the run has 299\)",
     ):
         finished_lib.load_finished_run(tmp_path / "run")
 

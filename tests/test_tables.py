@@ -688,7 +688,8 @@ def test_the_schema_is_kept(finished):
 def test_a_run_of_other_columns_is_refused(finished, tmp_path):
     config, run, _, _ = finished
     with pytest.raises(
-        nice_tf.UserError, match=r"run with other settings \(columns: 'count,weight', not ''"
+        nice_tf.UserError,
+        match=r"run with other settings \(columns: 'count,weight', where the run has ''",
     ):
         nice_tf.train_and_evaluate(dataclasses.replace(config, columns="count,weight"), run.path)
     columns = mixed_columns()
@@ -697,7 +698,8 @@ def test_a_run_of_other_columns_is_refused(finished, tmp_path):
     try:
         write_csv(pathlib.Path(config.dataset), **columns)
         with pytest.raises(
-            nice_tf.UserError, match=r"other settings \(.*data schema: .*'mass'.*, not .*'weight'"
+            nice_tf.UserError,
+            match=r"other settings \(.*data schema: .*'mass'.*, where the run has .*'weight'",
         ):
             nice_tf.train_and_evaluate(config, run.path)
     finally:

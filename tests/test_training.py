@@ -573,7 +573,7 @@ def test_another_config_on_a_workdir_is_refused_and_changes_nothing(finished):
     before = run.config.read_bytes()
     with pytest.raises(
         nice_tf.UserError,
-        match=r"other settings \(prior: 'gaussian', not 'logistic'; seed: 3, not 0\)",
+        match=r"other settings \(prior: 'gaussian', where the run has 'logistic'; seed: 3, where the run has 0\)",
     ):
         nice_tf.train_and_evaluate(small(seed=3, prior="gaussian"), run.path)
     assert run.config.read_bytes() == before

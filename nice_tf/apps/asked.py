@@ -13,7 +13,11 @@ def workdir(*others: str) -> list[str]:
     Raises:
       UserError: one of them was not given, or the run is not finished.
     """
-    return _finished("workdir", *others)
+    values = command.required("workdir", *others)
+    run = Workdir(values[0])
+    run.read_config()
+    run.finished_evaluation()
+    return _loading(values)
 
 
 def model(*others: str) -> list[str]:
@@ -23,7 +27,11 @@ def model(*others: str) -> list[str]:
     Raises:
       UserError: one of them was not given, or the folder is that of a run that is not finished.
     """
-    return _finished("model", *others)
+    values = command.required("model", *others)
+    run = Workdir(values[0])
+    if run.config.exists():  # else an export
+        run.finished_evaluation()
+    return _loading(values)
 
 
 def parse_given(texts: list[str]) -> dict[str, str]:
@@ -44,11 +52,6 @@ def parse_given(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def _finished(name, *others):
-    values = command.required(name, *others)
-    folder = values[0]
-    run = Workdir(folder)
-    if run.config.exists():
-        run.finished_evaluation()
-    command.tell(f"loading TensorFlow and {folder} ...")
+def _loading(values):
+    command.tell(f"loading TensorFlow and {values[0]} ...")
     return values

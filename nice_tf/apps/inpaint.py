@@ -52,7 +52,8 @@ def main() -> None:
     )
     shape = run.data.event_shape
     if not drawing.is_image(shape):
-        raise UserError(f"in-painting draws pictures, the examples have shape {shape}")
+        hint = ": nice-tf impute fills tables" if run.data.schema else ""
+        raise UserError(f"in-painting draws pictures, the examples have shape {shape}{hint}")
     masks = {name: make_mask(name, shape, seed=run.config.seed) for name in values.masks}
     if values.mask_file:
         mask = arrays.read_array(values.mask_file, f"--mask_file {values.mask_file}")

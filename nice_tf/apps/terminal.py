@@ -61,6 +61,19 @@ def print_result(result: RunResult) -> None:
         print(f"  {path.relative_to(result.workdir)}")
     for folder in ("samples", "checkpoints/last", "checkpoints/best", "tensorboard"):
         print(f"  {folder}/")
+    print("\nwhat to try next:")
+    for line in _next_commands(result):
+        print(f"  {line}")
+
+
+def _next_commands(result):
+    """Of this package, with the folder of the run."""
+    run = result.workdir
+    return [
+        f"nice-tf report --workdir={run}",
+        f"nice-tf score --model={run} --input=FILE --output=scores.csv",
+        f"nice-tf export --workdir={run} --export_dir={run / 'export'}",
+    ]
 
 
 def _scale(data):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf.bijectors.networks import Network, from_rows, scaled, to_rows, with_context
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 
 # A layer of so many weights takes longer to read than a second core takes to start.
 _WORTH_A_SECOND_CORE = 2**18
@@ -91,7 +91,14 @@ class MLP(Network):
             seed=seed,
             name=name,
         )
-        sizes = (input_size, *hidden_units, output_size)
+        try:
+            sizes = (input_size, *hidden_units, output_size)
+        except TypeError as error:
+            raise UserError(
+                f"hidden_units must be widths, as (1000, 1000), got {hidden_units!r}"
+            ) from error
+        for size in sizes:
+            check_count("size of a layer", size, 0)
         if any(size < 1 for size in sizes):
             raise UserError(
                 f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)"
@@ -191,7 +198,7 @@ class FrozenMLP(tf.Module):
             num_branches = 1
             if largest >= _WORTH_A_SECOND_CORE:
                 num_branches = 2
-        check_at_least("num_branches", num_branches, 1)
+        check_count("num_branches", num_branches, 1)
         stages = _stages(tuple(layers), num_branches)
         with self.name_scope:
             self._stages = tf.nest.map_structure(self._frozen, stages)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nice_tf.bijectors.networks import Network, from_rows, scaled, to_rows, with_context
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 
 # Pixels on a side of a block: the period of a checkerboard and of every second row.
 BLOCK_SIZE = 2
@@ -179,8 +179,8 @@ class ConvNet(Network):
             seed=seed,
             name=name,
         )
-        check_at_least("channels", channels, 1)
-        check_at_least("num_blocks", num_blocks, 1)
+        check_count("channels", channels, 1)
+        check_count("num_blocks", num_blocks, 1)
         grid = make_grid(event_shape, seen, shifted)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size must be odd and at least 1, got {kernel_size}")

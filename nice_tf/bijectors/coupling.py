@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 from nice_tf.bijectors.parameters import Layer
 from nice_tf.bijectors.unseen import warn_of_unseen
 from nice_tf.choices import MIXINGS, PARTITIONS
-from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.errors import UserError, check_choice, check_count
 
 tfb = tfp.bijectors
 
@@ -79,7 +79,7 @@ class AdditiveCoupling(Layer):
         """
         arguments = dict(locals())
         _check_variables_can_be_seen(conditioner)
-        check_at_least("num_passthrough", num_passthrough, 1)
+        check_count("num_passthrough", num_passthrough, 1)
         if passthrough not in ("first", "second"):
             raise UserError(f"passthrough must be 'first' or 'second', got {passthrough!r}")
         # Its determinant is constant, the matrix is not: TFP would take the layer for an affine

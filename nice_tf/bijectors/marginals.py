@@ -16,7 +16,7 @@ from nice_tf.bijectors.parameters import (
 )
 from nice_tf.bijectors.piecewise import Tensors
 from nice_tf.choices import FAMILIES
-from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.errors import UserError, check_choice, check_count
 
 _ROWS_AT_ONCE = 4096
 _MAX_ROWS = 50_000  # whose values are sorted
@@ -128,8 +128,8 @@ class QuantileTransform(Layer):
         arguments = dict(locals())
         check_event_size(event_size)
         check_choice("family", family, FAMILIES)
-        check_at_least("levels", levels, 0)
-        check_at_least("max_bins", max_bins, 2)
+        check_count("levels", levels, 0)
+        check_count("max_bins", max_bins, 2)
         if tail_mass is not None and not 0 < tail_mass < 0.5:
             raise UserError(f"tail_mass must be above 0 and below 0.5, got {tail_mass}")
         if levels and steps is not None:

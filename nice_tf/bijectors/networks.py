@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from nice_tf.bijectors.parameters import check_last_axis
 from nice_tf.choices import ACTIVATIONS
-from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.errors import UserError, check_choice, check_count
 from nice_tf.seeds import stateless_seed
 
 
@@ -27,7 +27,7 @@ class Network(tf.Module):
     ):
         """Keeps what all have; arguments and errors as for `MLP`."""
         super().__init__(name=name)
-        check_at_least("context_size", context_size, 0)
+        check_count("context_size", context_size, 0)
         if not 0 <= dropout < 1:
             raise UserError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.dtype = tf.as_dtype(dtype)
@@ -162,7 +162,16 @@ def with_context(x: tf.Tensor, context: tf.Tensor | None, size: int) -> tf.Tenso
 
 
 def to_rows(x: tf.Tensor, size: int) -> tf.Tensor:
-    """`[..., size]` as `[N, size]`."""
+    """`[..., size]` as `[N, size]`.
+
+    Raises:
+      UserError: the last axis is known and has another size.
+    """
+    if not x.shape[-1:].is_compatible_with([size]):
+        raise UserError(
+            f"a network of {size} inputs got values of shape {x.shape}: in a coupling the inputs "
+            "are num_passthrough, and those of the context"
+        )
     if x.shape.rank == 2:
         return x
     return tf.reshape(x, [-1, size])

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 
 tfb = tfp.bijectors
 
@@ -122,9 +122,9 @@ def check_event_size(event_size: int) -> None:
     """Checks that a layer or a prior may be of this size.
 
     Raises:
-      UserError: it is below 1.
+      UserError: it is below 1, or no whole number.
     """
-    check_at_least("event_size", event_size, 1)
+    check_count("event_size", event_size, 1)
 
 
 def check_last_axis(x: tf.Tensor, event_size: int) -> tf.Tensor:

@@ -27,8 +27,8 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
 
     The library names its arguments and settings without dashes. A name that is also a word, such as
     `seed`, is taken for a flag only where a message speaks of one: `seed must be`, `workdir PATH`,
-    `seed: 1, not 0`, `impute fills`. Names that a message lists as those of columns, labels or
-    arrays, or that it quotes, stay.
+    `seed: 1, where the run has 0`, `impute fills`. Names that a message lists as those of columns,
+    labels or arrays, or that it quotes, stay.
 
     Args:
       message: of a `UserError` or a warning.
@@ -39,7 +39,7 @@ def with_dashes(message: str, names: Iterable[str]) -> str:
             pattern = rf"{_NOT_AFTER}{name}{_NOT_BEFORE}"
             message = _replaced(pattern, f"--{name}", message)
             continue
-        is_given = f"{_DOES}| must |: [^;]*, not "
+        is_given = f"{_DOES}| must |: [^;]*, where the run has "
         if name in ("input", "model", "output", "workdir"):
             is_given += "| "
         message = _replaced(rf"(^|: |\(|; ){name}(?={is_given})", rf"\1--{name}", message)

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 from nice_tf.bijectors.diagonal import DiagonalScaling
 from nice_tf.choices import INTERPOLATIONS
-from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.errors import UserError, check_choice, check_count
 from nice_tf.flows import linear
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, encoder, layers
 from nice_tf.flows.marginals import behind_marginals
@@ -175,7 +175,7 @@ def interpolate(
       UserError: an unknown kind, or fewer than 2 steps.
     """
     check_choice("kind", kind, INTERPOLATIONS)
-    check_at_least("num_steps", num_steps, 2)
+    check_count("num_steps", num_steps, 2)
     start, end = tf.unstack(encoder(flow).forward(tf.stack([first, last])))
     t = tf.cast(tf.linspace(0.0, 1.0, num_steps), flow.dtype)[:, tf.newaxis]
     cosine = tf.clip_by_value(

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.density import context_kwargs
 from nice_tf.flows.inpainting import MAX_SIZE_TO_SOLVE
@@ -109,8 +109,8 @@ class ConditionalSampler:
         Raises:
           UserError: a number below 1.
         """
-        check_at_least("num_warmup", num_warmup, 1)
-        check_at_least("thinning", thinning, 1)
+        check_count("num_warmup", num_warmup, 1)
+        check_count("thinning", thinning, 1)
         self.flow = flow
         self._num_warmup = num_warmup
         self._thinning = thinning
@@ -135,8 +135,8 @@ class ConditionalSampler:
         context: tf.Tensor | None = None,
     ) -> Draws:
         """Draws; arguments, result and errors as those of `draw_between`."""
-        check_at_least("num_draws", num_draws, 1)
-        check_at_least("num_chains", num_chains, 1)
+        check_count("num_draws", num_draws, 1)
+        check_count("num_chains", num_chains, 1)
         flow = self.flow
         low = np.asarray(low, flow.dtype.as_numpy_dtype)
         high = np.asarray(high, low.dtype)

@@ -28,7 +28,7 @@ from nice_tf.choices import (
     SCALINGS,
     WHITENINGS,
 )
-from nice_tf.errors import UserError, check_at_least, check_choice
+from nice_tf.errors import UserError, check_at_least, check_choice, check_count
 from nice_tf.flows.density import (
     DEFAULT_NAME,
     as_density,
@@ -187,7 +187,7 @@ def build_flow(
     """
     event_shape, event_size = check_event_shape(event_shape)
     check_dtype("dtype", dtype)
-    check_at_least("num_couplings", num_couplings, 1)
+    check_count("num_couplings", num_couplings, 1)
     check_choice("conditioner", conditioner, CONDITIONERS)
     check_choice("marginals", marginals, MARGINALS)
     check_choice("conditioner_input", conditioner_input, CONDITIONER_INPUTS)
@@ -312,7 +312,7 @@ def _check_marginals(marginals, conditioner_input, input_range, whitening):
 
 def _check_prior(prior, *, prior_components, prior_clusters, prior_patch):
     """What belongs to the mixture alone."""
-    check_at_least("prior_patch", prior_patch, 0)
+    check_count("prior_patch", prior_patch, 0)
     if prior_patch and prior_clusters == 1:
         raise UserError(
             f"prior_patch is for several prior_clusters, got {prior_patch} with prior_clusters 1: "

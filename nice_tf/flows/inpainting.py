@@ -14,7 +14,10 @@ from nice_tf.flows.marginals import behind_marginals, data_mean
 
 tfd = tfp.distributions
 
-MAX_SIZE_TO_SOLVE = 512  # D above which a D x D system for each example is too much
+MAX_SIZE_TO_SOLVE = 512  # D above which D x D systems of all examples at once are too much
+_MAX_SIZE_TO_FACTOR = 4096  # D above which one D x D system is
+# Added to a diagonal of ones: values that nearly follow from others leave a matrix nearly singular.
+_RIDGE = 1e-6
 
 
 def make_mask(name: str, event_shape: list[int], *, seed: int = 0) -> np.ndarray:
@@ -125,7 +128,7 @@ def inpaint(
       x: `[B, *event_shape]` in density units; hidden values are ignored, the search starts from the
         `Center` of the flow: the mean of the data where `initialize_from_data` or a whitening set
         it; without one from what the prior's mean stands for; with marginals from the median; with
-        a whitening, or a prior with a covariance, of at most 512 values from their mean given the
+        a whitening, or a prior with a covariance, of at most 4,096 values from their mean given the
         observed ones.
       observed: bool, of the shape of x, or one that is broadcast to it; True where x is known.
       seed: int32 `[B, 2]`, of the noise of each example.
@@ -254,7 +257,7 @@ def _start(flow, x, observed, sigma, mean):
     couplings and the prior's covariance tell.
     """
     event_size = flow.event_shape.num_elements()
-    if not mixes_linearly(flow) or event_size > MAX_SIZE_TO_SOLVE:
+    if not mixes_linearly(flow) or event_size > _MAX_SIZE_TO_FACTOR:
         return tf.where(observed, x, mean)
     # In units of the deviations given all others, which may differ by many orders of magnitude.
     scale = tf.reshape(sigma, [-1])
@@ -263,14 +266,49 @@ def _start(flow, x, observed, sigma, mean):
     known = tf.reshape(tf.where(observed, x - mean, tf.zeros_like(x)), [-1, event_size]) / scale
     # P_hh h = -P_ho o for each example, with rows and columns of the observed values those of the
     # identity.
-    identity = tf.eye(event_size, dtype=x.dtype)
-    matrix = identity + is_hidden[:, :, tf.newaxis] * is_hidden[:, tf.newaxis, :] * (
-        precision - identity
-    )
-    hidden = tf.linalg.solve(matrix, -(is_hidden * tf.matmul(known, precision))[..., tf.newaxis])[
-        ..., 0
-    ]
+    right = -(is_hidden * tf.matmul(known, precision))
+    if event_size <= MAX_SIZE_TO_SOLVE:
+        matrices = _of_hidden(precision, is_hidden)
+        hidden = tf.linalg.solve(matrices, right[..., tf.newaxis])[..., 0]
+    else:
+        hidden = _solved_one_by_one(precision, is_hidden, right)
     return tf.where(observed, x, mean + tf.reshape(hidden * scale, tf.shape(x)))
+
+
+def _of_hidden(precision, is_hidden):
+    """The matrix with rows and columns of the observed values those of the identity, `[..., D, D]`;
+    `is_hidden` is 1 or 0, `[..., D]`.
+    """
+    identity = tf.eye(precision.shape[0], dtype=precision.dtype)
+    both = is_hidden[..., :, tf.newaxis] * is_hidden[..., tf.newaxis, :]
+    return identity + both * (precision - identity)
+
+
+def _solved_one_by_one(precision, is_hidden, right):
+    """The solution of each example's system, `[B, D]`; of one for all where they hide the same."""
+
+    def solved(is_hidden, right):
+        """Of one matrix and right sides `[D, n]`."""
+        matrix = tf.cast(_of_hidden(precision, is_hidden), tf.float64)
+        ridge = _RIDGE * tf.eye(precision.shape[0], dtype=tf.float64)
+        found = tf.linalg.cholesky_solve(
+            tf.linalg.cholesky(matrix + ridge), tf.cast(right, tf.float64)
+        )
+        return tf.cast(found, precision.dtype)
+
+    def of_all():
+        hidden_by_any = tf.cast(tf.reduce_any(is_hidden > 0, axis=0), precision.dtype)
+        return tf.transpose(solved(hidden_by_any, tf.transpose(right)))
+
+    def of_each():
+        return tf.map_fn(
+            lambda row: solved(row[0], row[1][:, tf.newaxis])[:, 0],
+            (is_hidden, right),
+            fn_output_signature=tf.TensorSpec(precision.shape[:1], precision.dtype),
+        )
+
+    hide_the_same = tf.reduce_all(is_hidden == is_hidden[:1])
+    return tf.cond(hide_the_same, of_all, of_each)
 
 
 def _normal_rows(seed, step, event_shape, dtype):

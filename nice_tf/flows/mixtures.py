@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from nice_tf.bijectors.parameters import check_event_size
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 from nice_tf.flows import kinds
 from nice_tf.flows.logistic import Logistic
 from nice_tf.seeds import stateless_seed
@@ -220,8 +220,8 @@ def logistic_mixture_prior(
         clusters, of another length, with numbers that are left out, or of several sizes.
     """
     check_event_size(event_size)
-    check_at_least("num_components", num_components, 2)
-    check_at_least("num_clusters", num_clusters, 1)
+    check_count("num_components", num_components, 2)
+    check_count("num_clusters", num_clusters, 1)
     name = "logistic_mixture_prior"
     weights, locations, scale = _near_logistic(num_components)
     size_of_group = event_size

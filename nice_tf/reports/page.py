@@ -131,7 +131,7 @@ def _saying_what_is_damaged(path: pathlib.Path) -> Iterator[None]:
 def environment() -> list[tuple[str, str]]:
     """The machine and the versions at hand."""
     rows = [
-        ("CPU", f"{_cpu()}, {devices.num_cores()} cores"),
+        ("CPU", f"{_cpu()}, {devices.cores_in_words()}"),
         ("Python", f"{platform.python_version()} on {platform.system()}"),
     ]
     for name in ("nice_tf", "tensorflow", "tf_keras", "tensorflow-probability", "numpy"):

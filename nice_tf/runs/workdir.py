@@ -62,7 +62,7 @@ def _differing(data, theirs):
     theirs = _spread_or_not(theirs)
     for key, value in _spread_or_not(data).items():
         if value != theirs.get(key):
-            differing.append(f"data {key}: {value}, not {theirs.get(key)}")
+            differing.append(f"data {key}: {value}, where the run has {theirs.get(key)}")
     return differing
 
 

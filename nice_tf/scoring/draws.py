@@ -55,8 +55,8 @@ class Drawer:
         """
         if not Workdir(pathlib.Path(path)).config.exists():
             raise UserError(
-                f"draws need the folder of a run, got the model {path}: an export answers with the "
-                "most likely values alone"
+                "draws of missing values, and samples that have given values, need the folder of a "
+                f"run, got the model {path}: an export fills in the most likely values alone"
             )
         model = Model.load(path)
         table_schema(model)

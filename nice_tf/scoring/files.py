@@ -35,6 +35,7 @@ __all__ = ["fill_file", "sample_file", "score_file"]
 
 SAMPLE_SUFFIXES = (".png", ".npz", *output_lib.SUFFIXES)
 _MAX_PICTURES = 10_000  # in a grid
+_MANY_ROWS = 10_000  # fewer take less time than the start
 
 
 def score_file(
@@ -84,10 +85,10 @@ def score_file(
     if by != "density":  # earlier versions had no other: what they left unfinished is continued
         settings["by"] = by
     work = _Work(loaded, source, scorer, scorer.rows_at_once, settings)
-    summary = scorer_lib.Summary()
+    summary = scorer_lib.Summary(threshold, by)
     rate = work.write(output, overwrite=overwrite, observe=summary.add)
-    said = summary.describe(threshold, loaded.tail_step, by)
-    return "\n".join([*_warnings(source), said, f"{output}: {rate}"])
+    said = summary.describe(loaded.tail_step)
+    return "\n".join([*_warnings(source), said, f"written to {output}{rate}"])
 
 
 def fill_file(
@@ -137,14 +138,14 @@ def fill_file(
         work = _Work(loaded, source, drawer, size, settings, rows_each=num_draws)
         trust = Trust()
         rate = work.write(output, overwrite=overwrite, observe=trust.add)
-        said = f"{output}: {trust.describe(num_draws)}, {rate}"
+        said = f"{output}: {trust.describe(num_draws)}{rate}"
         return "\n".join([*_warnings(source), said])
     answer = functools.partial(imputation.filled_table, loaded)
     size = rows_at_once(loaded.event_size, scorer_lib.HARD_WORK)
     work = _Work(loaded, source, answer, size, {"command": "impute"})
     filled = imputation.FilledCount()
     rate = work.write(output, overwrite=overwrite, observe=filled.add)
-    said = f"{output}: missing values filled: {filled.number:,}, {rate}"
+    said = f"{output}: missing values filled: {filled.number:,}{rate}"
     return "\n".join([*_warnings(source), said])
 
 
@@ -179,8 +180,8 @@ class _Work:
         overwrite: bool,
         observe: Callable[[pa.Table], None] | None = None,
     ) -> str:
-        """Writes the answers to a file, and says how fast; arguments and errors as for
-        `output.write`.
+        """Writes the answers to a file, and says of many rows how fast; arguments and errors as
+        for `output.write`.
         """
         files = self.source.files
         if os.path.abspath(output) in map(os.path.abspath, files):
@@ -210,7 +211,9 @@ class _Work:
             num_rows=num_rows,
             observe=observe,
         )
-        return f"{computed / max(seconds, 1e-9):,.0f} rows/s"
+        if computed < _MANY_ROWS:
+            return ""
+        return f", {computed / max(seconds, 1e-9):,.0f} rows/s"
 
 
 def _identity(model):

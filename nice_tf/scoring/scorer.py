@@ -227,10 +227,13 @@ def _by_calls(function, values, work, labels):
 
 @dataclasses.dataclass
 class Summary:
-    """Counts tables of scores as they go by."""
+    """Counts tables of scores as they go by; `threshold` and `by` are those of the scorer."""
 
+    threshold: float
+    by: str = "density"
     num_rows: int = 0
     num_flagged: int = 0
+    num_flagged_by_other: int | None = None  # by the other score, where the model has two
     num_off_constant: int = 0
     num_unseen: int = 0
     sum_log_prob: float = 0.0
@@ -239,25 +242,30 @@ class Summary:
         """Counts one."""
         self.num_rows += len(table)
         self.num_flagged += pc.sum(table["is_anomaly"]).as_py()
+        (other,) = (tail for name, tail in TAILS.items() if name != self.by)
+        if other in table.column_names:
+            number = int(np.sum(table[other].to_numpy() <= self.threshold))
+            self.num_flagged_by_other = (self.num_flagged_by_other or 0) + number
         self.sum_log_prob += float(np.sum(table["log_prob"].to_numpy(), dtype=np.float64))
         if "off_constant" in table.column_names:
             self.num_off_constant += pc.sum(pc.not_equal(table["off_constant"], "")).as_py()
         if "unseen" in table.column_names:
             self.num_unseen += pc.sum(pc.not_equal(table["unseen"], "")).as_py()
 
-    def describe(self, threshold: float, tail_step: float, by: str = "density") -> str:
-        """For the user, one line each; `tail_step` is that of tail_probability, `by` that of the
-        scorer.
-        """
+    def describe(self, tail_step: float) -> str:
+        """For the user, one line each; `tail_step` is that of tail_probability."""
         coarse = ""
-        if tail_step > threshold:
+        if tail_step > self.threshold:
             coarse = f" (it moves in steps of {tail_step:.2g}, so only 0 is)"
         mean = self.sum_log_prob / self.num_rows
         lines = [
             f"{counted(self.num_rows, 'row')}, mean log_prob {mean:.3f} nats; "
             f"{self.num_flagged:,} flagged ({self.num_flagged / self.num_rows:.2%}): "
-            f"{TAILS[by]} is at most {threshold:g}{coarse}"
+            f"{TAILS[self.by]} is at most {self.threshold:g}{coarse}"
         ]
+        if self.num_flagged_by_other is not None:
+            (other,) = (name for name in TAILS if name != self.by)
+            lines[0] += f"; by {other} {self.num_flagged_by_other:,}"
         if self.num_off_constant:
             lines.append(
                 f"warning: {counted(self.num_off_constant, 'row')} off the values of training in "

@@ -13,7 +13,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from nice_tf import interrupts
 from nice_tf.data.schema import Schema
-from nice_tf.errors import UserError, cause_of, check_at_least, check_choice
+from nice_tf.errors import UserError, cause_of, check_choice, check_count
 from nice_tf.files import sync_folder, sync_tree, temporary_folder, write_atomically
 from nice_tf.runs.workdir import Workdir
 from nice_tf.serving import lite
@@ -240,7 +240,7 @@ def _check_format(format, signature, compile_single, max_batch):
 
 
 def _check_settings(inpaint_steps, inpaint_noise, compile_single, signature):
-    check_at_least("inpaint_steps", inpaint_steps, 1)
+    check_count("inpaint_steps", inpaint_steps, 1)
     if not 0 <= inpaint_noise < float("inf"):
         raise UserError(f"inpaint_noise must be finite and at least 0, got {inpaint_noise}")
     if signature is None:

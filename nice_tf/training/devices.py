@@ -170,6 +170,14 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_in_words() -> str:
+    """`num_cores` for the user."""
+    number = num_cores()
+    if number == 1:
+        return "1 core"
+    return f"{number} cores"
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices that will be used, in words."""
     names = []
@@ -178,10 +186,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
         names.append(details.get("device_name", "GPU"))
     text = ", ".join(names)
     if not names:
-        cores = num_cores()
-        text = f"CPU, {cores} cores"
-        if cores == 1:
-            text = "CPU, 1 core"
+        text = f"CPU, {cores_in_words()}"
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
         text += f"; {replicas} replicas share each batch"

@@ -11,8 +11,9 @@ from nice_tf.bijectors.parameters import Layer
 from nice_tf.config import Config
 from nice_tf.data.checks import as_integers, check_values, find_levels
 from nice_tf.data.dataset import Data
-from nice_tf.errors import UserError, check_at_least
+from nice_tf.errors import UserError, check_count
 from nice_tf.flows.density import layers
+from nice_tf.flows.summary import num_parameters
 from nice_tf.training import run
 from nice_tf.training.devices import choose_jit_compile, choose_steps_per_execution
 from nice_tf.training.model import FlowModel
@@ -79,7 +80,7 @@ def fit(
       >>> len(history["val_log_prob"])  # nats per example, one number per epoch
       3
     """
-    if not flow.trainable_variables:
+    if not num_parameters(flow):
         raise UserError("the flow has no trainable variables: there is nothing to fit")
     config = Config(
         epochs=epochs,
@@ -89,9 +90,9 @@ def fit(
         schedule=schedule,
         seed=seed,
     )
-    check_at_least("batch_size", batch_size, 1)  # of a run 0 is a size of its own choice
+    check_count("batch_size", batch_size, 1)  # of a run 0 is a size of its own choice
     if levels is not None:
-        check_at_least("levels", levels, 2)
+        check_count("levels", levels, 2)
     train, held_out = _split(np.asarray(data), validation, seed)
     arrays = {"data": train, "validation": held_out}
     for name, values in arrays.items():

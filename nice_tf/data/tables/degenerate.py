@@ -20,8 +20,8 @@ _ALIKE_BY_CHANCE = 3
 _NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|ID)$")
 # What a line says of spikes: in new runs, and in those of earlier versions.
 SPREAD = (
-    "nothing to do, it is kept as a spike about a thousandth of the column's deviation wide, by "
-    "which log p of these rows goes"
+    "it is kept as a spike about a thousandth of the column's deviation wide, by which log p of "
+    "these rows goes; for anomaly scores compare those by ranks"
 )
 NOT_SPREAD = (
     "a spike, which this run of an earlier version does not spread: its density has no upper bound "

@@ -5,6 +5,7 @@ All rows are looked at, as they are for steps and ranges.
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _OF_TEXT = (
     *(pa.timestamp(unit) for unit in ("s", "us", "ns")),
     *(pa.timestamp(unit, "UTC") for unit in ("s", "us", "ns")),
 )
+_LIKE_A_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-](\d{2}|\d{4})( .*)?")
 _TIMES_OF_TEXT = (pa.time32("s"), pa.time64("us"), pa.time64("ns"))
 
 
@@ -236,6 +238,11 @@ class _Counts:
         """How many values there are."""
         return sum(self.of_text.values())
 
+    @property
+    def look_like_dates(self):
+        """Whether all are spelled as dates of another kind than those that are read."""
+        return all(map(_LIKE_A_DATE.fullmatch, self.of_text))
+
     def in_order(self):
         """The texts: in an order of their own, else the most frequent first."""
         own = {text: place for place, text in enumerate(self.first)}
@@ -275,11 +282,17 @@ def _why_not(counts, most, *, is_asked_for):
     """Why a column is not one of categories; an empty text if it is."""
     if counts.are_damaged:
         return "has text that is not in UTF-8"
+    is_of_names = not is_asked_for and 2 * len(counts.of_text) > counts.present > 0
+    if (counts.are_too_many or is_of_names) and counts.look_like_dates:
+        return (
+            f"has dates such as {next(iter(counts.of_text))}, which are read as dates only when "
+            "they are written as 2024-07-31,"
+        )
     if counts.are_too_many:
         return f"has more than {most} different texts (max_categories)"
     if not counts.of_text:
         return "has no value at all"
-    if 2 * len(counts.of_text) > counts.present and not is_asked_for:
+    if is_of_names:
         return "has another text in most of its rows, as names have (categories keeps it),"
     return ""
 
