@@ -120,9 +120,13 @@ def test_a_covariance_that_is_singular_is_refused():
         nice_tf.conditional_scales(flow)
 
 
-def test_in_a_graph_it_is_the_same():
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_in_a_graph_it_is_the_same(monkeypatch, one_by_one):
+    if one_by_one:
+        monkeypatch.setattr("nice_tf.flows.inpainting.MAX_SIZE_TO_SOLVE", 1)
     matrix = tfb.ScaleMatvecTriL(np.array([[1.0, 0.0], [2.0, 3.0]]))
     flow = nice_tf.flow_from_layers([matrix], correlated(), 2)
     in_graph = tf.function(lambda: fill(flow, [1.0, 7.0], [True, False], num_steps=3))
-    for found, expected in zip(in_graph(), fill(flow, [1.0, 7.0], [True, False]), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-8)
+    expected = fill(flow, [1.0, 7.0], [True, False], num_steps=3)
+    for found, of_eager in zip(in_graph(), expected, strict=True):
+        np.testing.assert_allclose(found, of_eager, rtol=1e-8)
