@@ -285,7 +285,7 @@ def test_gaps_are_filled_and_all_else_stays(run, tmp_path, run_here):
         f"--input={source}",
         f"--output={tmp_path}/f.csv",
     )
-    assert finished.returncode == 0 and "missing values filled: 20," in finished.stdout, (
+    assert finished.returncode == 0 and "missing values filled: 20\n" in finished.stdout, (
         finished.stderr
     )
     before, after = read_csv(source), read_csv(tmp_path / "f.csv")

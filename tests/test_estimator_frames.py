@@ -164,10 +164,30 @@ def test_decimals_beside_floats_are_floats():
         as_table(numbers().assign(mix=objects(2**53 + 1, 0.5)))
 
 
+def test_decimals_beside_whole_numbers_are_read():
+    column = as_table(numbers().assign(mix=objects(decimal.Decimal("1.5"), 100)))["mix"]
+    assert column[:2].to_pylist() == [1.5, 100.0]
+
+
+@pytest.mark.parametrize("cells", [(decimal.Decimal("1.5"), 2.25), (1, 2**70)])
+def test_a_categorical_of_numbers_that_no_column_holds_is_of_texts(cells):
+    found = as_table(numbers().assign(kind=objects(*cells).astype("category")))["kind"]
+    assert found[:2].to_pylist() == [str(cell) for cell in cells]
+
+
+def test_narrow_floats_as_categories_are_spelled_as_they_were():
+    narrow = numbers().assign(c=np.resize(np.float32([0.1, 2.5]), ROWS))
+    assert as_table(narrow, ["c"])["c"].type == pa.float32()
+
+
 def test_a_sparse_column_is_read_as_the_dense_one():
     dense = numbers()
     sparse = dense.assign(b=pandas.arrays.SparseArray(dense["b"]))
     assert as_table(sparse).equals(as_table(dense))
+    mixed = numbers().assign(b=pandas.arrays.SparseArray(objects(1, "x")))
+    with pytest.raises(UserError, match="column b of X has 'x' in row 1"):
+        as_table(mixed)
+    assert as_table(mixed, ["b"])["b"][:2].to_pylist() == ["1", "x"]
 
 
 def test_a_column_with_the_name_of_row_numbers_is_left_out_with_a_warning():

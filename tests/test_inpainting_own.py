@@ -126,7 +126,28 @@ def test_in_a_graph_it_is_the_same(monkeypatch, one_by_one):
         monkeypatch.setattr("nice_tf.flows.inpainting.MAX_SIZE_TO_SOLVE", 1)
     matrix = tfb.ScaleMatvecTriL(np.array([[1.0, 0.0], [2.0, 3.0]]))
     flow = nice_tf.flow_from_layers([matrix], correlated(), 2)
-    in_graph = tf.function(lambda: fill(flow, [1.0, 7.0], [True, False], num_steps=3))
-    expected = fill(flow, [1.0, 7.0], [True, False], num_steps=3)
-    for found, of_eager in zip(in_graph(), expected, strict=True):
+    x = tf.constant([[1.0, 7.0], [7.0, 2.0]], tf.float64)
+    observed = tf.constant([[True, False], [False, True]])
+    seed = tf.zeros([2, 2], tf.int32)
+
+    def filled():
+        return nice_tf.inpaint(flow, x, observed, seed=seed, num_steps=3)
+
+    for found, of_eager in zip(tf.function(filled)(), filled(), strict=True):
         np.testing.assert_allclose(found, of_eager, rtol=1e-8)
+
+
+def test_an_export_fills_one_by_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("nice_tf.flows.inpainting.MAX_SIZE_TO_SOLVE", 1)
+    generator = np.random.default_rng(0)
+    x = (generator.normal(size=[200, 3]) @ np.triu(np.ones([3, 3]))).astype(np.float32)
+    flow = nice_tf.build_flow([3], hidden_units=(8,), whitening="zca")
+    nice_tf.initialize_from_data(flow, x)
+    version = nice_tf.export_flow(flow, tmp_path / "export", validation=x)
+    fill_here = tf.saved_model.load(str(version)).signatures["inpaint"]
+    seed = tf.zeros([2, 2], tf.int32)
+    for mask in ([[1, 0, 1], [1, 0, 1]], [[1, 0, 1], [0, 1, 0]]):
+        observed = np.array(mask, bool)
+        expected, _ = nice_tf.inpaint(flow, x[:2], observed, seed=seed)
+        answer = fill_here(x=x[:2], mask=np.float32(mask), seed=seed)
+        np.testing.assert_allclose(answer["x"], expected, rtol=1e-4, atol=1e-5)

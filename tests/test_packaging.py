@@ -189,8 +189,8 @@ def test_installed_commands_and_flag_files(tmp_path):
         "report": "--workdir is",
         "export": "--workdir and --export_dir are",
         "sample": "--model and --output are",
-        "score": "--model and --input and --output are",
-        "impute": "--model and --input and --output are",
+        "score": "--model, --input and --output are",
+        "impute": "--model, --input and --output are",
     }
     for command, flags in needs.items():
         finished = run(installed / "bin" / f"nice-{command}")

@@ -155,6 +155,7 @@ def test_finished_run_is_not_evaluated_again(finished, capsys):
     printed = capsys.readouterr().out
     assert f"workdir    {run.path}, continued after epoch 3\n" in printed
     assert "300 examples, 2 noise draws each" in printed and "  calibration.npy\n" in printed
+    assert f"what to try next:\n  nice-tf report --workdir={run.path}\n" in printed
 
 
 def test_evaluation_draws_are_independent_between_draws_and_examples(finished):

@@ -1,6 +1,7 @@
 """What the commands print of a run: before its first step, and when it is evaluated."""
 
 import dataclasses
+import shlex
 import sys
 
 from nice_tf.cli.messages import with_dashes
@@ -68,11 +69,12 @@ def print_result(result: RunResult) -> None:
 
 def _next_commands(result):
     """Of this package, with the folder of the run."""
-    run = result.workdir
+    run = shlex.quote(str(result.workdir))
+    export = shlex.quote(str(result.workdir / "export"))
     return [
         f"nice-tf report --workdir={run}",
         f"nice-tf score --model={run} --input=FILE --output=scores.csv",
-        f"nice-tf export --workdir={run} --export_dir={run / 'export'}",
+        f"nice-tf export --workdir={run} --export_dir={export}",
     ]
 
 

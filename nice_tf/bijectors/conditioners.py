@@ -98,11 +98,7 @@ class MLP(Network):
                 f"hidden_units must be widths, as (1000, 1000), got {hidden_units!r}"
             ) from error
         for size in sizes:
-            check_count("size of a layer", size, 0)
-        if any(size < 1 for size in sizes):
-            raise UserError(
-                f"every layer needs at least 1 unit, got sizes {sizes} (input, hidden..., output)"
-            )
+            check_count("size of a layer", size, 1)
         self.residual = residual
         kernels = []
         for layer, (fan_in, fan_out) in enumerate(

@@ -181,8 +181,9 @@ class ConvNet(Network):
         )
         check_count("channels", channels, 1)
         check_count("num_blocks", num_blocks, 1)
+        check_count("kernel_size", kernel_size, 0)
         grid = make_grid(event_shape, seen, shifted)
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if kernel_size % 2 == 0:
             raise UserError(f"kernel_size must be odd and at least 1, got {kernel_size}")
         if kernel_size > min(grid.size):
             raise UserError(

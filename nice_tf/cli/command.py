@@ -282,7 +282,9 @@ def required(*names: str) -> list[str]:
     missing = [f"--{name}" for name, value in zip(names, values, strict=True) if not value]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{' and '.join(missing)} {verb} needed, see --help")
+        *others, last = missing
+        named = f"{', '.join(others)} and {last}" if others else last
+        raise UserError(f"{named} {verb} needed, see --help")
     return values
 
 

@@ -31,27 +31,34 @@ def of_one_kind(x: Any, texts: Collection[str]) -> Any:
     result = x.copy(deep=False)
     for name in x.columns:
         column = x[name]
-        is_text = str(name) in texts
+        if hasattr(column, "sparse"):
+            column = column.sparse.to_dense()
+            result[name] = column
         if hasattr(column.dtype, "categories"):
-            if _has_no_kind(list(map(_kind_of, column.cat.categories))):
+            categories = column.cat.categories.to_numpy(object)
+            places = range(len(categories))
+            has_no_kind = _has_no_kind(list(map(_kind_of, categories)))
+            if has_no_kind or _mixes_decimals(categories) or _too_large(categories, places):
                 result[name] = column.map(_spelled, na_action="ignore")
-        elif hasattr(column, "sparse"):
-            result[name] = column.sparse.to_dense()
-        elif column.dtype == object or is_text:
-            values = column.to_numpy(object, copy=True)
-            rows = np.flatnonzero(column.notna())
-            kinds = [_kind_of(values[row]) for row in rows]
-            too_large = _too_large(values, rows)
-            if is_text and (_has_no_kind(kinds) or too_large):
-                values[rows] = list(map(_spelled, values[rows]))
-                result[name] = values
-                continue
-            _check_is_one(name, values, rows, kinds)
-            _check_is_held(name, values, too_large)
-            if _has_floats(values, rows):
-                values[rows] = list(map(float, values[rows]))
-                result[name] = values
+        elif column.dtype == object or str(name) in texts:
+            result[name] = _of_objects(name, column, is_text=str(name) in texts)
     return result
+
+
+def _of_objects(name, column, *, is_text):
+    values = column.to_numpy(object, copy=True)
+    rows = np.flatnonzero(column.notna())
+    kinds = [_kind_of(value) for value in values[rows]]
+    too_large = _too_large(values, rows)
+    if is_text and (_has_no_kind(kinds) or too_large):
+        values[rows] = list(map(_spelled, values[rows]))
+        return values
+    _check_is_one(name, values, rows, kinds)
+    _check_is_held(name, values, too_large)
+    if not _mixes_decimals(values[rows]):
+        return column
+    values[rows] = list(map(float, values[rows]))
+    return values
 
 
 def _has_no_kind(kinds):
@@ -71,19 +78,22 @@ def _check_is_one(name, values, rows, kinds):
         )
 
 
-def _has_floats(values, rows):
-    return any(isinstance(values[row], (float, np.floating)) for row in rows)
+def _mixes_decimals(values):
+    """Whether some are decimals and others numbers of another type: only floats hold all."""
+    are_decimals = {isinstance(value, decimal.Decimal) for value in values}
+    return len(are_decimals) == 2
 
 
 def _too_large(values, rows):
     """The rows of integers that a column of such values cannot hold exactly."""
-    bits = 53 if _has_floats(values, rows) else 63
-    found = []
-    for row in rows:
-        value = values[row]
+    found = values[rows]
+    has_floats = any(isinstance(value, (float, np.floating)) for value in found)
+    bits = 53 if has_floats or _mixes_decimals(found) else 63
+    too_large = []
+    for row, value in zip(rows, found, strict=True):
         if isinstance(value, (int, np.integer)) and abs(int(value)) >= 2**bits:
-            found.append(row)
-    return found
+            too_large.append(row)
+    return too_large
 
 
 def _check_is_held(name, values, too_large):

@@ -137,7 +137,8 @@ def reconstruct(flow: tfd.TransformedDistribution, x: tf.Tensor, num_coordinates
       UserError: a number out of these bounds.
     """
     sigma = inverse_scales(flow).numpy()
-    if not 0 <= num_coordinates <= len(sigma):
+    check_count("num_coordinates", num_coordinates, 0)
+    if num_coordinates > len(sigma):
         raise UserError(f"num_coordinates must be from 0 to {len(sigma)}, got {num_coordinates}")
     kept = np.zeros_like(sigma)
     kept[np.argsort(-sigma)[:num_coordinates]] = 1

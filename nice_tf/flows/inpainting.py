@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from nice_tf.bijectors.diagonal import Center
 from nice_tf.choices import MASKS
-from nice_tf.errors import UserError, check_choice
+from nice_tf.errors import UserError, check_choice, check_count
 from nice_tf.flows.analysis import conditional_scales, linear_precision, mixes_linearly
 from nice_tf.flows.density import check_holds_no_context, context_kwargs, layers
 from nice_tf.flows.marginals import behind_marginals, data_mean
@@ -120,8 +120,8 @@ def inpaint(
     which evens out the very different ranges of the coordinates; without it the steps overshoot
     from one bound to the other.
 
-    With marginals the way is made behind them, on log p(h) of h = Q(F(x)): the density of x has a
-    step at each edge of a bin, and no slope that leads anywhere.
+    With marginals in front the way is made behind them, on log p(h) of h = Q(F(x)): the density of
+    x has a step at each edge of a bin, and no slope that leads anywhere.
 
     Args:
       flow: as `build_flow` made it.
@@ -155,6 +155,7 @@ def inpaint(
       0.5
     """
     check_holds_no_context(flow, "give inpaint the flow itself and context=")
+    check_count("num_steps", num_steps, 0)
     kwargs = context_kwargs(context)
     observed = tf.broadcast_to(observed, tf.shape(x))
     parts = behind_marginals(flow)
@@ -290,10 +291,8 @@ def _solved_one_by_one(precision, is_hidden, right):
     def solved(is_hidden, right):
         """Of one matrix and right sides `[D, n]`."""
         matrix = tf.cast(_of_hidden(precision, is_hidden), tf.float64)
-        ridge = _RIDGE * tf.eye(precision.shape[0], dtype=tf.float64)
-        found = tf.linalg.cholesky_solve(
-            tf.linalg.cholesky(matrix + ridge), tf.cast(right, tf.float64)
-        )
+        matrix = tf.linalg.set_diag(matrix, tf.linalg.diag_part(matrix) + _RIDGE)
+        found = tf.linalg.cholesky_solve(tf.linalg.cholesky(matrix), tf.cast(right, tf.float64))
         return tf.cast(found, precision.dtype)
 
     def of_all():
@@ -305,6 +304,7 @@ def _solved_one_by_one(precision, is_hidden, right):
             lambda row: solved(row[0], row[1][:, tf.newaxis])[:, 0],
             (is_hidden, right),
             fn_output_signature=tf.TensorSpec(precision.shape[:1], precision.dtype),
+            parallel_iterations=1,  # each has matrices of its own
         )
 
     hide_the_same = tf.reduce_all(is_hidden == is_hidden[:1])

@@ -265,7 +265,7 @@ class Summary:
         ]
         if self.num_flagged_by_other is not None:
             (other,) = (name for name in TAILS if name != self.by)
-            lines[0] += f"; by {other} {self.num_flagged_by_other:,}"
+            lines[0] += f"; {self.num_flagged_by_other:,} would be flagged by {other}"
         if self.num_off_constant:
             lines.append(
                 f"warning: {counted(self.num_off_constant, 'row')} off the values of training in "

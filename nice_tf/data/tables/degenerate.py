@@ -21,7 +21,7 @@ _NAME_OF_ONE = re.compile(r"(?i:(^|[^a-z])(id|key|no|nr|number|code))$|[a-z](Id|
 # What a line says of spikes: in new runs, and in those of earlier versions.
 SPREAD = (
     "it is kept as a spike about a thousandth of the column's deviation wide, by which log p of "
-    "these rows goes; for anomaly scores compare those by ranks"
+    "these rows goes"
 )
 NOT_SPREAD = (
     "a spike, which this run of an earlier version does not spread: its density has no upper bound "
@@ -133,7 +133,10 @@ def _of_ties(ties, has_marginals, has_noise):
             kind.append(f"{name} is {value:g} in {share:.1%}")
     lines = []
     if spread:
-        lines.append(f"column {', '.join(spread)} of rows and continuous elsewhere: {SPREAD}")
+        ranks = "; for anomaly scores compare those by ranks" if has_marginals else ""
+        lines.append(
+            f"column {', '.join(spread)} of rows and continuous elsewhere: {SPREAD}{ranks}"
+        )
     if spikes and has_marginals:
         lines.append(
             f"column {', '.join(spikes)} of rows and continuous elsewhere: a spike, which the "

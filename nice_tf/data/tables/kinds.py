@@ -25,7 +25,9 @@ _OF_TEXT = (
     *(pa.timestamp(unit) for unit in ("s", "us", "ns")),
     *(pa.timestamp(unit, "UTC") for unit in ("s", "us", "ns")),
 )
-_LIKE_A_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-](\d{2}|\d{4})( .*)?")
+_LIKE_A_DATE = re.compile(
+    r"(\d{1,2}([./-])\d{1,2}\2\d{4}|\d{1,2}/\d{1,2}/\d{2}|\d{4}[./]\d{1,2}[./]\d{1,2})([ T].*)?"
+)
 _TIMES_OF_TEXT = (pa.time32("s"), pa.time64("us"), pa.time64("ns"))
 
 
@@ -283,7 +285,8 @@ def _why_not(counts, most, *, is_asked_for):
     if counts.are_damaged:
         return "has text that is not in UTF-8"
     is_of_names = not is_asked_for and 2 * len(counts.of_text) > counts.present > 0
-    if (counts.are_too_many or is_of_names) and counts.look_like_dates:
+    is_left_out = is_of_names or (counts.are_too_many and not is_asked_for)
+    if is_left_out and counts.look_like_dates:
         return (
             f"has dates such as {next(iter(counts.of_text))}, which are read as dates only when "
             "they are written as 2024-07-31,"
