@@ -207,7 +207,7 @@ def test_scales_have_a_floor_that_keeps_its_gradient():
     [
         ({"event_size": 0}, "event_size must be at least 1, got 0"),
         ({"num_components": 1}, "num_components must be at least 2, got 1"),
-        ({"num_components": float("nan")}, "num_components must be at least 2, got nan"),
+        ({"num_components": float("nan")}, "num_components must be a whole number, got nan"),
         ({"num_clusters": 0}, "num_clusters must be at least 1, got 0"),
     ],
 )

@@ -1,6 +1,7 @@
 """Functions m for the coupling layers: any callable will do; here is the paper's."""
 
 import itertools
+import numbers
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -97,8 +98,13 @@ class MLP(Network):
             raise UserError(
                 f"hidden_units must be widths, as (1000, 1000), got {hidden_units!r}"
             ) from error
-        for size in sizes:
-            check_count("size of a layer", size, 1)
+        check_count("input_size", input_size, 1)
+        check_count("output_size", output_size, 1)
+        if not all(isinstance(size, numbers.Integral) and size >= 1 for size in sizes):
+            raise UserError(
+                "every layer needs a whole number of at least 1 unit, got sizes "
+                f"{sizes} (input, hidden..., output)"
+            )
         self.residual = residual
         kernels = []
         for layer, (fan_in, fan_out) in enumerate(
