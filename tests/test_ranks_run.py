@@ -138,7 +138,7 @@ def test_the_command_takes_by(run, tmp_path, run_here):
     arguments = [f"--model={run}", f"--input={source}", f"--output={tmp_path}/s.parquet"]
     finished = run_here("-m", "nice_tf.apps.score", *arguments, "--by=ranks", "--top=0")
     assert finished.returncode == 0, finished.stderr
-    assert "of rank_tail_probability at most 0.01" in finished.stdout
+    assert ": rank_tail_probability is at most 0.01" in finished.stdout
     refused = run_here("-m", "nice_tf.apps.score", *arguments, "--by=rank")
     assert refused.returncode == 1 and "density|ranks" in refused.stderr
 

@@ -228,8 +228,7 @@ def test_report_of_a_table_has_no_pictures(table, run_here):
     wrong = run_here("-m", "nice_tf.apps.inpaint", f"--workdir={table}")
     assert (
         wrong.returncode == 1
-        and "in-painting draws pictures, the examples have shape [4]: nice-tf impute"
-        in wrong.stderr
+        and "in-painting draws pictures, the examples have shape [4]" in wrong.stderr
     )
 
 
