@@ -483,7 +483,7 @@ class Schema:
             return said_of_extra(extra, what)
         also = ""
         if extra:
-            also = f" and also has {', '.join(map(_shown, extra))}"
+            also = f" and also has {', '.join(map(shown_name, extra))}"
         raise UserError(
             f"{what} lacks {', '.join(missing)}{also}: the model is of the columns "
             f"{', '.join(self.names)}"
@@ -508,13 +508,14 @@ def said_of_extra(extra: Collection[str], what: str) -> list[str]:
     return [f"{what} has columns that the model does not know, which are ignored: {_few(extra)}"]
 
 
-def _shown(name):
+def shown_name(name: str) -> str:
+    """The name of a column as messages have it, which may be empty."""
     return name or "(no name)"
 
 
 def _few(names):
     """The first eight of these names, and how many more there are."""
-    text = ", ".join(list(map(_shown, names))[:8])
+    text = ", ".join(list(map(shown_name, names))[:8])
     if len(names) > 8:
         text += f" and {len(names) - 8} more"
     return text

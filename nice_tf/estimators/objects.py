@@ -20,7 +20,7 @@ def of_one_kind(x: Any, texts: Collection[str]) -> Any:
 
     Args:
       x: the frame, in which a categorical of no such kind becomes one of texts, a sparse column a
-        dense one, and decimals beside floats become floats.
+        dense one, and decimals beside other numbers become floats.
       texts: names of columns that become text where they are of several kinds, or of one that
         tables do not have.
 
@@ -49,13 +49,13 @@ def _of_objects(name, column, *, is_text):
     values = column.to_numpy(object, copy=True)
     rows = np.flatnonzero(column.notna())
     kinds = [_kind_of(value) for value in values[rows]]
-    too_large = _too_large(values, rows)
+    too_large = _too_large(values, rows) if _NUMBER in kinds else []
     if is_text and (_has_no_kind(kinds) or too_large):
         values[rows] = list(map(_spelled, values[rows]))
         return values
     _check_is_one(name, values, rows, kinds)
     _check_is_held(name, values, too_large)
-    if not _mixes_decimals(values[rows]):
+    if _NUMBER not in kinds or not _mixes_decimals(values[rows]):
         return column
     values[rows] = list(map(float, values[rows]))
     return values

@@ -238,13 +238,19 @@ class Summary:
     num_unseen: int = 0
     sum_log_prob: float = 0.0
 
+    @property
+    def _other(self):
+        """The score by which rows are not flagged."""
+        (name,) = (name for name in TAILS if name != self.by)
+        return name
+
     def add(self, table: pa.Table) -> None:
         """Counts one."""
         self.num_rows += len(table)
         self.num_flagged += pc.sum(table["is_anomaly"]).as_py()
-        (other,) = (tail for name, tail in TAILS.items() if name != self.by)
-        if other in table.column_names:
-            number = int(np.sum(table[other].to_numpy() <= self.threshold))
+        tail = TAILS[self._other]
+        if tail in table.column_names:
+            number = int(np.sum(table[tail].to_numpy() <= self.threshold))
             self.num_flagged_by_other = (self.num_flagged_by_other or 0) + number
         self.sum_log_prob += float(np.sum(table["log_prob"].to_numpy(), dtype=np.float64))
         if "off_constant" in table.column_names:
@@ -264,8 +270,7 @@ class Summary:
             f"{TAILS[self.by]} is at most {self.threshold:g}{coarse}"
         ]
         if self.num_flagged_by_other is not None:
-            (other,) = (name for name in TAILS if name != self.by)
-            lines[0] += f"; {self.num_flagged_by_other:,} would be flagged by {other}"
+            lines[0] += f"; {self.num_flagged_by_other:,} would be flagged by {self._other}"
         if self.num_off_constant:
             lines.append(
                 f"warning: {counted(self.num_off_constant, 'row')} off the values of training in "

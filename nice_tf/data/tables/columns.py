@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from nice_tf.data.schema import shown_name
+
 
 def holds_numbers(kind: pa.DataType) -> bool:
     """Whether a type is one of numbers; true and false count as 1 and 0, a column without any value
@@ -50,7 +52,7 @@ def precision(kind: pa.DataType) -> float:
 
 def said_of(names: Sequence[str], what: str) -> str:
     """What columns are or have, as "has no value at all", said of one or of each of several."""
-    shown = [name or "(no name)" for name in names]
+    shown = list(map(shown_name, names))
     if len(names) == 1:
         return f"column {shown[0]} {what}"
     return f"columns {', '.join(shown)}: each {what}"
