@@ -12,8 +12,6 @@ import contest
 import numpy as np
 from contest import FLOWS, PEERS, ROOFS, Contestant
 
-from nice_tf.training.devices import choose_precision
-
 NUM_BATCHES = 10
 
 
@@ -27,6 +25,9 @@ def prepare(contestant, shape, batch):
 
 def ratios(results):
     """The figures of the goals: each the ratio, which of ours, and against whom."""
+    # Here, since a contestant's process imports this module: PyTorch 2.14 crashes beside TensorFlow.
+    from nice_tf.training.devices import choose_precision
+
     precision = choose_precision("auto")
     default = [Contestant("nice_tf", precision)]
     float32 = [peer for peer in PEERS if peer.precision == "float32"]

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -164,3 +166,13 @@ def test_baselines_of_digits_are_ahead_with_their_marginals(run_here):
     rows = finished.stdout.splitlines()[-2:]
     independent, copula = (float(row.split("|")[3]) for row in rows)
     assert 72 < independent < 76 and copula > independent + 10
+
+
+@pytest.mark.parametrize("name", ["training", "sampling", "serving"])
+def test_contestants_start_without_tensorflow(name):
+    """Each one's process imports the benchmark, and PyTorch's optimizers crash beside TensorFlow."""
+    script = f"import sys, {name}; print('tensorflow' in sys.modules)"
+    started = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT / "benchmarks", capture_output=True, text=True
+    )
+    assert (started.stdout, started.stderr) == ("False\n", "")
