@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=
 	@touch $@
 
 demo: demo-start .venv/package  ## train on the bundled digits, evaluate, write samples, export
-	$(BIN)/python train.py --flagfile=configs/digits.flags --epochs=100 --workdir=runs/demo
+	$(BIN)/python train.py --flagfile=configs/digits.flags --epochs=50 --workdir=runs/demo
 	$(BIN)/python export.py --workdir=runs/demo --export_dir=runs/demo/export
 	@echo
 	@echo 'Sampled digits: runs/demo/samples.png. Exported model, for TensorFlow Serving: runs/demo/export. What to try next:'
