@@ -297,5 +297,15 @@ def test_frozen_marginals_make_their_tables_once():
 
 
 def sizes_of_logarithms(flow, x):
-    operations = tf.function(flow.log_prob).get_concrete_function(x).graph.get_operations()
-    return [one.outputs[0].shape.num_elements() for one in operations if one.type == "Log"]
+    """Numbers in each result of a logarithm, in the graph and in the graphs that it calls."""
+    graph = tf.function(flow.log_prob).get_concrete_function(x).graph
+    content = graph.as_graph_def(add_shapes=True)
+    nodes = list(content.node)
+    for called in content.library.function:
+        nodes += called.node_def
+    sizes = []
+    for node in nodes:
+        if node.op == "Log":
+            shape = tf.TensorShape(node.attr["_output_shapes"].list.shape[0])
+            sizes.append(shape.num_elements())
+    return sizes

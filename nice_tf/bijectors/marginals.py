@@ -445,14 +445,10 @@ class QuantileTransform(Layer):
 
     def tables_of_values(self, coordinates: np.ndarray) -> Tensors:
         """What `standardized_values` makes of the fitted arrays of these coordinates, `[n]`."""
-        fitted = {}
-        for key, table in self._fitted.items():
-            fitted[key] = tf.gather(tf.convert_to_tensor(table), coordinates)
-        deviations = fitted["deviations"]
+        tables = piecewise.tables_at(coordinates, self._fitted, self._family)
         if self._levels:
-            deviations = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
-        read = piecewise.tables_of(fitted, self._family)
-        return {**read, "means": fitted["means"], "deviations": deviations}
+            tables["deviations"] = tf.sqrt(tf.reduce_mean(self._fitted["deviations"] ** 2))
+        return tables
 
     def forward_of_fitted(self, x: tf.Tensor) -> tf.Tensor:
         """Part by part: what is made on the way is many times larger than x."""

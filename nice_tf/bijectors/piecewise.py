@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from nice_tf.bijectors.graphs import shared_by_graphs
+
 Tensors = dict[str, tf.Tensor]
 
 
@@ -26,6 +28,7 @@ class Family:
     deviation: float
 
 
+@shared_by_graphs
 def tables_of(fitted: Tensors, family: Family) -> Tensors:
     """What both directions read of the fitted arrays of n coordinates, of B bins each.
 
@@ -70,11 +73,20 @@ def tables_of(fitted: Tensors, family: Family) -> Tensors:
     }
 
 
+@shared_by_graphs
+def tables_at(coordinates: np.ndarray, fitted: Tensors, family: Family) -> Tensors:
+    """As `tables_of`, of some coordinates, `[n]`, with their `means` and `deviations`."""
+    found = {key: tf.gather(table, coordinates) for key, table in fitted.items()}
+    tables = tables_of(found, family)
+    return {**tables, "means": found["means"], "deviations": found["deviations"]}
+
+
 def kept(tables: Tensors) -> Tensors:
     """Tables as variables that are not trained."""
     return {key: tf.Variable(table, trainable=False) for key, table in tables.items()}
 
 
+@shared_by_graphs
 def scores(x: tf.Tensor, tables: Tensors, family: Family) -> tuple[tf.Tensor, tf.Tensor]:
     """Z of x, and log dz/dx of each coordinate, all `[..., n]`."""
     within = tf.clip_by_value(x, tables["lowest"], tables["highest"])
@@ -106,6 +118,7 @@ def scores(x: tf.Tensor, tables: Tensors, family: Family) -> tuple[tf.Tensor, tf
     return z, log_slope
 
 
+@shared_by_graphs
 def values(z: tf.Tensor, tables: Tensors, family: Family) -> tf.Tensor:
     """X of z, both `[..., n]`."""
     within = tf.clip_by_value(z, tables["lowest_knot"], tables["highest_knot"])
