@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from pace import slow_except
 from table_files import write_csv
+from test_layout import CONTRACT
 
 import nice_tf
 from nice_tf.data import dataset
@@ -199,14 +200,14 @@ def test_killed_run_continues_to_the_same_bits(run_here, tmp_path):
 
 
 def page_commands(name):
-    """Every shell line and every Python block of a page."""
+    """Every shell command and every Python block of a page."""
     text = (ROOT / name).read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
     lines = [
         line.split("  #")[0].strip()
         for kind, block in blocks
         if kind == "sh"
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()  # a long one goes on in the next line
     ]
     return [line for line in lines if line], [block for kind, block in blocks if kind == "python"]
 
@@ -233,34 +234,59 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
             assert f"\n{command.split()[1]}:" in makefile
 
 
-@pytest.mark.usefixtures("without_denoising")
-def test_readme_commands_run_one_after_the_other(run_here, tmp_path):
-    """As written and in their order, in a copy of the tree; only the runs are cut short."""
-    for name in ("configs", "train.py", "export.py"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    x, y = np.random.default_rng(0).normal(size=[2, 100])
-    write_csv(tmp_path / "rows.csv", x=x, y=x**2 + y)
-    commands = [
-        line
-        for page in PAGES
-        for line in page_commands(page)[0]
-        if line.startswith(("python ", "nice-tf "))
-    ]
-    assert len(commands) >= 12
+def run_page(page, run_here, folder):
+    """Runs the commands of a page as written and in their order; only the runs are cut short."""
+    commands = [line for line in page_commands(page)[0] if line.startswith(("python ", "nice-tf "))]
     for command in commands:
         program, *arguments = shlex.split(command)
         if program == "nice-tf":
             arguments = ["-c", "from nice_tf.cli import front; front.main()", *arguments]
         if "--flagfile" in command:
             arguments += ["--epochs=1", "--num_draws=1", "--hidden_units=64,64"]
-        finished = run_here(*arguments, cwd=tmp_path)
+        finished = run_here(*arguments, cwd=folder)
         if "FOLDER_WITH_THE_FOUR_FILES" in command:
             # `test_commands_about_mnist_run` has them.
             assert finished.returncode == 1, command
             assert "FOLDER_WITH_THE_FOUR_FILES" in finished.stderr, (command, finished.stderr)
         else:
             assert finished.returncode == 0, (command, finished.stderr)
-    assert (tmp_path / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """What a clone has, and a table."""
+    for name in ("configs", "train.py", "export.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    x, y = np.random.default_rng(0).normal(size=[2, 100])
+    write_csv(tmp_path / "rows.csv", x=x, y=x**2 + y)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("without_denoising")
+def test_readme_commands_run_one_after_the_other(run_here, tree):
+    run_page("README.md", run_here, tree)
+    assert (tree / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_denoising")
+def test_commands_of_all_pages_run_one_after_the_other(run_here, tree):
+    for page in PAGES:
+        run_page(page, run_here, tree)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/commands.md"])
+def test_commands_of_pages_are_there_and_so_are_their_flags(page):
+    commands = [shlex.split(line) for line in page_commands(page)[0] if line.startswith("nice-tf ")]
+    assert commands or page in ("docs/runs.md", "docs/pieces.md")  # those two have Python alone
+    for _, name, *arguments in commands:
+        if name == "score_beam":
+            continue  # takes the options of Beam, too
+        known = {*CONTRACT["flags"][name], "flagfile"}
+        for argument in arguments:
+            if argument.startswith("--"):
+                flag = argument[2:].split("=")[0]
+                assert flag in known or flag.removeprefix("no") in known, (name, argument)
 
 
 @pytest.mark.slow
