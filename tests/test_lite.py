@@ -92,7 +92,9 @@ def test_it_answers_as_the_savedmodel(make, signature, tmp_path):
     assert {one["name"] for one in interpreter.get_output_details()} == set(expected)
     noted = json.loads((version / "assets" / "data.json").read_text())["lite_difference"]
     assert 0 <= noted < 1e-3
-    assert f"by {noted:.1e} at most" in (version / "MODEL_CARD.md").read_text()
+    card = (version / "MODEL_CARD.md").read_text()
+    assert f"by {noted:.1e} at most" in card
+    assert ("unknown label" in card) == ("labels" in given)
 
 
 @pytest.mark.parametrize("make", [table, classes, mixture])

@@ -268,7 +268,7 @@ def _write_version(server, description, card, export_dir, *, compile_single, sig
                 save(server, description, temporary, signature=signature)
             if format == "tflite":
                 difference = lite.write_lite(temporary, server, signature)
-                card += lite.section(difference)
+                card += lite.section(difference, has_labels=bool(server.classes))
             (temporary / "MODEL_CARD.md").write_text(card)
             write_warmup(temporary, server, compile_single=compile_single, signature=signature)
             replay_warmup(temporary)

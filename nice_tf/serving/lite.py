@@ -95,12 +95,20 @@ def largest_difference(directory: pathlib.Path) -> float:
     return json.loads(_description(directory).read_text())[_NOTE]
 
 
-def section(difference: float) -> str:
-    """What the model card says of the LiteRT model."""
+def section(difference: float, *, has_labels: bool) -> str:
+    """What the model card says of the LiteRT model.
+
+    Args:
+      difference: what `write_lite` found.
+      has_labels: whether the signature takes a label.
+    """
+    unchecked = "of NaN"
+    if has_labels:
+        unchecked += " and of an unknown label"
     return (
         f"\n## LiteRT\n\n`{FILE}` is the same signature for LiteRT. On {_ROWS} of the model's own "
-        f"samples it differs\nfrom the flow by {difference:.1e} at most. It checks no input: of NaN "
-        "and of an unknown label it makes the lowest number.\n"
+        f"samples it differs\nfrom the flow by {difference:.1e} at most. It checks no input: {unchecked} "
+        "it makes the lowest number.\n"
     )
 
 
