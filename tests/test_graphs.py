@@ -1,9 +1,13 @@
 """What graphs share: traced once, with values and gradients of its own in each."""
 
+import concurrent.futures
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import nice_tf
 from nice_tf.bijectors.graphs import shared_by_graphs
 
 
@@ -62,10 +66,44 @@ def test_without_a_graph_it_is_the_function_itself(scaled):
     assert function.__name__ == "scaled"
 
 
-def test_many_shapes_give_no_warning(scaled, caplog):
+def test_threads_do_not_share_graphs(scaled):
+    """TensorFlow adds gradients to a graph without a lock."""
     function, seen = scaled
-    for rows in range(1, 9):
-        graph = tf.function(lambda x: function(x, {"weight": x}, 1.0)["product"])
-        graph.get_concrete_function(tf.ones([rows, 2]))  # a call would give a warning of its own
-    assert len(seen) == 8
-    assert "retracing" not in caplog.text
+    together = threading.Barrier(4)
+
+    def work(factor):
+        together.wait()
+        weight = tf.Variable([[float(factor)]])
+        total, gradient = gradient_in_a_graph(function, weight, tf.ones([4, 1]))
+        return total.numpy(), gradient.numpy()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(work, range(1, 5)))
+    for factor, (total, gradient) in enumerate(found, start=1):
+        np.testing.assert_allclose(total, 3 * 4 * factor)
+        np.testing.assert_allclose(gradient, [[3.0 * 4]])
+    assert seen == [[4, 1]] * 4
+
+
+def test_forward_mode_derivatives_in_a_graph():
+    x = np.random.default_rng(0).gamma(1.5, size=[300, 3])
+    flow = nice_tf.build_flow(
+        [3],
+        hidden_units=(8,),
+        zero_last_layer=False,
+        marginals="trained",
+        partition="nested",
+        conditioner_input="values",
+        num_couplings=2,
+        dtype=tf.float64,
+    )
+    nice_tf.initialize_from_data(flow, x)
+
+    def derivative(x):
+        with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as forward:
+            log_prob = flow.log_prob(x)
+        return forward.jvp(log_prob)
+
+    expected = derivative(tf.constant(x[:5]))
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(tf.function(derivative)(tf.constant(x[:5])), expected, rtol=1e-8)

@@ -1,10 +1,12 @@
 """What is the same in many graphs, traced once."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import forwardprop_util
 
 
 def shared_by_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -12,18 +14,21 @@ def shared_by_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Couplings, directions and flows of equal shapes then call the same graph, instead of hundreds of
     operations of each one's own, which Python makes one by one. TensorFlow inlines the calls before
-    it runs anything.
+    it runs anything. The graphs of a thread are kept until it ends, one for each shape.
     """
-    graphs = tf.function(function, autograph=False)
+    # Of each thread: TensorFlow adds the gradient to a graph without a lock.
+    kept = threading.local()
 
     @functools.wraps(function)
     def shared(*args: Any) -> Any:
         if tf.executing_eagerly():
             return function(*args)
+        if not hasattr(kept, "graphs"):
+            kept.graphs = tf.function(function, autograph=False)
         args = tf.nest.map_structure(_as_tensor, args)
-        # Not `graphs(*args)`, which warns where many shapes come one after the other.
-        graph = graphs.get_concrete_function(*args)
-        return graph(*args)
+        if _is_differentiated_forward(args):
+            return function(*args)
+        return kept.graphs(*args)
 
     return shared
 
@@ -33,3 +38,11 @@ def _as_tensor(value):
     if isinstance(value, tf.Variable):
         return tf.convert_to_tensor(value)
     return value
+
+
+def _is_differentiated_forward(args):
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors. TensorFlow 2.21 fails
+    at its derivative through a call in a graph, and says by its own functions alone that there is one.
+    """
+    tensors = [value for value in tf.nest.flatten(args) if tf.is_tensor(value)]
+    return bool(forwardprop_util.pack_tangents(tensors).tangents)
