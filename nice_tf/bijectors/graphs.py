@@ -41,8 +41,10 @@ def _as_tensor(value):
 
 
 def _is_differentiated_forward(args):
-    """Whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors. TensorFlow 2.21 fails
-    at its derivative through a call in a graph, and says by its own functions alone that there is one.
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of these tensors.
+
+    TensorFlow 2.21 fails at its derivative through a call in a graph, and only functions of its own
+    tell that there is one.
     """
     tensors = [value for value in tf.nest.flatten(args) if tf.is_tensor(value)]
     return bool(forwardprop_util.pack_tangents(tensors).tangents)
