@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -169,10 +167,8 @@ def test_baselines_of_digits_are_ahead_with_their_marginals(run_here):
 
 
 @pytest.mark.parametrize("name", ["training", "sampling", "serving"])
-def test_contestants_start_without_tensorflow(name):
+def test_contestants_start_without_tensorflow(run_command, name):
     """Each one's process imports the benchmark, and PyTorch's optimizers crash beside TensorFlow."""
     script = f"import sys, {name}; print('tensorflow' in sys.modules)"
-    started = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT / "benchmarks", capture_output=True, text=True
-    )
+    started = run_command("-c", script, cwd=ROOT / "benchmarks")
     assert (started.stdout, started.stderr) == ("False\n", "")

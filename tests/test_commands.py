@@ -235,7 +235,10 @@ def test_readme_names_the_two_commands_and_what_is_behind_them():
 
 
 def run_page(page, run_here, folder):
-    """Runs the commands of a page as written and in their order; only the runs are cut short."""
+    """Runs the commands of a page as written and in their order, and says how many they are.
+
+    Only the runs are cut short.
+    """
     commands = [line for line in page_commands(page)[0] if line.startswith(("python ", "nice-tf "))]
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -250,6 +253,7 @@ def run_page(page, run_here, folder):
             assert "FOLDER_WITH_THE_FOUR_FILES" in finished.stderr, (command, finished.stderr)
         else:
             assert finished.returncode == 0, (command, finished.stderr)
+    return len(commands)
 
 
 @pytest.fixture
@@ -264,15 +268,14 @@ def tree(tmp_path):
 
 @pytest.mark.usefixtures("without_denoising")
 def test_readme_commands_run_one_after_the_other(run_here, tree):
-    run_page("README.md", run_here, tree)
+    assert run_page("README.md", run_here, tree) >= 7
     assert (tree / "runs" / "digits" / "export" / "1" / "saved_model.pb").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_denoising")
 def test_commands_of_all_pages_run_one_after_the_other(run_here, tree):
-    for page in PAGES:
-        run_page(page, run_here, tree)
+    assert sum(run_page(page, run_here, tree) for page in PAGES) >= 12
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/commands.md"])

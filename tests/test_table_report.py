@@ -277,3 +277,9 @@ def test_the_page_has_it_all_and_needs_no_network(run, tmp_path):
     outside = re.sub(r'xmlns(:\w+)?="[^"]*"|"http://www.w3.org[^"]*"', "", text)
     assert 'src="http' not in outside and "never of test" not in text
     assert len(text) < 3_000_000
+
+
+def test_inpainting_of_a_table_names_the_command_that_fills_it(run, run_here):
+    wrong = run_here("-m", "nice_tf.apps.inpaint", f"--workdir={run}")
+    assert wrong.returncode == 1
+    assert wrong.stderr.endswith("the examples have shape [7]: nice-tf impute fills tables\n")

@@ -23,11 +23,11 @@ def shared_by_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
     def shared(*args: Any) -> Any:
         if tf.executing_eagerly():
             return function(*args)
-        if not hasattr(kept, "graphs"):
-            kept.graphs = tf.function(function, autograph=False)
         args = tf.nest.map_structure(_as_tensor, args)
         if _is_differentiated_forward(args):
             return function(*args)
+        if not hasattr(kept, "graphs"):
+            kept.graphs = tf.function(function, autograph=False)
         return kept.graphs(*args)
 
     return shared
